@@ -1,0 +1,53 @@
+# Everything that the README promises, as commands. `make help` lists them.
+SHELL  := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+RUN    := source $(BIN)/activate &&
+export TQDM_MININTERVAL := 0.5
+export PYTHONHASHSEED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help env lab reproduce test bars unets readme notebooks lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+env: $(VENV)/.ready ## the Python environment in .venv, from requirements.lock
+
+$(VENV)/.ready: requirements.lock settings.ini setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.10 or newer is needed, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing (about two minutes) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: env ## cluster digits: COT search, training, metrics, figures under results/, a table on the terminal
+	$(RUN) python -m scripts.reproduce
+
+bars: env ## the quality and speed figures, mean and spread over 5 seeds (an hour on 2 cores)
+	$(RUN) python -m scripts.bars
+
+test: env ## export, clean, README, every notebook, every test
+	$(RUN) bash scripts/test.sh
+
+lab: env ## JupyterLab on the notebooks
+	$(RUN) jupyter lab --notebook-dir nbs
+
+unets: unet-digits unet-mnist-5k ## pretrain the shipped U-Nets from nothing (hours)
+
+unet-%: env ## pretrain one shipped U-Net from nothing: unet-digits, unet-mnist-5k
+	$(RUN) python -m diec.unet $* --out diec/unets/$* --checkpoint runs/$*.safetensors
+
+readme: env ## README.md from nbs/index.ipynb
+	$(RUN) python -m scripts.readme
+
+notebooks: env ## run every notebook and store its outputs
+	$(RUN) bash scripts/notebooks.sh
+
+lock: ## requirements.lock from an environment with the newest versions that settings.ini allows
+	bash scripts/lock.sh $(PYTHON)
+
+clean: ## remove what can be made again (.venv stays)
+	rm -rf build dist *.egg-info _proc runs .pytest_cache
