@@ -6,7 +6,7 @@
 __all__ = ['CRITERIA', 'CommonSpace', 'kmeans', 'stability', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult',
            'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
-# %% ../nbs/06_cot.ipynb #1b0233a7
+# %% ../nbs/06_cot.ipynb #6f5b7abf
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .hooks import Extractor, layer_names
 from .plots import plot_score_map, plot_timestep_scores
 
-# %% ../nbs/06_cot.ipynb #0da36a47
+# %% ../nbs/06_cot.ipynb #b57440b9
 class CommonSpace(nn.Module):
     "Centre, project to principal components, scale each vector to unit length; a fixed map that gradients pass through"
     def __init__(self,
@@ -56,7 +56,7 @@ class CommonSpace(nn.Module):
         "`forward` for arrays"
         with torch.no_grad(): return self(torch.as_tensor(np.asarray(e, np.float32))).numpy()
 
-# %% ../nbs/06_cot.ipynb #da0d4b17
+# %% ../nbs/06_cot.ipynb #791c9f1c
 def kmeans(
     z, # (N, d)
     n_clusters:int, # K
@@ -66,7 +66,7 @@ def kmeans(
     "k-means with restarts"
     return KMeans(n_clusters, n_init=n_init, random_state=random_state).fit(np.asarray(z))
 
-# %% ../nbs/06_cot.ipynb #adea10c9
+# %% ../nbs/06_cot.ipynb #bfcd2697
 def stability(
     z_draws, # (R, N, d), one embedding a draw
     n_clusters:int, # K
@@ -77,13 +77,13 @@ def stability(
     pairs = [adjusted_rand_score(a, b) for i, a in enumerate(labels) for b in labels[:i]]
     return float(np.mean(pairs)) if pairs else float("nan")
 
-# %% ../nbs/06_cot.ipynb #8a21fe9a
+# %% ../nbs/06_cot.ipynb #73b4eb7f
 CRITERIA = {
     "chi": lambda e: e.chi, # the paper's
-    "stable_chi": lambda e: e.chi*max(e.stability, 0.)**2, # ours: CHI, as far as it does not depend on the noise draw
+    "stable_chi": lambda e: e.chi*max(e.stability, 0.), # ours: CHI, as far as it does not depend on the noise draw
 }
 
-# %% ../nbs/06_cot.ipynb #826a8d0f
+# %% ../nbs/06_cot.ipynb #b3f1e200
 @dataclass(frozen=True)
 class Evaluation:
     "What was found at one layer and timestep"
@@ -93,7 +93,7 @@ class Evaluation:
     stability:float # agreement between noise draws, see `stability`
     score:float=float("nan") # S(l, t) under the criterion in use
 
-# %% ../nbs/06_cot.ipynb #762b93d0
+# %% ../nbs/06_cot.ipynb #38e41b32
 class Clusterability:
     "The function S(l, t) that the search maximises; no labels in it"
     def __init__(self,
@@ -131,7 +131,7 @@ class Clusterability:
         "The score alone"
         return self.at([layer], t)[0].score
 
-# %% ../nbs/06_cot.ipynb #9a1954f2
+# %% ../nbs/06_cot.ipynb #6ea47cba
 def unimodality_gap(
     scores, # S at increasing t
 ) -> float: # 0 for a single top; towards 1 the deeper the valley before a second one
@@ -142,7 +142,7 @@ def unimodality_gap(
     valley = max(float((np.maximum.accumulate(side) - side).max()) for side in (climb, descent))
     return valley/spread if spread > 0 else 0.
 
-# %% ../nbs/06_cot.ipynb #efd7c395
+# %% ../nbs/06_cot.ipynb #93ca9c85
 @dataclass
 class COTResult:
     "What the search found"
@@ -167,13 +167,13 @@ class COTResult:
         t, s, order = self.along_t()
         return plot_timestep_scores(t, s, best=self.t, order=order, label=f"S(t), {self.criterion}", ax=ax)
 
-# %% ../nbs/06_cot.ipynb #1d3b3b05
+# %% ../nbs/06_cot.ipynb #83a96724
 def _refine(f, low:int, high:int, evaluations:int):
     "Narrow a bracket with at most so many evaluations of f (fewer, if it gets tight)"
     if high - low > 2 and evaluations > 0:
         minimize_scalar(lambda t: -f(int(round(t))), bounds=(low, high), method="bounded", options={"maxiter": evaluations, "xatol": 5})
 
-# %% ../nbs/06_cot.ipynb #2b504df4
+# %% ../nbs/06_cot.ipynb #c128db74
 def search_timestep(
     S:Clusterability, # what to maximise
     layer:str="mid_block", # l, by default the bottleneck (the paper's clustering middle layer, CML)
@@ -199,18 +199,22 @@ def search_timestep(
     for i in tops: _refine(f, ts[max(i - 1, 0)], ts[min(i + 1, len(ts) - 1)], max_evaluations - len(ts))
     bar.close()
     note = "" if gap <= tolerance else f"S(t) has {len(tops)} tops on the grid (gap {gap:.2f}): each was refined, {len(seen)} evaluations in all"
-    return COTResult(layer, max(seen, key=seen.get), S.criterion, [S.evaluations[layer, t] for t in seen], gap <= tolerance, note)
+    return COTResult(layer, max(seen, key=seen.get), S.criterion, [S.evaluations[layer, t] for t in seen], bool(gap <= tolerance), note)
 
-# %% ../nbs/06_cot.ipynb #f86972ad
+# %% ../nbs/06_cot.ipynb #e96f0720
 def search_layer(
     S:Clusterability, # what to maximise
     layers=None, # candidates; None: `layer_names` of the U-Net
     start:str="mid_block", # layer at which t is searched first
+    t:int|None=None, # a timestep to compare the layers at; None: search it too
     max_evaluations:int=16, # for each search over t
     progress:bool=False, # show bars
 ) -> COTResult: # winner over layer and timestep
     "Find the clustering-optimal layer l* (COL) and its timestep"
     layers = tuple(layers or layer_names(S.extract.unet))
+    if t is not None:
+        across = S.at(layers, t)
+        return COTResult(max(across, key=lambda e: e.score).layer, t, S.criterion, across, True)
     first = search_timestep(S, start, max_evaluations, progress=progress)
     across = S.at(layers, first.t)
     best = max(across, key=lambda e: e.score)
@@ -219,7 +223,7 @@ def search_layer(
     made = {(e.layer, e.t): e for e in first.evaluations + across + second.evaluations}
     return COTResult(best.layer, second.t, S.criterion, list(made.values()), second.unimodal, second.note)
 
-# %% ../nbs/06_cot.ipynb #2aae8263
+# %% ../nbs/06_cot.ipynb #303d74a4
 @dataclass
 class ScoreMap:
     "S on a grid of layers and timesteps"
@@ -240,7 +244,7 @@ class ScoreMap:
         "The table as a heat map, the best place marked"
         return plot_score_map(self.values(name), self.layers, self.timesteps, ax=ax, label=name, best=self.best())
 
-# %% ../nbs/06_cot.ipynb #85fef6de
+# %% ../nbs/06_cot.ipynb #37b30cd3
 def score_map(
     S:Clusterability, # what to evaluate
     layers=None, # None: `layer_names` of the U-Net
