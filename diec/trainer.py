@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClusterModel', 'Objective', 'Schedule', 'Trainer', 'fit']
 
-# %% ../nbs/09_trainer.ipynb #6d694ddd
+# %% ../nbs/09_trainer.ipynb #6ebeb4ce
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .hooks import Extractor, activations, flat
 from .losses import adaptive_graph, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
-# %% ../nbs/09_trainer.ipynb #c2f8f00d
+# %% ../nbs/09_trainer.ipynb #e8bfad46
 class ClusterModel(nn.Module):
     "Embedding -> common space -> residual head -> soft assignment"
     def __init__(self,
@@ -58,7 +58,7 @@ class ClusterModel(nn.Module):
         z = self.head(x)
         return z, soft_assignment(z, self.centres)
 
-# %% ../nbs/09_trainer.ipynb #34d3894c
+# %% ../nbs/09_trainer.ipynb #1714e2dd
 @dataclass(frozen=True)
 class Objective:
     "The weights of L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent; 0 switches a term off"
@@ -69,7 +69,7 @@ class Objective:
     n_neighbors:int=10 # k of the graph
     eta:float=0.1 # decision against balance inside the entropy term
 
-# %% ../nbs/09_trainer.ipynb #7b7fe53c
+# %% ../nbs/09_trainer.ipynb #b0a0df63
 @dataclass(frozen=True)
 class Schedule:
     "How long and how fast; the same for all data sets"
@@ -78,10 +78,11 @@ class Schedule:
     batch_size:int=128 # images a step
     lr_head:float=1e-3 # Adam, head and centres
     lr_unet:float=1e-5 # Adam, U-Net
-    tol:float=1e-3 # stop a stage when this share of the labels or less changed over an epoch; negative: never
+    tol:float=1e-3 # labels count as settled when this share of them or less changed over an epoch; negative: never
+    patience:int=3 # a stage stops when the labels have been settled for so many epochs running
     random_state:int=0 # seed
 
-# %% ../nbs/09_trainer.ipynb #ec98be38
+# %% ../nbs/09_trainer.ipynb #f159d1ee
 class _View:
     "The data set as the current model sees it: refreshed once an epoch, constant within it"
     @torch.no_grad()
@@ -92,7 +93,7 @@ class _View:
         self.graph = adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2)) if objective.lambda_graph else None
         self.kl = kl_loss(self.target, q).item()
 
-# %% ../nbs/09_trainer.ipynb #10eac168
+# %% ../nbs/09_trainer.ipynb #13838fac
 def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index:torch.Tensor, x:torch.Tensor) -> dict:
     "The three clustering terms for a batch: `index` says which images, x (B, d) is where they are now"
     z, q = model(x)
@@ -105,7 +106,7 @@ def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index
     if objective.lambda_ent: terms["ent"] = objective.lambda_ent*entropy_loss(q, objective.eta)
     return terms
 
-# %% ../nbs/09_trainer.ipynb #220d6abc
+# %% ../nbs/09_trainer.ipynb #6db3e68e
 class Trainer:
     "Refines a clustering at a place (l, t) of a U-Net"
     def __init__(self,
@@ -118,7 +119,7 @@ class Trainer:
     ):
         self.extract, self.model, self.layer, self.t = extract, model, layer, extract.check_timestep(t)
         self.objective, self.schedule = objective, schedule
-        self.stage, self.epoch, self.labels = "head", 0, None
+        self.stage, self.epoch, self.settled, self.labels = "head", 0, 0, None
         self.history = {k: [] for k in ("stage", "epoch", "changed", "kl", "graph", "ent", "diff", "total")}
         self._optimizer()
 
@@ -134,7 +135,7 @@ class Trainer:
     def next_stage(self):
         "From the head to the joint stage to the end"
         self.stage = "joint" if self.stage == "head" and self.schedule.joint_epochs > 0 else "done"
-        self.epoch = 0
+        self.epoch = self.settled = 0
         if self.stage == "joint": self._optimizer()
 
     def _origin(self, images) -> dict:
@@ -144,7 +145,7 @@ class Trainer:
 
     def save(self, path, images):
         "Write everything that the next epoch depends on"
-        save_state(path, dict(origin=self._origin(images), stage=self.stage, epoch=self.epoch, labels=self.labels, history=self.history,
+        save_state(path, dict(origin=self._origin(images), stage=self.stage, epoch=self.epoch, settled=self.settled, labels=self.labels, history=self.history,
             model=dict(self.model.state_dict()), unet=dict(self.extract.unet.state_dict()), optimizer=self.optimizer.state_dict()))
 
     def load(self, path, images):
@@ -152,17 +153,17 @@ class Trainer:
         state = load_state(path)
         if state.get("origin") != self._origin(images):
             raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, now asked for {self._origin(images)}")
-        self.stage, self.epoch, self.labels, self.history = (state[k] for k in ("stage", "epoch", "labels", "history"))
+        for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
         self.model.load_state_dict(state["model"]); self.extract.unet.load_state_dict(state["unet"])
         if self.stage == "joint": self._optimizer()
         if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
 
-# %% ../nbs/09_trainer.ipynb #c3fb649c
+# %% ../nbs/09_trainer.ipynb #fd40df65
 def _head_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "Frozen U-Net: the embeddings are those of the view"
     return _clustering_terms(trainer.model, view, trainer.objective, index, view.x[index])
 
-# %% ../nbs/09_trainer.ipynb #f97e4e37
+# %% ../nbs/09_trainer.ipynb #31570fb3
 def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "The U-Net takes part: one pass to layer l at t, one whole pass at random timesteps"
     extract, objective = trainer.extract, trainer.objective
@@ -180,7 +181,7 @@ def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
         terms["diff"] = objective.lambda_diff*diff.cpu()
     return terms
 
-# %% ../nbs/09_trainer.ipynb #0e424a60
+# %% ../nbs/09_trainer.ipynb #48f6933a
 def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float):
     "One pass over the data under the present stage's terms"
     terms_of = _head_terms if trainer.stage == "head" else _joint_terms
@@ -197,7 +198,7 @@ def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float):
     for k, column in trainer.history.items(): column.append(row.get(k, sums.get(k, 0.)))
     trainer.epoch += 1
 
-# %% ../nbs/09_trainer.ipynb #a7355c8b
+# %% ../nbs/09_trainer.ipynb #8d7f6af7
 def fit(
     trainer:Trainer, # what to train
     images, # (N, C, H, W) in [-1, 1]
@@ -216,7 +217,8 @@ def fit(
         changed = 1. if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
         trainer.labels = view.labels
         limit = schedule.head_epochs if trainer.stage == "head" else schedule.joint_epochs
-        if trainer.epoch >= limit or (trainer.epoch > 0 and changed <= schedule.tol): trainer.next_stage()
+        trainer.settled = trainer.settled + 1 if trainer.epoch > 0 and changed <= schedule.tol else 0
+        if trainer.epoch >= limit or trainer.settled >= schedule.patience: trainer.next_stage()
         else:
             _run_epoch(trainer, view, images, changed); bar.update()
             if trainer.stage == "joint": e = None # the U-Net has moved

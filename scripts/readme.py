@@ -1,0 +1,44 @@
+"""README.md from nbs/index.ipynb, pictures under readme_files/. With --check: say whether they are in step."""
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT, FILES = Path(__file__).resolve().parent.parent, "readme_files"
+
+
+def convert() -> dict:
+    "Path below the root -> bytes, for the README and each of its pictures"
+    notebook = nbformat.read(ROOT/"nbs"/"index.ipynb", as_version=4)
+    notebook.cells = [c for c in notebook.cells if not re.match(r"#\|\s*hide\b", c.source)]
+    for cell in notebook.cells: # directives are for nbdev, not for readers
+        cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
+    text, resources = MarkdownExporter().from_notebook_node(notebook, {"output_files_dir": FILES, "unique_key": "figure"})
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    text = re.sub(r"!\[(png|svg)\]", "![figure]", text)
+    return {"README.md": text.encode()} | {name: data for name, data in sorted(resources.get("outputs", {}).items())}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README.md is out of step")
+    check, made = parser.parse_args().check, convert()
+    if check:
+        stale = [name for name, data in made.items() if not (ROOT/name).is_file() or (ROOT/name).read_bytes() != data]
+        stale += [str(p.relative_to(ROOT)) for p in (ROOT/FILES).glob("*") if str(p.relative_to(ROOT)) not in made]
+        if stale: sys.exit(f"out of step with nbs/index.ipynb: {', '.join(stale)}. Say 'make readme'.")
+        print("in step")
+        return
+    shutil.rmtree(ROOT/FILES, ignore_errors=True)
+    for name, data in made.items():
+        (ROOT/name).parent.mkdir(exist_ok=True)
+        (ROOT/name).write_bytes(data)
+    print("wrote", ", ".join(made))
+
+
+if __name__ == "__main__":
+    main()

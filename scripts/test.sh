@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Everything that must hold, in the order of how fast it fails.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export TQDM_DISABLE=1 MPLBACKEND=agg PYTHONWARNINGS=ignore::DeprecationWarning
+step() { printf '\n== %s\n' "$1"; }
+fingerprint() { find nbs diec -type f \( -name '*.ipynb' -o -name '*.py' \) -not -path '*/.ipynb_checkpoints/*' | sort | xargs sha256sum; }
+
+step "nbdev_export and nbdev_clean leave no difference"
+before=$(fingerprint)
+nbdev_export
+nbdev_clean
+after=$(fingerprint)
+if [ "$before" != "$after" ]; then
+  echo "The notebooks and the package were out of step; these files changed (commit them):"
+  diff <(echo "$before") <(echo "$after") || true
+  exit 1
+fi
+
+step "README.md is in step with nbs/index.ipynb"
+python -m scripts.readme --check
+
+step "the notebooks' own tests"
+OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing
+
+step "tests/"
+python -m pytest

@@ -1,0 +1,148 @@
+"Jobs that run in processes of their own, to be killed there. Not a test file."
+import itertools, json, multiprocessing, os, signal, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+import diec.checkpoint, diec.trainer, diec.unet
+from diec.hooks import Extractor
+from diec.trainer import ClusterModel, Objective, Schedule, Trainer
+from diec.unet import Recipe, new_scheduler, new_unet, pretrain
+
+# A server that has imported the package forks each child: starting one takes a fraction of a second.
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["pytest", "diec.estimator"])
+
+
+def start(job, *args, **kwargs):
+    child = context.Process(target=_run, args=(job, args, kwargs))
+    child.start()
+    return child
+
+
+def finish(job, *args, timeout=60, **kwargs):
+    "Run a job to its end, however that comes about; the exit code"
+    child = start(job, *args, **kwargs)
+    child.join(timeout)
+    if child.is_alive():
+        child.kill()
+        raise TimeoutError(f"{job.__name__} took more than {timeout} s")
+    return child.exitcode
+
+
+def killed_after(n, delay, job, folder, *args):
+    "Kill a job a little after it has written its n-th checkpoint; whether it was still alive then"
+    checkpoint, seen = Path(folder)/"checkpoint", 0
+    stamp = lambda: checkpoint.stat().st_ino if checkpoint.exists() else None # each one is a new file
+    last, child = stamp(), start(job, folder, *args)
+    while seen < n and child.is_alive():
+        time.sleep(0.001)
+        if (now := stamp()) != last: seen, last = seen + 1, now
+    child.join(delay)
+    child.kill()
+    child.join()
+    return child.exitcode == -signal.SIGKILL
+
+
+def _run(job, args, kwargs):
+    torch.set_num_threads(1)
+    job(*args, **kwargs)
+
+
+def _die(): os.kill(os.getpid(), signal.SIGKILL)
+
+
+def plant(where, nth):
+    "Have this process killed at the `nth` time that it comes to a place"
+    owner, name, module = {
+        "mid-write": (diec.checkpoint, "save_file", diec.checkpoint),
+        "before-replace": (os, "replace", os),
+        "after-replace": (os, "replace", os),
+        "mid-step": (torch.Tensor, "backward", torch.Tensor),
+        "before-swap": (os, "rename", os), # the calls of os.rename in atomic_folder
+    }[where]
+    real, count = getattr(owner, name), itertools.count(1)
+    def deadly(*args, **kwargs):
+        if next(count) < nth: return real(*args, **kwargs)
+        if where == "mid-write":
+            real(*args, **kwargs)
+            os.truncate(args[1], os.path.getsize(args[1])//2)
+        if where == "after-replace": real(*args, **kwargs)
+        _die()
+    setattr(owner, name, deadly)
+
+
+# --- pretraining
+
+RECIPE = Recipe(n_steps=14, batch_size=8, warmup_steps=3, random_state=3)
+
+def images(n=40): return np.random.default_rng(0).uniform(-1, 1, (n, 1, 8, 8)).astype(np.float32)
+
+def small(): return new_unet(8, block_out_channels=(8, 8), random_state=3)
+
+
+def pretraining(folder, every=2, death=None):
+    "The result is written next to the checkpoint"
+    if death: plant(*death)
+    trained = pretrain(images(), RECIPE, small(), Path(folder)/"checkpoint", every, progress=False)
+    _keep(folder, trained.unet.state_dict(), {"step": trained.history["step"], "loss": trained.history["loss"]})
+
+
+def distributed(rank, world, folder, steps, port):
+    "One of several processes that train one U-Net"
+    if world > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    diec.unet.has_fast_bfloat16 = lambda device: False # the comparison is about float32
+    written, save_state = [], diec.unet.save_state
+    def counting(path, state):
+        written.append(state["step"])
+        save_state(path, state)
+    diec.unet.save_state = counting
+    trained = pretrain(images(), RECIPE, small(), Path(folder)/"checkpoint", checkpoint_every=3, stop_at=steps, progress=False)
+    out = Path(folder)/f"rank{rank}"
+    out.mkdir(exist_ok=True)
+    _keep(out, trained.unet.state_dict(), {"loss": trained.history["loss"], "written": written})
+    if world > 1: torch.distributed.destroy_process_group()
+
+
+# --- refinement
+
+SCHEDULE = Schedule(head_epochs=4, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
+
+def trainer(random_state=0, n_clusters=3, objective=Objective(n_neighbors=5), schedule=SCHEDULE, data=None, unet=None):
+    "A trainer on a small untrained U-Net, and its images"
+    x = images() if data is None else data
+    extract = Extractor(unet or small(), new_scheduler(), n_draws=2, random_state=random_state)
+    e = extract(x, ["mid_block"], 50)["mid_block"]
+    model = ClusterModel.start(e, n_clusters, random_state=random_state)
+    return Trainer(extract, model, "mid_block", 50, objective, schedule), x
+
+
+def refinement(folder, death=None):
+    if death: plant(*death)
+    t, x = trainer()
+    labels = diec.trainer.fit(t, x, checkpoint=Path(folder)/"checkpoint")
+    weights = {f"unet.{k}": v for k, v in t.extract.unet.state_dict().items()} | dict(t.model.state_dict())
+    _keep(folder, weights, {"labels": labels.tolist(), "history": t.history})
+
+
+# --- saving
+
+def saving(model_folder, path, nth):
+    from diec.estimator import DiEC
+    model = DiEC.from_pretrained(model_folder)
+    plant("before-swap", nth)
+    model.save_pretrained(path)
+
+
+def _keep(folder, weights, facts):
+    save_file({k: v.clone() for k, v in weights.items()}, Path(folder)/"weights.safetensors")
+    (Path(folder)/"facts.json").write_text(json.dumps(facts))
+
+
+def kept(folder):
+    from safetensors.torch import load_file
+    return load_file(Path(folder)/"weights.safetensors"), json.loads((Path(folder)/"facts.json").read_text())

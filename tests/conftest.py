@@ -1,0 +1,65 @@
+"What several test files share. No test reaches for a network, and all compute on one thread, as a killed and resumed run must."
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
+
+import numpy as np
+import pytest
+import torch
+
+from diec.data import load_dataset
+from diec.unet import load_unet, new_scheduler, new_unet
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits_unet():
+    "The shipped U-Net with its scheduler; not to be changed"
+    return load_unet("digits")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    "200 images (200, 1, 8, 8) in [-1, 1], read-only"
+    images = load_dataset("digits").images[:200].copy()
+    images.setflags(write=False)
+    return images
+
+
+@pytest.fixture
+def tiny():
+    "A fresh untrained U-Net for 8x8 images with its scheduler; the same weights for the same seed"
+    def make(random_state=0, in_channels=1):
+        unet = new_unet(8, in_channels, block_out_channels=(8, 16, 16), random_state=random_state)
+        return unet.eval(), new_scheduler()
+    return make
+
+
+@pytest.fixture
+def same():
+    "Whether two modules (or state dicts) hold the same bits"
+    def equal(a, b):
+        a, b = (getattr(m, "state_dict", lambda: m)() for m in (a, b))
+        return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    return equal
+
+
+@pytest.fixture
+def marker(tmp_path):
+    "A pickle whose loading creates a file: (its bytes, the file)"
+    import pickle
+    made = tmp_path/"the-pickle-was-loaded"
+    class Planted:
+        def __reduce__(self): return os.mkdir, (str(made),)
+    data = pickle.dumps(Planted())
+    pickle.loads(data)
+    assert made.exists() # else the tests that use it could not fail
+    made.rmdir()
+    return data, made

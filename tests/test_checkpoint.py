@@ -1,0 +1,159 @@
+"State files and folders: whole or not there, whatever is done to them."
+import itertools, json, os, shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import children
+import diec.checkpoint as C
+from diec.checkpoint import atomic_file, atomic_folder, load_state, save_state
+
+STATE = {"a": torch.arange(6.).reshape(2, 3), 3: [1, -2.5, None, "é\"\n", True, (torch.tensor(7), ())], "deep": {"x": {"y": {}}},
+         "more": {"bool": torch.tensor([True, False]), "empty": torch.zeros(0, 4), "bf16": torch.tensor([1.5, -2], dtype=torch.bfloat16),
+                  "int": torch.tensor([2**62]), "strided": torch.arange(12).reshape(3, 4).T[::2], "nan": torch.tensor([np.nan, np.inf])}}
+
+
+def alike(a, b):
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(5.), b.nan_to_num(5.))
+    if isinstance(a, dict): return isinstance(b, dict) and list(a) == list(b) and all(alike(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)): return type(a) is type(b) and len(a) == len(b) and all(map(alike, a, b))
+    return type(a) is type(b) and a == b
+
+
+def files(folder): return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    save_state(tmp_path/"s", STATE)
+    assert alike(load_state(tmp_path/"s"), STATE)
+    assert files(tmp_path) == ["s"]
+
+
+def test_an_optimizer_comes_back_as_it_was(tmp_path):
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    save_state(tmp_path/"s", optimizer.state_dict())
+    assert alike(load_state(tmp_path/"s"), optimizer.state_dict())
+
+
+def test_tensors_that_share_memory_do_not_share_it_afterwards(tmp_path):
+    t = torch.zeros(4)
+    save_state(tmp_path/"s", {"all": t, "part": t[:2], "again": t})
+    back = load_state(tmp_path/"s")
+    back["all"][0] = 1
+    assert not back["part"].any() and not back["again"].any()
+
+
+@pytest.mark.parametrize("value", [object(), np.float32(1), np.zeros(3), {1, 2}, b"bytes", 1j, lambda: 0])
+def test_what_cannot_be_kept_is_refused_and_the_old_state_stays(tmp_path, value):
+    save_state(tmp_path/"s", {"old": 1})
+    with pytest.raises(TypeError, match=type(value).__name__): save_state(tmp_path/"s", {"ok": 1, "deep": [value]})
+    assert load_state(tmp_path/"s") == {"old": 1} and files(tmp_path) == ["s"]
+
+
+@pytest.mark.parametrize("key", [(1, 2), np.int64(3)])
+def test_a_key_that_cannot_be_kept_is_refused_when_saving(tmp_path, key):
+    with pytest.raises(TypeError, match="key"): save_state(tmp_path/"s", {key: 1})
+
+
+def test_any_damaged_byte_is_noticed(tmp_path):
+    path = tmp_path/"s"
+    small = {"a": torch.arange(3.), "b": [1, None]}
+    save_state(path, small)
+    whole = path.read_bytes()
+    for i, mask in itertools.product(range(len(whole)), (1, 32, 255)):
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ mask]) + whole[i + 1:])
+        try: assert alike(load_state(path), small), f"byte {i} ^ {mask} changed the state unnoticed"
+        except ValueError as e: assert "checkpoint" in str(e) and str(path) in str(e)
+
+
+@pytest.mark.parametrize("old, new", [(b'"shape":[2,3]', b'"shape":[3,2]'), (b'"F32"', b'"I32"')])
+def test_a_damaged_header_is_noticed(tmp_path, old, new):
+    save_state(tmp_path/"s", {"a": torch.arange(6.).reshape(2, 3)})
+    whole = (tmp_path/"s").read_bytes()
+    assert old in whole
+    (tmp_path/"s").write_bytes(whole.replace(old, new))
+    with pytest.raises(ValueError, match="damaged"): load_state(tmp_path/"s")
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, -100, -1])
+def test_a_file_cut_short_is_refused(tmp_path, length):
+    save_state(tmp_path/"s", STATE)
+    whole = (tmp_path/"s").read_bytes()
+    (tmp_path/"s").write_bytes(whole[:length])
+    with pytest.raises(ValueError, match="damaged"): load_state(tmp_path/"s")
+
+
+def test_other_files_are_refused(tmp_path, marker):
+    with pytest.raises(FileNotFoundError, match="nothing-here"): load_state(tmp_path/"nothing-here")
+    with pytest.raises(FileNotFoundError): load_state(tmp_path)
+    save_file({"0": torch.zeros(2)}, tmp_path/"plain")
+    with pytest.raises(ValueError, match="not written by save_state"): load_state(tmp_path/"plain")
+    data, made = marker
+    (tmp_path/"pickle").write_bytes(data)
+    torch.save({"a": torch.zeros(2)}, tmp_path/"torch")
+    for name in ("pickle", "torch"):
+        with pytest.raises(ValueError, match="damaged"): load_state(tmp_path/name)
+    assert not made.exists()
+
+
+def test_an_error_in_the_middle_leaves_the_old_file(tmp_path):
+    (tmp_path/"f").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        with atomic_file(tmp_path/"f") as f:
+            f.write_text("half of the ne")
+            raise KeyboardInterrupt
+    assert (tmp_path/"f").read_text() == "old" and files(tmp_path) == ["f"]
+    with atomic_file(tmp_path/"f") as f:
+        f.write_text("new")
+        assert (tmp_path/"f").read_text() == "old"
+    assert (tmp_path/"f").read_text() == "new" and files(tmp_path) == ["f"]
+
+
+def fill(folder, text):
+    for i in range(3): (folder/f"{i}.txt").write_text(text)
+    (folder/"sub").mkdir()
+    (folder/"sub"/"x").write_text(text)
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path/"new parent"/"model"
+    with atomic_folder(target) as f: fill(f, "old"); (f/"only in the old one").touch()
+    with atomic_folder(target) as f: fill(f, "new"); assert (target/"only in the old one").exists()
+    assert files(target) == ["0.txt", "1.txt", "2.txt", "sub"] and (target/"sub"/"x").read_text() == "new"
+    assert files(target.parent) == ["model"]
+
+
+def test_an_error_in_the_middle_leaves_the_old_folder(tmp_path):
+    with atomic_folder(tmp_path/"m") as f: fill(f, "old")
+    with pytest.raises(ZeroDivisionError):
+        with atomic_folder(tmp_path/"m") as f:
+            (f/"0.txt").write_text("new")
+            1/0
+    assert files(tmp_path) == ["m"] and files(tmp_path/"m") == ["0.txt", "1.txt", "2.txt", "sub"]
+    assert (tmp_path/"m"/"0.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_an_error_in_the_exchange_leaves_the_old_folder(tmp_path, monkeypatch, failing):
+    with atomic_folder(tmp_path/"m") as f: fill(f, "old")
+    real, count = os.rename, itertools.count(1)
+    def rename(a, b):
+        if next(count) == failing: raise OSError("the disk is gone")
+        return real(a, b)
+    monkeypatch.setattr(C.os, "rename", rename)
+    with pytest.raises(OSError, match="the disk is gone"):
+        with atomic_folder(tmp_path/"m") as f: fill(f, "new")
+    assert files(tmp_path) == ["m"] and (tmp_path/"m"/"0.txt").read_text() == "old"
+
+
+def test_a_file_in_the_way_of_a_folder_is_refused(tmp_path):
+    (tmp_path/"m").write_text("precious")
+    with pytest.raises(NotADirectoryError, match="path"):
+        with atomic_folder(tmp_path/"m"): pass
+    assert (tmp_path/"m").read_text() == "precious"

@@ -1,0 +1,281 @@
+"The search against functions whose top is known, and the score against scikit-learn."
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
+
+from diec.cot import (CRITERIA, Clusterability, CommonSpace, Evaluation, kmeans, score_map, search_layer, search_timestep, stability,
+                      unimodality_gap)
+from diec.hooks import Extractor, layer_names
+from diec.unet import new_scheduler
+
+
+class Made(Clusterability):
+    "S(l, t) given by a formula; counts what is computed"
+    def __init__(self, f, T=1000, layers=("mid_block",)):
+        self.f, self.criterion, self.evaluations, self.layers = f, "chi", {}, layers
+        self.extract = SimpleNamespace(T=T, unet=None)
+
+    def at(self, layers, t):
+        assert isinstance(t, (int, np.integer)) and 0 <= t < self.extract.T
+        for l in layers: self.evaluations.setdefault((l, t), Evaluation(l, int(t), 0., 1., float(self.f(l, t))))
+        return [self.evaluations[l, t] for l in layers]
+
+
+def along(f, **kwargs): return Made(lambda l, t: f(t), **kwargs)
+
+
+SHAPES = {
+    "parabola": lambda top: lambda t: -(t - top)**2/1e4,
+    "bell": lambda top: lambda t: 100*np.exp(-((t - top)/200)**2),
+    "roof": lambda top: lambda t: -abs(t - top),
+    "lopsided": lambda top: lambda t: -(t - top)/30 if t > top else -3*(top - t)/10,
+}
+
+# --- one top
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("top", [0, 1, 40, 62, 125, 333, 500, 687, 811, 960, 998, 999, *np.random.default_rng(0).integers(0, 1000, 8)])
+def test_finds_a_single_top(shape, top):
+    S = along(SHAPES[shape](top))
+    found = search_timestep(S)
+    assert found.unimodal and not found.note and abs(found.t - top) <= 10
+    assert len(found.evaluations) == len(S.evaluations) <= 16
+
+
+@pytest.mark.parametrize("budget", [4, 5, 8, 12, 16, 30])
+@pytest.mark.parametrize("T", [5, 50, 1000, 4000])
+def test_the_budget_is_kept(budget, T):
+    rng = np.random.default_rng(budget)
+    for shape in SHAPES.values():
+        top = int(rng.integers(0, T))
+        S = along(lambda t: shape(top*1000/T)(t*1000/T), T=T)
+        found = search_timestep(S, max_evaluations=budget)
+        assert len(S.evaluations) <= budget and found.unimodal
+        assert abs(found.t - top) <= T/(budget - 1)
+        assert found.score == max(e.score for e in S.evaluations.values()) == S.evaluations["mid_block", found.t].score
+
+
+def test_more_evaluations_come_closer():
+    far = {b: np.mean([abs(search_timestep(along(SHAPES["bell"](top)), max_evaluations=b).t - top) for top in range(3, 1000, 53)]) for b in (4, 9, 16)}
+    assert far[16] < 5 and far[16] < far[9] < far[4]
+
+
+def test_no_timestep_is_computed_twice():
+    calls = []
+    def f(t): calls.append(t); return SHAPES["bell"](420)(t)
+    class Forgetful(Made): # the search's own memory is at work, not that of S
+        def at(self, layers, t): self.evaluations[layers[0], t] = Evaluation(layers[0], t, 0., 1., f(t)); return [self.evaluations[layers[0], t]]
+    search_timestep(Forgetful(None))
+    assert len(calls) == len(set(calls)) <= 16
+
+
+# --- not one top
+
+def two_tops(a, b, height): return lambda t: np.exp(-((t - a)/70)**2) + height*np.exp(-((t - b)/70)**2)
+
+@pytest.mark.parametrize("a, b, height, top", [(150, 800, 1.3, 800), (150, 800, 0.7, 150), (250, 700, 1.1, 700), (0, 999, 0.9, 0), (100, 600, 1.5, 600)])
+def test_two_tops_are_noticed_and_the_higher_one_found(a, b, height, top):
+    S = along(two_tops(a, b, height))
+    found = search_timestep(S)
+    assert not found.unimodal and "2 tops" in found.note and str(len(S.evaluations)) in found.note
+    assert abs(found.t - top) <= 15 and found.score == max(e.score for e in S.evaluations.values())
+
+
+def test_the_higher_top_between_the_points_of_the_grid():
+    "On the grid the wrong one looks higher; only refining both tells"
+    f = lambda t: np.exp(-((t - 250)/100)**2) + 1.2*np.exp(-((t - 812)/60)**2)
+    grid = np.linspace(0, 999, 9).round()
+    assert f(grid).argmax() == 2
+    assert abs(search_timestep(along(f)).t - 812) <= 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_little_noise_is_borne_and_much_is_noticed(seed):
+    noise = np.random.default_rng(seed).uniform(-1, 1, 1000)
+    bell = SHAPES["bell"](400)
+    S = along(lambda t: bell(t) + 1.5*noise[t]) # 1.5 per cent of the range
+    calm = search_timestep(S)
+    assert calm.unimodal and len(S.evaluations) <= 16 and calm.score > 95
+    wild = search_timestep(along(lambda t: noise[t]))
+    assert not wild.unimodal and "tops" in wild.note
+
+
+def test_flat_everywhere():
+    S = along(lambda t: 3.)
+    found = search_timestep(S)
+    assert found.unimodal and found.score == 3. and 0 <= found.t < 1000 and len(S.evaluations) <= 16
+
+
+def test_a_plateau_is_one_top():
+    found = search_timestep(along(lambda t: min(t, 300, 1000 - t)))
+    assert found.unimodal and found.score == 300
+
+
+@pytest.mark.parametrize("scores, gap", [([1, 2, 3], 0), ([3, 2, 1], 0), ([1, 3, 2], 0), ([5, 5, 5], 0), ([2, 0, 2], 1), ([0, 2, 1, 2, 0], 0.5), ([7], 0), ([0, 4, 3, 4, 1, 2], 0.25)])
+def test_the_gap(scores, gap):
+    assert unimodality_gap(scores) == pytest.approx(gap) == unimodality_gap(np.array(scores)*-1. * -9 + 100) == unimodality_gap(scores[::-1])
+
+
+@pytest.mark.parametrize("kwargs, words", [
+    (dict(max_evaluations=3), ("max_evaluations", "3", "4 or more")), (dict(max_evaluations="many"), ("max_evaluations", "'many'", "4 or more")),
+    (dict(max_evaluations=9.5), ("max_evaluations", "9.5")), (dict(grid=0), ("grid", "0", "or more")), (dict(grid=1), ("grid", "1", "or more")),
+    (dict(grid=2.5), ("grid", "2.5")), (dict(tolerance="x"), ("tolerance", "'x'")), (dict(tolerance=-1), ("tolerance", "-1"))])
+def test_bad_arguments_of_the_search_are_named(kwargs, words):
+    with pytest.raises((ValueError, TypeError)) as e: search_timestep(along(SHAPES["bell"](400)), **kwargs)
+    assert all(w in str(e.value) for w in words), str(e.value)
+
+
+# --- over layers
+
+def hills(seed):
+    rng = np.random.default_rng(seed)
+    names = ("conv_in", "down_blocks.0", "mid_block", "up_blocks.0")
+    place = {n: (rng.uniform(0, 999), rng.uniform(50, 400), rng.uniform(1, 10)) for n in names}
+    return names, lambda l, t: place[l][2]*np.exp(-((t - place[l][0])/place[l][1])**2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_result_is_the_best_of_all_that_was_evaluated(seed):
+    names, f = hills(seed)
+    S = Made(f)
+    found = search_layer(S, names)
+    assert {(e.layer, e.t) for e in found.evaluations} == set(S.evaluations) and len(found.evaluations) == len(S.evaluations)
+    assert found.score == max(e.score for e in found.evaluations) == f(found.layer, found.t)
+
+
+def test_the_layer_is_found_when_the_axes_are_loosely_coupled():
+    height = {"conv_in": 1, "mid_block": 2, "up_blocks.0": 3}
+    shift = {"conv_in": 40, "mid_block": 0, "up_blocks.0": -60}
+    found = search_layer(Made(lambda l, t: height[l]*np.exp(-((t - 500 - shift[l])/250)**2)), tuple(height))
+    assert found.layer == "up_blocks.0" and abs(found.t - 440) < 10
+
+
+def test_layers_at_one_timestep():
+    S = Made(lambda l, t: len(l))
+    found = search_layer(S, ("conv_in", "mid_block", "down_blocks.0"), t=7)
+    assert (found.layer, found.t) == ("down_blocks.0", 7) and len(S.evaluations) == 3
+
+
+def test_a_second_top_is_reported_whichever_search_met_it():
+    f = {"mid_block": two_tops(150, 800, 1.3), "conv_in": lambda t: 0.01*t}
+    found = search_layer(Made(lambda l, t: float(f[l](t))), tuple(f))
+    assert found.layer == "conv_in" and "tops" in found.note
+
+
+def test_the_map_is_S():
+    names, f = hills(3)
+    S = Made(f)
+    table = score_map(S, names, range(0, 1000, 111))
+    assert np.allclose(table.values(), [[f(l, t) for t in range(0, 1000, 111)] for l in names])
+    assert f(*table.best()) == table.values().max() and table.layers == names and table.timesteps == tuple(range(0, 1000, 111))
+    assert len(score_map(S, ["mid_block"]).timesteps) == 20
+
+
+# --- the score
+
+@pytest.fixture(scope="module")
+def real(digits, digits_unet):
+    return Extractor(*digits_unet, n_draws=2), digits
+
+
+def test_chi_is_that_of_the_documented_procedure(real):
+    extract, images = real
+    S = Clusterability(extract, images, 5, "chi", m=80, random_state=3)
+    found, = S.at(["mid_block"], 150)
+    subset = np.sort(np.random.default_rng(3).permutation(len(images))[:80])
+    assert np.array_equal(S.subset, subset) and len(set(subset)) == 80
+    draws = extract.draws(images[subset], ["mid_block"], 150)["mid_block"]
+    pca = PCA(64, random_state=3).fit(draws.mean(0))
+    project = lambda e: (lambda v: v/np.linalg.norm(v, axis=1, keepdims=True))(pca.transform(e))
+    labels = lambda z: KMeans(5, n_init=10, random_state=3).fit_predict(z)
+    z = project(draws.mean(0))
+    assert found.chi == pytest.approx(calinski_harabasz_score(z, labels(z)), rel=1e-3)
+    assert found.stability == pytest.approx(adjusted_rand_score(*(labels(project(d)) for d in draws)), abs=1e-6)
+    assert found.score == found.chi == S("mid_block", 150) and (found.layer, found.t) == ("mid_block", 150)
+    assert Clusterability(extract, images, 5, "stable_chi", m=80, random_state=3)("mid_block", 150) == pytest.approx(found.chi*found.stability)
+
+
+def test_the_same_seed_gives_the_same_scores(real):
+    extract, images = real
+    made = lambda seed: Clusterability(extract, images, 4, m=60, random_state=seed).at(["mid_block", "conv_in"], 80)
+    assert made(0) == made(0) and [e.score for e in made(0)] != [e.score for e in made(1)]
+    one = search_timestep(Clusterability(extract, images, 4, m=60), max_evaluations=6)
+    two = search_timestep(Clusterability(extract, images, 4, m=60), max_evaluations=6)
+    assert one == two
+
+
+def test_map_search_and_single_scores_agree(real):
+    extract, images = real
+    S = Clusterability(extract, images, 4, m=60)
+    found = search_timestep(S, "up_blocks.0", max_evaluations=4)
+    table = score_map(Clusterability(extract, images, 4, m=60), ["conv_in", "up_blocks.0"], [e.t for e in found.evaluations])
+    assert np.allclose(table.values()[1], [e.score for e in found.evaluations], rtol=1e-4)
+    assert np.allclose(table.values("chi")[1], [e.chi for e in found.evaluations], rtol=1e-4)
+    assert table.values()[1].argmax() == int(np.argmax([e.score for e in found.evaluations]))
+
+
+def test_labels_of_obvious_groups_are_stable_and_those_of_noise_are_not():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.eye(3, 8)*10, 30, 0)
+    assert stability(groups + rng.normal(size=(3, 90, 8)), 3) == 1.
+    assert stability(rng.normal(size=(3, 90, 8)), 3) < 0.3
+    assert np.isnan(stability(groups[None], 3))
+    assert CRITERIA["stable_chi"](Evaluation("l", 0, 100., -0.2)) == 0
+
+
+def test_chi_prefers_the_better_groups():
+    "Through the whole of `Clusterability`, with the U-Net replaced by embeddings whose spread grows with t"
+    rng = np.random.default_rng(0)
+    noise, centres = rng.normal(size=(2, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
+    class Fake:
+        n_draws, T = 2, 1000
+        def prepare(self, images): return images
+        def draws(self, images, layers, t): return {l: (centres + noise*(0.5 + t/100))[:, images[:, 0]].astype(np.float32) for l in layers}
+    S = Clusterability(Fake(), np.arange(90)[:, None], 3)
+    scores = [S("x", t) for t in (0, 200, 400, 800)]
+    assert scores == sorted(scores, reverse=True) and S.evaluations["x", 0].stability == 1
+
+
+def test_images_that_are_all_alike_have_no_clusters(real):
+    "A clear error, or a score of nothing: not the inner complaint of a library"
+    extract, _ = real
+    same = np.zeros((30, 1, 8, 8), np.float32)
+    try: assert Clusterability(extract, same, 3)("mid_block", 100) == 0
+    except ValueError as e: assert "images" in str(e)
+
+
+@pytest.mark.parametrize("kwargs, words", [
+    (dict(criterion="silhouette"), ("criterion", "silhouette", "chi", "stable_chi")), (dict(n_clusters=1), ("n_clusters", "1", "2..")),
+    (dict(n_clusters=200), ("n_clusters", "200", "2..199")), (dict(n_clusters=60, m=60), ("n_clusters", "60", "2..59")),
+    (dict(n_clusters="ten"), ("n_clusters", "'ten'", "2..")), (dict(n_clusters=2.5), ("n_clusters", "2.5", "2..")),
+    (dict(m=0), ("m ", "0")), (dict(m="all"), ("m ", "'all'")), (dict(random_state=-1), ("random_state", "-1"))])
+def test_bad_arguments_of_the_score_are_named(real, kwargs, words):
+    with pytest.raises((ValueError, TypeError)) as e: Clusterability(*real, **{"n_clusters": 4, **kwargs})
+    assert all(w in str(e.value) for w in words), str(e.value)
+
+
+def test_one_draw_is_enough_for_chi_alone(digits, digits_unet):
+    extract = Extractor(*digits_unet, n_draws=1)
+    with pytest.raises(ValueError, match="n_draws must be 2 or more.*got 1"): Clusterability(extract, digits, 4)
+    assert np.isfinite(Clusterability(extract, digits, 4, "chi", m=50)("mid_block", 100))
+
+
+# --- the common space
+
+@pytest.mark.parametrize("n, D", [(50, 8), (20, 300), (5, 3)])
+def test_common_space(n, D):
+    e = np.random.default_rng(0).normal(size=(n, D))*np.linspace(0.1, 5, D) + 100
+    space = CommonSpace.fit(e)
+    z = space.transform(e)
+    assert z.shape == (n, min(64, D, n - 1)) and np.allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
+    by_hand = PCA(z.shape[1], random_state=0).fit_transform(e.astype(np.float32))
+    cos = (z*by_hand).sum(1)/np.linalg.norm(by_hand, axis=1)
+    assert np.allclose(cos, 1, atol=1e-3)
+    assert np.allclose(CommonSpace.fit(e*7).transform(e*7), z, atol=1e-2) # scale does not matter
+    assert np.allclose(space(torch.from_numpy(e).float()).numpy(), z)
+    assert space.transform(e.reshape(1, n, D)).shape == (1, *z.shape)
