@@ -148,6 +148,13 @@ def test_the_result_is_the_best_of_all_that_was_evaluated(seed):
     assert found.score == max(e.score for e in found.evaluations) == f(found.layer, found.t)
 
 
+def test_the_second_search_does_not_lose_what_the_first_found():
+    "At t = 437 the other layer has its best value, on a peak that the second search's grid steps over"
+    f = {"mid_block": SHAPES["bell"](437), "conv_in": lambda t: 50*np.exp(-((t - 800)/300)**2) + 200*np.exp(-((t - 437)/20)**2)}
+    found = search_layer(Made(lambda l, t: f[l](t)), tuple(f))
+    assert found.layer == "conv_in" and found.score == max(e.score for e in found.evaluations)
+
+
 def test_the_layer_is_found_when_the_axes_are_loosely_coupled():
     height = {"conv_in": 1, "mid_block": 2, "up_blocks.0": 3}
     shift = {"conv_in": 40, "mid_block": 0, "up_blocks.0": -60}

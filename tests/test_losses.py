@@ -196,7 +196,7 @@ def test_the_head_starts_as_the_identity_and_learns(d, width, depth):
 
 
 @pytest.mark.parametrize("name", ["n_features", "width", "depth"])
-@pytest.mark.parametrize("value", [0, -1, "two", 1.5, None])
+@pytest.mark.parametrize("value", [0, -1, "two", 1.5])
 def test_bad_sizes_of_the_head_are_named(name, value):
     with pytest.raises((ValueError, TypeError)) as e: ResidualHead(**{"n_features": 4, name: value})
     assert name in str(e.value) and repr(value) in str(e.value) and "1 or more" in str(e.value)

@@ -1,0 +1,304 @@
+"Refinement: what each term and each stage does, and that being killed changes nothing."
+import json, random, signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import children
+import diec.trainer as T
+from diec.checkpoint import load_state
+from diec.trainer import ClusterModel, Objective, Schedule, Trainer, fit
+from diec.unet import new_unet
+
+SHORT = replace(children.SCHEDULE, head_epochs=2, joint_epochs=2)
+
+def weights(trainer): return {f"unet.{k}": v.clone() for k, v in trainer.extract.unet.state_dict().items()} | {k: v.clone() for k, v in trainer.model.state_dict().items()}
+
+def run(**kwargs):
+    "Train; (trainer, labels, weights before)"
+    trainer, images = children.trainer(**{"schedule": SHORT, **kwargs})
+    before = weights(trainer)
+    return trainer, fit(trainer, images), before
+
+
+# --- killed and resumed
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert children.finish(children.refinement, folder) == 0
+    return children.kept(folder)
+
+
+def equal_to(undisturbed, folder, same):
+    found, facts = children.kept(folder)
+    assert facts == undisturbed[1] and same(found, undisturbed[0])
+    assert facts["history"]["stage"] == ["head"]*4 + ["joint"]*4
+
+
+def reached(checkpoint, before=0):
+    "Epochs in a checkpoint, which must be whole and not lie behind"
+    if not checkpoint.exists(): return before
+    n = len(load_state(checkpoint)["history"]["epoch"])
+    assert n >= before
+    return n
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_at_random_moments(tmp_path, undisturbed, same, seed):
+    moments, n, killed = random.Random(seed), 0, 0
+    for _ in range(5):
+        killed += children.killed_after(moments.randrange(3), moments.uniform(0, 0.05), children.refinement, tmp_path)
+        n = reached(tmp_path/"checkpoint", n)
+    assert killed >= 2
+    assert children.finish(children.refinement, tmp_path) == 0
+    equal_to(undisturbed, tmp_path, same)
+
+
+@pytest.mark.parametrize("place, nth, epochs", [("mid-write", 2, 1), ("mid-write", 7, 5), ("before-replace", 5, 4), ("after-replace", 5, 4), ("after-replace", 7, 6),
+                                                ("mid-step", 5, 1), ("mid-step", 20, 6)])
+def test_killed_at_the_worst_moments(tmp_path, undisturbed, same, place, nth, epochs):
+    "In either stage, and just between them (the fifth checkpoint)"
+    assert children.finish(children.refinement, tmp_path, death=(place, nth)) == -signal.SIGKILL
+    assert reached(tmp_path/"checkpoint") == epochs
+    assert children.finish(children.refinement, tmp_path) == 0
+    equal_to(undisturbed, tmp_path, same)
+
+
+def test_stopped_and_continued(tmp_path, undisturbed, same):
+    for stop in (1, 3, 4, 5, 8, None):
+        trainer, images = children.trainer()
+        labels = fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
+    assert same(weights(trainer), undisturbed[0]) and labels.tolist() == undisturbed[1]["labels"]
+    trainer, images = children.trainer() # already done: nothing more happens
+    assert fit(trainer, images, checkpoint=tmp_path/"c").tolist() == undisturbed[1]["labels"] and same(weights(trainer), undisturbed[0])
+
+
+def test_embeddings_that_are_there_already_change_nothing(same):
+    one, images = children.trainer(schedule=SHORT)
+    e = one.extract(images, ["mid_block"], 50)["mid_block"]
+    copy = e.copy()
+    fit(one, images, e)
+    assert np.array_equal(e, copy) and same(weights(one), weights(run()[0]))
+
+
+OTHER = {
+    "objective": dict(objective=Objective(lambda_kl=2., n_neighbors=5)), "schedule": dict(schedule=replace(SHORT, lr_head=1e-4)),
+    "seed": dict(schedule=replace(SHORT, random_state=9)), "number of clusters": dict(n_clusters=4), "noise": dict(random_state=7),
+    "fewer images": dict(data=children.images()[:-1]), "other images": dict(data=children.images().clip(-0.9, 1)),
+    "order of the images": dict(data=children.images()[::-1].copy()),
+}
+
+@pytest.mark.parametrize("stop", [1, 3, None], ids=["head", "joint", "done"])
+@pytest.mark.parametrize("change", [*OTHER, "U-Net"])
+def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, stop):
+    trainer, images = children.trainer(schedule=SHORT)
+    fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
+    before = (tmp_path/"c").read_bytes()
+    kwargs = OTHER.get(change) or {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
+    trainer, images = children.trainer(**{"schedule": SHORT, **kwargs})
+    with pytest.raises(ValueError, match="another run"): fit(trainer, images, checkpoint=tmp_path/"c")
+    assert (tmp_path/"c").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_or_a_pickle_is_refused(tmp_path, marker):
+    data, made = marker
+    for content in (data, b""):
+        (tmp_path/"c").write_bytes(content)
+        trainer, images = children.trainer(schedule=SHORT)
+        with pytest.raises(ValueError, match="damaged"): fit(trainer, images, checkpoint=tmp_path/"c")
+        assert (tmp_path/"c").read_bytes() == content and not made.exists()
+
+
+# --- determinism
+
+def test_the_same_seed_gives_the_same_bits(same):
+    one, labels, _ = run()
+    torch.rand(3) # the global generators play no part
+    np.random.rand(3)
+    two, again, _ = run()
+    assert same(weights(one), weights(two)) and np.array_equal(labels, again) and one.history == two.history
+    other, _, _ = run(schedule=replace(SHORT, random_state=3))
+    assert not same(weights(one), weights(other))
+
+
+def test_labels_are_those_of_the_final_model():
+    trainer, labels, _ = run(schedule=replace(SHORT, lr_unet=1e-3))
+    e = trainer.extract(children.images(), ["mid_block"], 50)["mid_block"]
+    with torch.no_grad(): q = trainer.model(trainer.model.embed(torch.from_numpy(e)))[1]
+    assert labels.dtype == np.int64 and np.array_equal(labels, q.argmax(1))
+
+
+# --- stages
+
+def moved(trainer, before, part):
+    now = weights(trainer)
+    names = [k for k in now if k.startswith("unet.") == (part == "unet")]
+    return any(not torch.equal(now[k], before[k]) for k in names)
+
+
+def test_only_the_joint_stage_moves_the_unet():
+    head, _, before = run(schedule=replace(SHORT, joint_epochs=0))
+    assert moved(head, before, "model") and not moved(head, before, "unet") and set(head.history["stage"]) == {"head"}
+    assert all(p.grad is None for p in head.extract.unet.parameters())
+    joint, _, before = run(schedule=replace(SHORT, head_epochs=0))
+    assert moved(joint, before, "model") and moved(joint, before, "unet") and set(joint.history["stage"]) == {"joint"}
+    none, labels, before = run(schedule=replace(SHORT, head_epochs=0, joint_epochs=0))
+    assert not moved(none, before, "model") and not moved(none, before, "unet") and len(labels) == 40
+
+
+@pytest.mark.parametrize("rate, part", [("lr_unet", "unet"), ("lr_head", "model")])
+def test_a_learning_rate_of_zero_holds_its_part_still(rate, part):
+    trainer, _, before = run(schedule=replace(SHORT, **{rate: 0.}))
+    assert not moved(trainer, before, part) and moved(trainer, before, {"unet": "model", "model": "unet"}[part])
+
+
+def test_the_first_step_is_as_long_as_the_learning_rates_say():
+    "Adam's first step is the learning rate itself, for every weight with a gradient"
+    trainer, _, before = run(schedule=Schedule(head_epochs=0, joint_epochs=1, batch_size=40, lr_head=3e-3, lr_unet=2e-4, tol=-1.))
+    step = {k: (v - before[k]).abs().max().item() for k, v in weights(trainer).items()}
+    assert max(v for k, v in step.items() if k.startswith("unet.")) == pytest.approx(2e-4, rel=0.05)
+    assert step["centres"] == pytest.approx(3e-3, rel=0.05)
+    assert step["space.mean"] == step["space.components"] == step["scale"] == 0 # the way into the common space is fixed
+
+
+@pytest.mark.parametrize("tol, epochs", [(1., ["head", "joint"]), (-1., ["head"]*2 + ["joint"]*2)])
+def test_tolerance(tol, epochs):
+    assert run(schedule=replace(SHORT, tol=tol))[0].history["stage"] == epochs
+
+
+def test_it_stops_when_labels_stop_changing():
+    still, _, _ = run(schedule=Schedule(head_epochs=30, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0.))
+    assert still.history["stage"] == ["head", "joint"] # one epoch shows that nothing changes
+    trainer, _, _ = run(schedule=Schedule(head_epochs=60, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0.))
+    changed = trainer.history["changed"]
+    assert 1 < len(changed) < 60 and changed[0] == 1 and all(0 < c <= 1 for c in changed[1:])
+
+
+def test_history_adds_up():
+    trainer, _, _ = run()
+    h = trainer.history
+    assert {len(v) for v in h.values()} == {4} and h["epoch"] == [1, 2, 3, 4]
+    assert np.allclose(h["total"], np.sum([h[k] for k in ("kl", "graph", "ent", "diff")], 0), rtol=1e-5)
+    assert h["diff"][:2] == [0, 0] and min(h["diff"][2:]) > 0.5 # an untrained network does not denoise
+    json.dumps(h)
+
+
+# --- terms
+
+TERMS = {"lambda_kl": ("kl", "kl_loss"), "lambda_graph": ("graph", "graph_loss"), "lambda_ent": ("ent", "entropy_loss"), "lambda_diff": ("diff", "denoising_loss")}
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_weight_of_zero_removes_the_term(name):
+    column, base = TERMS[name][0], Objective(n_neighbors=5, lambda_graph=1., lambda_ent=1.)
+    with_it, _, _ = run(objective=base)
+    without, _, _ = run(objective=replace(base, **{name: 0.}))
+    assert any(with_it.history[column]) and not any(without.history[column])
+    assert any(not torch.equal(a, b) for a, b in zip(weights(with_it).values(), weights(without).values()))
+    assert all(any(without.history[other]) for other, _ in TERMS.values() if other != column)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_term_of_no_weight_leaves_no_trace(monkeypatch, same, name):
+    "Not even through the random numbers or the gradients: the term may as well be garbage"
+    objective = replace(Objective(n_neighbors=5), **{name: 0.})
+    plain, _, _ = run(objective=objective)
+    monkeypatch.setattr(T, TERMS[name][1], lambda *args, **kwargs: torch.tensor(float("nan")))
+    garbage, _, _ = run(objective=objective)
+    assert same(weights(plain), weights(garbage)) and plain.history == garbage.history
+
+
+@pytest.mark.parametrize("name", ["lambda_kl", "lambda_graph", "lambda_ent"])
+def test_each_term_alone_goes_down(name):
+    objective = replace(Objective(0., 0., 0., 0., n_neighbors=5), **{name: 1.})
+    schedule = Schedule(head_epochs=25, joint_epochs=0, batch_size=20, lr_head=1e-3, tol=-1.)
+    column = run(objective=objective, schedule=schedule)[0].history[TERMS[name][0]]
+    assert column[-1] < column[0]
+
+
+def test_denoising_alone_trains_the_unet(digits):
+    "The objective of the ablation without clustering: L_diff is left"
+    objective, schedule = Objective(0., 0., 0., 1.), Schedule(head_epochs=2, joint_epochs=15, batch_size=40, lr_unet=1e-3, tol=-1.)
+    trainer, _, before = run(objective=objective, schedule=schedule, data=digits[:80])
+    diff = [d for d, s in zip(trainer.history["diff"], trainer.history["stage"]) if s == "joint"]
+    assert np.mean(diff[-3:]) < np.mean(diff[:3]) and moved(trainer, before, "unet") and not moved(trainer, before, "model")
+
+
+def test_nothing_to_minimise():
+    "All weights zero: nothing moves, or a refusal that says so"
+    try: trainer, labels, before = run(objective=Objective(0., 0., 0., 0.))
+    except ValueError as e: assert "lambda" in str(e)
+    else: assert not moved(trainer, before, "unet") and not moved(trainer, before, "model") and len(labels) == 40
+
+
+# --- trouble
+
+@pytest.mark.parametrize("stage", ["head", "joint"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_objective_that_is_not_finite_names_the_stage(monkeypatch, stage, value):
+    function = "kl_loss" if stage == "head" else "denoising_loss"
+    real = getattr(T, function)
+    monkeypatch.setattr(T, function, lambda *a: real(*a)*value)
+    with pytest.raises(FloatingPointError, match=f"{value}.*{stage} stage"): run()
+
+
+@pytest.mark.parametrize("batch_size", [16, 1000])
+@pytest.mark.parametrize("stage", ["head", "joint"])
+def test_divergence_names_the_stage(stage, batch_size):
+    "Also when the weights explode in the last step of an epoch, so that the next one begins with NaN"
+    schedule = Schedule(head_epochs=4*(stage == "head"), joint_epochs=4, batch_size=batch_size, lr_head=1e30 if stage == "head" else 0., lr_unet=1e30, tol=-1.)
+    with pytest.raises(FloatingPointError, match=f"{stage} stage"): run(schedule=schedule)
+
+
+def test_weights_that_are_nan_from_the_start_name_the_stage():
+    trainer, images = children.trainer(schedule=SHORT)
+    trainer.model.centres.data[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="head stage"): fit(trainer, images)
+
+
+def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
+    trainer, images = children.trainer(schedule=SHORT)
+    fit(trainer, images, checkpoint=tmp_path/"c", stop_after=1)
+    before = (tmp_path/"c").read_bytes()
+    monkeypatch.setattr(T, "kl_loss", lambda p, q: q.sum()*float("nan"))
+    with pytest.raises(FloatingPointError): fit(trainer, images, checkpoint=tmp_path/"c")
+    assert (tmp_path/"c").read_bytes() == before
+
+
+@pytest.mark.parametrize("data", [np.zeros((20, 1, 8, 8)), np.repeat([np.zeros((1, 8, 8)), np.ones((1, 8, 8))], 10, 0), children.images(5)],
+                         ids=["all alike", "two kinds", "five"])
+def test_poor_data_are_borne(data):
+    "Fewer kinds of image than clusters, fewer images than neighbours"
+    trainer, labels, _ = run(data=data.astype(np.float32), objective=Objective())
+    assert len(labels) == len(data) and set(labels) <= {0, 1, 2} and np.isfinite(trainer.history["total"]).all()
+    assert len({tuple(x.ravel()) + (l,) for x, l in zip(data, labels)}) == len({tuple(x.ravel()) for x in data}) # alike images, alike labels
+
+
+@pytest.mark.parametrize("build, name, value", [
+    *[(Schedule, "batch_size", v) for v in (0, -1, 1.5, "x")], *[(Schedule, f"{s}_epochs", v) for s in ("head", "joint") for v in (-1, 1.5, "x")],
+    *[(Schedule, lr, v) for lr in ("lr_head", "lr_unet") for v in (-1., float("nan"), "x")], (Schedule, "tol", "x"), (Schedule, "random_state", -1),
+    *[(Objective, term, v) for term in TERMS for v in (-1., float("nan"), float("inf"), "x")], *[(Objective, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
+    *[(Objective, "eta", v) for v in (-1., "x")]])
+def test_bad_settings_are_named(build, name, value):
+    kind = "objective" if build is Objective else "schedule"
+    with pytest.raises((ValueError, TypeError)) as e: run(**{kind: build(**{name: value})})
+    assert name in str(e.value) and repr(value) in str(e.value) and "must be" in str(e.value)
+
+
+@pytest.mark.parametrize("t", [-1, 1000, 2.5, "search", None])
+def test_bad_timesteps_are_named(t):
+    trainer, _ = children.trainer()
+    with pytest.raises(ValueError, match=r"t must be .*0\.\.999"): Trainer(trainer.extract, trainer.model, "mid_block", t)
+
+
+def test_the_start_is_kmeans():
+    trainer, images = children.trainer()
+    e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
+    model = ClusterModel.start(e, 3, random_state=4)
+    with torch.no_grad(): z, q = model(model.embed(torch.from_numpy(e)))
+    nearest = torch.cdist(z, model.centres)
+    assert torch.equal(q.argmax(1), nearest.argmin(1)) and len(set(q.argmax(1).tolist())) == 3
+    assert nearest.min(1).values.square().mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
+    assert torch.allclose(model.centres, torch.stack([z[q.argmax(1) == k].mean(0) for k in range(3)]), atol=1e-4)
