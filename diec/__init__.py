@@ -6,17 +6,17 @@ __version__ = "0.1.0"
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/12_package.ipynb #60185fbb
+# %% ../nbs/12_package.ipynb #67b91683
 from importlib import import_module
 
 _FACE = {"DiEC": "estimator", "load_dataset": "data", "load_unet": "unet", "pretrain": "unet"} # name -> module that defines it
 
-# %% ../nbs/12_package.ipynb #6d34fa94
+# %% ../nbs/12_package.ipynb #61f4a086
 def __getattr__(name:str):
     "Import a name of the package's face on first use"
     if name not in _FACE: raise AttributeError(f"module 'diec' has no attribute {name!r}")
     return getattr(import_module(f"diec.{_FACE[name]}"), name)
 
-# %% ../nbs/12_package.ipynb #a0deb8ce
+# %% ../nbs/12_package.ipynb #f3dc06fd
 def __dir__(): # what tab completion shows
     return sorted([*globals(), *_FACE])

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['BASELINES', 'run_baseline']
 
-# %% ../nbs/11_baselines.ipynb #0cb65dbb
+# %% ../nbs/11_baselines.ipynb #2ef1c2b3
 import numpy as np
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.mixture import GaussianMixture
 
-# %% ../nbs/11_baselines.ipynb #41a2455f
+# %% ../nbs/11_baselines.ipynb #84be25a3
 BASELINES = {
     "k-means": lambda k, seed: KMeans(k, n_init=10, random_state=seed), # ten restarts, as for DiEC's own start
     "spectral": lambda k, seed: SpectralClustering(k, affinity="nearest_neighbors", random_state=seed), # 10 neighbours
@@ -18,7 +18,7 @@ BASELINES = {
     "Gaussian mixture": lambda k, seed: GaussianMixture(k, reg_covar=1e-2, random_state=seed), # pixels that never change would make a covariance singular
 }
 
-# %% ../nbs/11_baselines.ipynb #fd648072
+# %% ../nbs/11_baselines.ipynb #0c13ff91
 def run_baseline(
     name:str, # a name in `BASELINES`
     images, # (N, C, H, W) or (N, D), flattened

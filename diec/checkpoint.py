@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['atomic_file', 'atomic_folder', 'save_state', 'load_state']
 
-# %% ../nbs/03_checkpoint.ipynb #68ad9d15
+# %% ../nbs/03_checkpoint.ipynb #05b16750
 import hashlib, json, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-# %% ../nbs/03_checkpoint.ipynb #ebabc2f8
+# %% ../nbs/03_checkpoint.ipynb #5b03176b
 @contextmanager
 def atomic_file(
     path:str|Path, # the file to be; an existing one is replaced
@@ -33,7 +33,7 @@ def atomic_file(
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/03_checkpoint.ipynb #c61687c2
+# %% ../nbs/03_checkpoint.ipynb #eb63ba5c
 @contextmanager
 def atomic_folder(
     path:str|Path, # the folder to be; an existing one is replaced as a whole
@@ -55,7 +55,7 @@ def atomic_folder(
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
 
-# %% ../nbs/03_checkpoint.ipynb #fd6aa41c
+# %% ../nbs/03_checkpoint.ipynb #f55f8dc7
 def _flatten(node, tensors:list):
     "The tree as JSON can hold it; tensors are appended to `tensors` and leave their number behind"
     if isinstance(node, torch.Tensor):
@@ -67,7 +67,7 @@ def _flatten(node, tensors:list):
     if node is None or isinstance(node, (bool, int, float, str)): return node
     raise TypeError(f"state may hold tensors, numbers, text, None, dict, list and tuple, got {type(node).__name__}")
 
-# %% ../nbs/03_checkpoint.ipynb #85821e12
+# %% ../nbs/03_checkpoint.ipynb #1cc337d7
 def _unflatten(node, tensors:list):
     "The inverse of `_flatten`"
     if not isinstance(node, dict): return node
@@ -76,14 +76,14 @@ def _unflatten(node, tensors:list):
     if kind == "dict": return {k: _unflatten(v, tensors) for k, v in content}
     return {"list": list, "tuple": tuple}[kind](_unflatten(v, tensors) for v in content)
 
-# %% ../nbs/03_checkpoint.ipynb #37e314cc
+# %% ../nbs/03_checkpoint.ipynb #69ee573a
 def _checksum(tree:str, tensors:list) -> str:
     "SHA-256 over the tree and every tensor's bytes"
     digest = hashlib.sha256(tree.encode())
     for t in tensors: digest.update(t.reshape(-1).view(torch.uint8).numpy().data if t.numel() else b"")
     return digest.hexdigest()
 
-# %% ../nbs/03_checkpoint.ipynb #fb4cfab2
+# %% ../nbs/03_checkpoint.ipynb #6966b6ef
 def save_state(
     path:str|Path, # the file to write, by custom with the ending `.safetensors`
     state:dict, # tree of dict, list and tuple over tensors, numbers, text and None
@@ -95,7 +95,7 @@ def save_state(
     with atomic_file(path) as f:
         save_file({str(i): t for i, t in enumerate(tensors)}, f, metadata=header)
 
-# %% ../nbs/03_checkpoint.ipynb #714f0d47
+# %% ../nbs/03_checkpoint.ipynb #05ad46ef
 def load_state(
     path:str|Path, # a file that `save_state` wrote
 ) -> dict: # the state, tensors on the CPU

@@ -6,8 +6,9 @@
 __all__ = ['CRITERIA', 'CommonSpace', 'kmeans', 'stability', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult',
            'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
-# %% ../nbs/06_cot.ipynb #6f5b7abf
-from dataclasses import dataclass, field
+# %% ../nbs/06_cot.ipynb #6e8dfe85
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 from .hooks import Extractor, layer_names
 from .plots import plot_score_map, plot_timestep_scores
 
-# %% ../nbs/06_cot.ipynb #b57440b9
+# %% ../nbs/06_cot.ipynb #1744d60a
 class CommonSpace(nn.Module):
     "Centre, project to principal components, scale each vector to unit length; a fixed map that gradients pass through"
     def __init__(self,
@@ -56,7 +57,7 @@ class CommonSpace(nn.Module):
         "`forward` for arrays"
         with torch.no_grad(): return self(torch.as_tensor(np.asarray(e, np.float32))).numpy()
 
-# %% ../nbs/06_cot.ipynb #791c9f1c
+# %% ../nbs/06_cot.ipynb #867bf138
 def kmeans(
     z, # (N, d)
     n_clusters:int, # K
@@ -66,7 +67,7 @@ def kmeans(
     "k-means with restarts"
     return KMeans(n_clusters, n_init=n_init, random_state=random_state).fit(np.asarray(z))
 
-# %% ../nbs/06_cot.ipynb #bfcd2697
+# %% ../nbs/06_cot.ipynb #73f898fc
 def stability(
     z_draws, # (R, N, d), one embedding a draw
     n_clusters:int, # K
@@ -77,13 +78,13 @@ def stability(
     pairs = [adjusted_rand_score(a, b) for i, a in enumerate(labels) for b in labels[:i]]
     return float(np.mean(pairs)) if pairs else float("nan")
 
-# %% ../nbs/06_cot.ipynb #73b4eb7f
+# %% ../nbs/06_cot.ipynb #ee9a6777
 CRITERIA = {
     "chi": lambda e: e.chi, # the paper's
     "stable_chi": lambda e: e.chi*max(e.stability, 0.), # ours: CHI, as far as it does not depend on the noise draw
 }
 
-# %% ../nbs/06_cot.ipynb #b3f1e200
+# %% ../nbs/06_cot.ipynb #08abfe92
 @dataclass(frozen=True)
 class Evaluation:
     "What was found at one layer and timestep"
@@ -93,7 +94,7 @@ class Evaluation:
     stability:float # agreement between noise draws, see `stability`
     score:float=float("nan") # S(l, t) under the criterion in use
 
-# %% ../nbs/06_cot.ipynb #38e41b32
+# %% ../nbs/06_cot.ipynb #bc70a70d
 class Clusterability:
     "The function S(l, t) that the search maximises; no labels in it"
     def __init__(self,
@@ -125,13 +126,20 @@ class Clusterability:
         chi = calinski_harabasz_score(z, kmeans(z, self.n_clusters, self.random_state).labels_)
         agreement = stability(space.transform(draws), self.n_clusters, self.random_state)
         found = Evaluation(layer, t, float(chi), agreement)
-        return Evaluation(layer, t, float(chi), agreement, float(CRITERIA[self.criterion](found)))
+        return replace(found, score=float(CRITERIA[self.criterion](found)))
 
     def __call__(self, layer:str, t:int) -> float: # S(l, t)
         "The score alone"
         return self.at([layer], t)[0].score
 
-# %% ../nbs/06_cot.ipynb #6ea47cba
+    def rescored(self, criterion:str): # a `Clusterability` with another criterion that knows what this one has seen
+        "Compare criteria without embedding anything twice"
+        other = copy(self)
+        other.criterion = criterion
+        other.evaluations = {k: replace(e, score=float(CRITERIA[criterion](e))) for k, e in self.evaluations.items()}
+        return other
+
+# %% ../nbs/06_cot.ipynb #33344952
 def unimodality_gap(
     scores, # S at increasing t
 ) -> float: # 0 for a single top; towards 1 the deeper the valley before a second one
@@ -142,7 +150,7 @@ def unimodality_gap(
     valley = max(float((np.maximum.accumulate(side) - side).max()) for side in (climb, descent))
     return valley/spread if spread > 0 else 0.
 
-# %% ../nbs/06_cot.ipynb #93ca9c85
+# %% ../nbs/06_cot.ipynb #37642235
 @dataclass
 class COTResult:
     "What the search found"
@@ -167,13 +175,13 @@ class COTResult:
         t, s, order = self.along_t()
         return plot_timestep_scores(t, s, best=self.t, order=order, label=f"S(t), {self.criterion}", ax=ax)
 
-# %% ../nbs/06_cot.ipynb #83a96724
+# %% ../nbs/06_cot.ipynb #a9534522
 def _refine(f, low:int, high:int, evaluations:int):
     "Narrow a bracket with at most so many evaluations of f (fewer, if it gets tight)"
     if high - low > 2 and evaluations > 0:
         minimize_scalar(lambda t: -f(int(round(t))), bounds=(low, high), method="bounded", options={"maxiter": evaluations, "xatol": 5})
 
-# %% ../nbs/06_cot.ipynb #c128db74
+# %% ../nbs/06_cot.ipynb #6aac854c
 def search_timestep(
     S:Clusterability, # what to maximise
     layer:str="mid_block", # l, by default the bottleneck (the paper's clustering middle layer, CML)
@@ -201,7 +209,7 @@ def search_timestep(
     note = "" if gap <= tolerance else f"S(t) has {len(tops)} tops on the grid (gap {gap:.2f}): each was refined, {len(seen)} evaluations in all"
     return COTResult(layer, max(seen, key=seen.get), S.criterion, [S.evaluations[layer, t] for t in seen], bool(gap <= tolerance), note)
 
-# %% ../nbs/06_cot.ipynb #e96f0720
+# %% ../nbs/06_cot.ipynb #e2081666
 def search_layer(
     S:Clusterability, # what to maximise
     layers=None, # candidates; None: `layer_names` of the U-Net
@@ -223,7 +231,7 @@ def search_layer(
     made = {(e.layer, e.t): e for e in first.evaluations + across + second.evaluations}
     return COTResult(best.layer, second.t, S.criterion, list(made.values()), second.unimodal, second.note)
 
-# %% ../nbs/06_cot.ipynb #303d74a4
+# %% ../nbs/06_cot.ipynb #12df5002
 @dataclass
 class ScoreMap:
     "S on a grid of layers and timesteps"
@@ -244,7 +252,7 @@ class ScoreMap:
         "The table as a heat map, the best place marked"
         return plot_score_map(self.values(name), self.layers, self.timesteps, ax=ax, label=name, best=self.best())
 
-# %% ../nbs/06_cot.ipynb #37b30cd3
+# %% ../nbs/06_cot.ipynb #b0f08b36
 def score_map(
     S:Clusterability, # what to evaluate
     layers=None, # None: `layer_names` of the U-Net

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DiEC', 'save_pretrained', 'from_pretrained']
 
-# %% ../nbs/10_estimator.ipynb #118f11a9
+# %% ../nbs/10_estimator.ipynb #f8c4f352
 import copy, json
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ from .hooks import Extractor, _modules
 from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from .unet import _read_folder, load_unet, save_unet
 
-# %% ../nbs/10_estimator.ipynb #8e5d56c7
+# %% ../nbs/10_estimator.ipynb #db3503fb
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     "Diffusion Embedded Clustering (Hu et al., arXiv 2512.20905)"
     def __init__(self,
@@ -98,7 +98,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return self.extract_.unet
 
-# %% ../nbs/10_estimator.ipynb #a5b08868
+# %% ../nbs/10_estimator.ipynb #8b908885
 def _check(d:DiEC, n_images:int):
     "Refuse parameters that make no sense, by name, before anything is computed"
     def integer(name, low, high=None):
@@ -116,7 +116,7 @@ def _check(d:DiEC, n_images:int):
         if not isinstance(getattr(d, name), (kind, type(None))):
             raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, got {type(getattr(d, name)).__name__}")
 
-# %% ../nbs/10_estimator.ipynb #4b0df46e
+# %% ../nbs/10_estimator.ipynb #3428506a
 def _extractor(d:DiEC) -> Extractor:
     "The U-Net, on its device, with the seed settled"
     if isinstance(d.unet, (str, Path)): unet, scheduler = load_unet(d.unet)
@@ -129,7 +129,7 @@ def _extractor(d:DiEC) -> Extractor:
     if d.t != "search": extract.check_timestep(d.t)
     return extract
 
-# %% ../nbs/10_estimator.ipynb #1d4b8ecd
+# %% ../nbs/10_estimator.ipynb #02a095fc
 def _place(d:DiEC, extract:Extractor, images) -> tuple:
     "(layer, t, search result or None)"
     if d.t != "search" and d.layer != "search": return d.layer, int(d.t), None
@@ -138,7 +138,7 @@ def _place(d:DiEC, extract:Extractor, images) -> tuple:
     else: found = search_layer(S, t=None if d.t == "search" else int(d.t), progress=d.progress)
     return found.layer, found.t, found
 
-# %% ../nbs/10_estimator.ipynb #15681857
+# %% ../nbs/10_estimator.ipynb #c7cf3ca7
 def _config(d:DiEC) -> dict:
     "What config.json says: parameters, the place, the search, the history"
     params = {k: v for k, v in d.get_params(deep=False).items() if k not in ("unet", "checkpoint", "random_state")}
@@ -158,7 +158,7 @@ def save_pretrained(self:DiEC,
 
 DiEC.save_pretrained = save_pretrained
 
-# %% ../nbs/10_estimator.ipynb #b4b2efcc
+# %% ../nbs/10_estimator.ipynb #2963aedb
 def from_pretrained(cls,
     path:str|Path, # a folder that `save_pretrained` wrote
 ) -> DiEC: # fitted
@@ -176,7 +176,7 @@ def from_pretrained(cls,
 
 DiEC.from_pretrained = classmethod(from_pretrained)
 
-# %% ../nbs/10_estimator.ipynb #f3b1bf08
+# %% ../nbs/10_estimator.ipynb #de4846eb
 def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     "A fitted estimator from what was read"
     params = dict(config["params"])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['layer_names', 'activations', 'image_noise', 'flat', 'Extractor']
 
-# %% ../nbs/05_hooks.ipynb #f2fab39b
+# %% ../nbs/05_hooks.ipynb #16eaadfe
 import zlib
 from contextlib import contextmanager
 
@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .data import as_images, fit_to
 from .unet import generator
 
-# %% ../nbs/05_hooks.ipynb #65410720
+# %% ../nbs/05_hooks.ipynb #5636934a
 def layer_names(
     unet, # a diffusers U-Net
 ) -> tuple: # names of its blocks, from the image inwards and out again
@@ -27,7 +27,7 @@ def layer_names(
     up = [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]
     return ("conv_in", *down, "mid_block", *up)
 
-# %% ../nbs/05_hooks.ipynb #a599bbea
+# %% ../nbs/05_hooks.ipynb #0fa66574
 def _modules(unet, layers) -> dict:
     "The modules with these names; says which names there are if one is unknown"
     if not isinstance(unet, UNet2DModel):
@@ -41,11 +41,11 @@ def _modules(unet, layers) -> dict:
             raise ValueError(f"layer must be one of {layer_names(unet)} or the name of a module inside them, got {name!r}")
     return {name: known[name] for name in layers}
 
-# %% ../nbs/05_hooks.ipynb #7e636e3e
+# %% ../nbs/05_hooks.ipynb #a7ea3e2b
 class _Enough(Exception):
     "Raised inside a forward pass when everything that was asked for has been seen"
 
-# %% ../nbs/05_hooks.ipynb #8c03bf2b
+# %% ../nbs/05_hooks.ipynb #a2f56b04
 @contextmanager
 def _hooked(unet, layers, early_exit:bool):
     "Collect the outputs of `layers` during one forward pass; yields the dict that fills"
@@ -61,7 +61,7 @@ def _hooked(unet, layers, early_exit:bool):
     finally:
         for h in handles: h.remove()
 
-# %% ../nbs/05_hooks.ipynb #1b4f1bd2
+# %% ../nbs/05_hooks.ipynb #0b93d5d8
 def activations(
     unet:UNet2DModel, # the network; left as it was found
     xt:torch.Tensor, # noisy images (B, C, H, W)
@@ -78,7 +78,7 @@ def activations(
         raise ValueError(f"layer {missing[0]!r} takes no part in the forward pass")
     return {l: found[l] for l in layers}
 
-# %% ../nbs/05_hooks.ipynb #57d77b51
+# %% ../nbs/05_hooks.ipynb #51d628a5
 def image_noise(
     images:torch.Tensor, # (B, C, H, W) in [-1, 1]
     n_draws:int, # R
@@ -89,7 +89,7 @@ def image_noise(
     draws = [torch.randn((n_draws, *images.shape[1:]), generator=generator(random_state, 5, k)) for k in keys]
     return torch.stack(draws, 1)
 
-# %% ../nbs/05_hooks.ipynb #b84a8403
+# %% ../nbs/05_hooks.ipynb #5d481479
 def flat(
     a:torch.Tensor, # activation (B, C, h, w) or (B, D)
     max_side:int=4, # larger maps are averaged down to this height and width
@@ -99,7 +99,7 @@ def flat(
         a = F.adaptive_avg_pool2d(a, tuple(min(max_side, s) for s in a.shape[-2:]))
     return a.flatten(1)
 
-# %% ../nbs/05_hooks.ipynb #77db8b0a
+# %% ../nbs/05_hooks.ipynb #1fdb6f12
 class Extractor:
     "Reads the embeddings e_bar(l, t) of a data set off a U-Net"
     def __init__(self,

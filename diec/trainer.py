@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClusterModel', 'Objective', 'Schedule', 'Trainer', 'fit']
 
-# %% ../nbs/09_trainer.ipynb #6ebeb4ce
+# %% ../nbs/09_trainer.ipynb #f68856a6
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .hooks import Extractor, activations, flat
 from .losses import adaptive_graph, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
-# %% ../nbs/09_trainer.ipynb #e8bfad46
+# %% ../nbs/09_trainer.ipynb #82f2953a
 class ClusterModel(nn.Module):
     "Embedding -> common space -> residual head -> soft assignment"
     def __init__(self,
@@ -58,7 +58,7 @@ class ClusterModel(nn.Module):
         z = self.head(x)
         return z, soft_assignment(z, self.centres)
 
-# %% ../nbs/09_trainer.ipynb #1714e2dd
+# %% ../nbs/09_trainer.ipynb #98d7412a
 @dataclass(frozen=True)
 class Objective:
     "The weights of L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent; 0 switches a term off"
@@ -69,12 +69,12 @@ class Objective:
     n_neighbors:int=10 # k of the graph
     eta:float=0.1 # decision against balance inside the entropy term
 
-# %% ../nbs/09_trainer.ipynb #b0a0df63
+# %% ../nbs/09_trainer.ipynb #413b2aab
 @dataclass(frozen=True)
 class Schedule:
     "How long and how fast; the same for all data sets"
     head_epochs:int=40 # at most, with the U-Net frozen
-    joint_epochs:int=5 # at most, with the U-Net trained too; 0: never
+    joint_epochs:int=3 # at most, with the U-Net trained too; 0: never
     batch_size:int=128 # images a step
     lr_head:float=1e-3 # Adam, head and centres
     lr_unet:float=1e-5 # Adam, U-Net
@@ -82,7 +82,7 @@ class Schedule:
     patience:int=3 # a stage stops when the labels have been settled for so many epochs running
     random_state:int=0 # seed
 
-# %% ../nbs/09_trainer.ipynb #f159d1ee
+# %% ../nbs/09_trainer.ipynb #1229874d
 class _View:
     "The data set as the current model sees it: refreshed once an epoch, constant within it"
     @torch.no_grad()
@@ -93,7 +93,7 @@ class _View:
         self.graph = adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2)) if objective.lambda_graph else None
         self.kl = kl_loss(self.target, q).item()
 
-# %% ../nbs/09_trainer.ipynb #13838fac
+# %% ../nbs/09_trainer.ipynb #9ecae73b
 def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index:torch.Tensor, x:torch.Tensor) -> dict:
     "The three clustering terms for a batch: `index` says which images, x (B, d) is where they are now"
     z, q = model(x)
@@ -106,7 +106,7 @@ def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index
     if objective.lambda_ent: terms["ent"] = objective.lambda_ent*entropy_loss(q, objective.eta)
     return terms
 
-# %% ../nbs/09_trainer.ipynb #6db3e68e
+# %% ../nbs/09_trainer.ipynb #6b772d5c
 class Trainer:
     "Refines a clustering at a place (l, t) of a U-Net"
     def __init__(self,
@@ -158,12 +158,12 @@ class Trainer:
         if self.stage == "joint": self._optimizer()
         if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
 
-# %% ../nbs/09_trainer.ipynb #fd40df65
+# %% ../nbs/09_trainer.ipynb #1032d078
 def _head_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "Frozen U-Net: the embeddings are those of the view"
     return _clustering_terms(trainer.model, view, trainer.objective, index, view.x[index])
 
-# %% ../nbs/09_trainer.ipynb #31570fb3
+# %% ../nbs/09_trainer.ipynb #093041bf
 def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "The U-Net takes part: one pass to layer l at t, one whole pass at random timesteps"
     extract, objective = trainer.extract, trainer.objective
@@ -181,7 +181,7 @@ def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
         terms["diff"] = objective.lambda_diff*diff.cpu()
     return terms
 
-# %% ../nbs/09_trainer.ipynb #48f6933a
+# %% ../nbs/09_trainer.ipynb #e68104dc
 def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float):
     "One pass over the data under the present stage's terms"
     terms_of = _head_terms if trainer.stage == "head" else _joint_terms
@@ -198,7 +198,7 @@ def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float):
     for k, column in trainer.history.items(): column.append(row.get(k, sums.get(k, 0.)))
     trainer.epoch += 1
 
-# %% ../nbs/09_trainer.ipynb #8d7f6af7
+# %% ../nbs/09_trainer.ipynb #5a1a03b0
 def fit(
     trainer:Trainer, # what to train
     images, # (N, C, H, W) in [-1, 1]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SHIPPED', 'new_scheduler', 'generator', 'n_levels', 'new_unet', 'denoising_loss', 'Recipe', 'has_fast_bfloat16',
            'Pretrained', 'pretrain', 'loss_by_timestep', 'save_unet', 'unet_names', 'load_unet', 'sample', 'Shipped',
-           'make_unet']
+           'make_unet', 'main']
 
-# %% ../nbs/04_unet.ipynb #0f31fb24
+# %% ../nbs/04_unet.ipynb #50345462
 import argparse, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from .checkpoint import atomic_folder, load_state, save_state
 from .data import as_images, fit_to, load_dataset
 
-# %% ../nbs/04_unet.ipynb #5c885770
+# %% ../nbs/04_unet.ipynb #da57e9da
 def new_scheduler(
     num_train_timesteps:int=1000, # T, the number of noise levels
     prediction_type:str="epsilon", # what the U-Net predicts: "epsilon" (the noise), "sample" or "v_prediction"
@@ -36,7 +36,7 @@ def new_scheduler(
     return DDPMScheduler(num_train_timesteps=num_train_timesteps, beta_schedule="squaredcos_cap_v2",
                          prediction_type=prediction_type, clip_sample=True)
 
-# %% ../nbs/04_unet.ipynb #e3357c53
+# %% ../nbs/04_unet.ipynb #e88c55a4
 def generator(
     random_state:int, # the seed, 0 or greater
     *key:int, # what the numbers are for: purpose, step, ...; each 0 or greater
@@ -45,7 +45,7 @@ def generator(
     words = np.random.SeedSequence([random_state, *key]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
-# %% ../nbs/04_unet.ipynb #bc1d529a
+# %% ../nbs/04_unet.ipynb #4fa7f4ad
 def n_levels(
     image_size:int, # height and width in pixels
 ) -> int: # levels of the U-Net, 3 or more
@@ -55,7 +55,7 @@ def n_levels(
         raise ValueError(f"image_size must be 8 or more and divisible by {2**(levels - 1)} (two to the number of downsamplings), got {image_size}")
     return levels
 
-# %% ../nbs/04_unet.ipynb #b411358d
+# %% ../nbs/04_unet.ipynb #1a2dadd1
 def new_unet(
     image_size:int, # height and width in pixels, see `n_levels`
     in_channels:int=1, # 1 for grey, 3 for RGB
@@ -73,7 +73,7 @@ def new_unet(
                            block_out_channels=tuple(channels), norm_num_groups=8, add_attention=False,
                            down_block_types=("DownBlock2D",)*len(channels), up_block_types=("UpBlock2D",)*len(channels))
 
-# %% ../nbs/04_unet.ipynb #9a4a9b6c
+# %% ../nbs/04_unet.ipynb #41454e09
 def denoising_loss(
     unet, # eps_theta: a diffusers U-Net, or a wrapper of one
     scheduler, # holds alpha_bar and the prediction type
@@ -88,7 +88,7 @@ def denoising_loss(
     else: target = {"epsilon": noise, "sample": x0}[kind]
     return (unet(xt, t).sample.float() - target).square().flatten(1).mean(1)
 
-# %% ../nbs/04_unet.ipynb #3032e23e
+# %% ../nbs/04_unet.ipynb #cad7880d
 @dataclass(frozen=True)
 class Recipe:
     "How a U-Net is pretrained"
@@ -102,13 +102,13 @@ class Recipe:
     prediction_type:str="epsilon" # what the network predicts, see `new_scheduler`
     random_state:int=0 # seed of weights, batches, timesteps and noise
 
-# %% ../nbs/04_unet.ipynb #e31c231d
+# %% ../nbs/04_unet.ipynb #2309184b
 def _learning_rate(recipe:Recipe, step:int) -> float:
     "Warm-up, then cosine to zero"
     warm = min(1., (step + 1)/max(1, recipe.warmup_steps))
     return recipe.learning_rate*warm*0.5*(1 + math.cos(math.pi*step/recipe.n_steps))
 
-# %% ../nbs/04_unet.ipynb #9d40327b
+# %% ../nbs/04_unet.ipynb #c1e697c2
 def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     "Images, timesteps and noise of one step: a function of the seed and the step alone"
     n, size = len(images), recipe.batch_size
@@ -121,7 +121,7 @@ def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     t = torch.randint(0, n_timesteps, (size,), generator=g)
     return images[index], t, torch.randn((size, *images.shape[1:]), generator=g)
 
-# %% ../nbs/04_unet.ipynb #47412170
+# %% ../nbs/04_unet.ipynb #fe90bb71
 def has_fast_bfloat16(
     device:torch.device, # where the network will run
 ) -> bool: # whether autocast to bfloat16 pays there
@@ -129,14 +129,14 @@ def has_fast_bfloat16(
     if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
-# %% ../nbs/04_unet.ipynb #efd57e24
+# %% ../nbs/04_unet.ipynb #7d329c6c
 class Pretrained(NamedTuple):
     "What pretraining gives"
     unet:UNet2DModel # with the averaged weights, in evaluation mode
     scheduler:DDPMScheduler
     history:dict # "step" and "loss", lists; "seconds"
 
-# %% ../nbs/04_unet.ipynb #b20052b9
+# %% ../nbs/04_unet.ipynb #7f84db05
 class _Run:
     "The state of a pretraining run: everything that a checkpoint must hold"
     def __init__(self, unet, recipe:Recipe, accelerator):
@@ -163,7 +163,7 @@ class _Run:
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.accelerator.device)
 
-# %% ../nbs/04_unet.ipynb #c8ae29b9
+# %% ../nbs/04_unet.ipynb #5a5c227d
 def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
     "One optimiser step on one batch; the loss over all processes"
     a, recipe = run.accelerator, run.recipe
@@ -179,7 +179,7 @@ def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
     run.step += 1
     return a.reduce(loss.detach(), "mean").item()
 
-# %% ../nbs/04_unet.ipynb #897ef310
+# %% ../nbs/04_unet.ipynb #3421504e
 def pretrain(
     images, # (N, C, H, W) or (N, H, W), see `as_images`; H = W as the U-Net takes them
     recipe:Recipe=Recipe(), # how
@@ -204,7 +204,7 @@ def pretrain(
     run.ema.copy_to(unet.parameters())
     return Pretrained(unet.eval(), scheduler, run.history)
 
-# %% ../nbs/04_unet.ipynb #dd617c55
+# %% ../nbs/04_unet.ipynb #405a79aa
 def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:dict, progress:bool):
     "Steps until `end`, with a checkpoint every so often and one at the end"
     bar = tqdm(total=end, initial=run.step, desc="pretrain", unit="step", disable=not (progress and run.accelerator.is_main_process))
@@ -219,7 +219,7 @@ def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:d
         if checkpoint and (run.step % every == 0 or run.step == end): run.save(checkpoint, origin)
     bar.close()
 
-# %% ../nbs/04_unet.ipynb #d0c5b5cc
+# %% ../nbs/04_unet.ipynb #ebce0ff0
 @torch.no_grad()
 def loss_by_timestep(
     unet, # a U-Net
@@ -240,7 +240,7 @@ def loss_by_timestep(
         losses.append(total/len(images))
     return np.array(losses)
 
-# %% ../nbs/04_unet.ipynb #9f6b2175
+# %% ../nbs/04_unet.ipynb #9f0cec24
 def save_unet(
     path:str|Path, # folder to write, appears complete or not at all
     unet:UNet2DModel, # what to save
@@ -260,7 +260,7 @@ def save_unet(
         for name, content in (files or {}).items():
             (folder/name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
-# %% ../nbs/04_unet.ipynb #0e9d825e
+# %% ../nbs/04_unet.ipynb #cd5924e7
 def _read_folder(folder:Path) -> tuple:
     "U-Net and scheduler from a diffusers folder: either a pipeline's or a model's with its scheduler beside it"
     pipeline = (folder/"unet").is_dir()
@@ -278,14 +278,14 @@ def _read_folder(folder:Path) -> tuple:
     except (SafetensorError, json.JSONDecodeError, RuntimeError, TypeError) as e:
         raise ValueError(f"U-Net folder {folder} is damaged: {e}") from e
 
-# %% ../nbs/04_unet.ipynb #10b5b50f
+# %% ../nbs/04_unet.ipynb #f91d6faa
 def unet_names() -> tuple: # names that `load_unet` takes without a path or a download
     "The U-Nets that come with the package"
     return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/model_index.json")))
 
 _SHIPPED = Path(__file__).parent/"unets" if "__file__" in globals() else Path("../diec/unets")
 
-# %% ../nbs/04_unet.ipynb #1d959446
+# %% ../nbs/04_unet.ipynb #742bb6a0
 def load_unet(
     name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32")
 ) -> tuple: # (`UNet2DModel` in evaluation mode, float32, on the CPU; `DDPMScheduler`)
@@ -300,7 +300,7 @@ def load_unet(
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
     return _read_folder(Path(folder))
 
-# %% ../nbs/04_unet.ipynb #1915d677
+# %% ../nbs/04_unet.ipynb #b23224b2
 def sample(
     unet, # a U-Net
     scheduler, # its scheduler
@@ -314,7 +314,7 @@ def sample(
     images = pipe(batch_size=n, num_inference_steps=n_steps, generator=generator(random_state, 4), output_type="np").images
     return torch.from_numpy(images).permute(0, 3, 1, 2)*2 - 1
 
-# %% ../nbs/04_unet.ipynb #ddb35360
+# %% ../nbs/04_unet.ipynb #0eb827d7
 class Shipped(NamedTuple):
     "What a U-Net of the package is made of"
     dataset:str # name for `load_dataset`
@@ -326,7 +326,7 @@ SHIPPED = {
     "mnist-5k": Shipped("mnist-5k", 32, Recipe(n_steps=4_000)),
 }
 
-# %% ../nbs/04_unet.ipynb #785ff4ea
+# %% ../nbs/04_unet.ipynb #c7438a04
 _CARD = """---
 library_name: diffusers
 license: apache-2.0
@@ -350,7 +350,7 @@ It is there to be read, by DiEC: `diec.DiEC(n_clusters=..., unet="{name}")`. As 
 Make it again: `python -m diec.unet {name} --out FOLDER`.
 """
 
-# %% ../nbs/04_unet.ipynb #bb0f16c5
+# %% ../nbs/04_unet.ipynb #240ed963
 def _model_card(name:str, shipped:Shipped, data, trained:Pretrained) -> str:
     "The text of the model card"
     loss, recipe = np.array(trained.history["loss"]), shipped.recipe
@@ -365,12 +365,13 @@ def _model_card(name:str, shipped:Shipped, data, trained:Pretrained) -> str:
         torch=torch.__version__.split("+")[0], diffusers=diffusers.__version__, first=loss[:100].mean(), last=loss[-100:].mean(),
         curve="\n".join(f"| {p[-1] + 1} | {loss[p].mean():.4f} |" for p in parts if len(p)))
 
-# %% ../nbs/04_unet.ipynb #693e62bd
+# %% ../nbs/04_unet.ipynb #2f06ef18
 def make_unet(
     name:str, # one of `SHIPPED`
     out:str|Path, # folder to write
     checkpoint:str|Path|None=None, # resume from and save to this file
     n_steps:int|None=None, # fewer steps than the recipe's, to try it out
+    progress:bool=True, # show a bar
 ) -> Pretrained: # the U-Net, as trained (float32)
     "Pretrain a shipped U-Net from nothing and save it with its model card"
     if name not in SHIPPED: raise ValueError(f"name must be one of {tuple(SHIPPED)}, got {name!r}")
@@ -378,8 +379,24 @@ def make_unet(
     if n_steps: shipped = shipped._replace(recipe=replace(shipped.recipe, n_steps=n_steps))
     data = load_dataset(shipped.dataset)
     unet = new_unet(shipped.image_size, data.images.shape[1], random_state=shipped.recipe.random_state)
-    trained = pretrain(data.images, shipped.recipe, unet, checkpoint)
+    trained = pretrain(data.images, shipped.recipe, unet, checkpoint, progress=progress)
     thin = {k: v[::10] if isinstance(v, list) else v for k, v in trained.history.items()}
     files = {"README.md": _model_card(name, shipped, data, trained), "history.json": json.dumps(thin) + "\n"}
     save_unet(out, trained.unet, trained.scheduler, files, half=True)
     return trained
+
+# %% ../nbs/04_unet.ipynb #2844d3b5
+def main(
+    argv=None, # arguments; None: the command line's
+):
+    "Pretrain a shipped U-Net from nothing"
+    parser = argparse.ArgumentParser(prog="python -m diec.unet", description=main.__doc__)
+    parser.add_argument("name", choices=tuple(SHIPPED), help="which")
+    parser.add_argument("--out", required=True, help="folder to write; it appears when the U-Net is done")
+    parser.add_argument("--checkpoint", help="file to resume from, if it exists, and to save to")
+    parser.add_argument("--n-steps", type=int, help="fewer steps than the recipe's, to try it out")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args(argv)
+    make_unet(args.name, args.out, args.checkpoint, args.n_steps, not args.quiet)
+
+if __name__ == "__main__" and "__file__" in globals(): main() # as a program, not in a notebook

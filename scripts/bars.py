@@ -55,9 +55,9 @@ def baseline(data, name, seed):
 def quality(data, seed: int) -> dict:
     "DiEC's three stages, and the choices of both criteria"
     extract = Extractor(*load_unet(data.name), random_state=seed)
-    found = {}
+    S, found = Clusterability(extract, data.images, K, random_state=seed), {}
     for criterion in ("stable_chi", "chi"):
-        S = Clusterability(extract, data.images, K, criterion, random_state=seed)
+        S = S.rescored(criterion)
         result = search_timestep(S)
         found[criterion] = {"t": result.t, "evaluations": len(result.evaluations), "unimodal": result.unimodal}
     t = found["stable_chi"]["t"]

@@ -13,7 +13,6 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--head-alone", action="store_true", help="do not fine-tune the U-Net")
     args = parser.parse_args()
-    os.environ["TQDM_DISABLE"] = "1" # inside the notebook; papermill's own bar is the one to watch
     import papermill
     out = ROOT/"results"/args.dataset
     out.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def test_any_damaged_byte_is_noticed(tmp_path):
     small = {"a": torch.arange(3.), "b": [1, None]}
     save_state(path, small)
     whole = path.read_bytes()
-    for i, mask in itertools.product(range(len(whole)), (1, 32, 255)):
+    for i, mask in enumerate(itertools.islice(itertools.cycle((1, 32, 255, 2)), len(whole))):
         path.write_bytes(whole[:i] + bytes([whole[i] ^ mask]) + whole[i + 1:])
         try: assert alike(load_state(path), small), f"byte {i} ^ {mask} changed the state unnoticed"
         except ValueError as e: assert "checkpoint" in str(e) and str(path) in str(e)

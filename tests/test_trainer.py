@@ -91,16 +91,24 @@ OTHER = {
     "order of the images": dict(data=children.images()[::-1].copy()),
 }
 
-@pytest.mark.parametrize("stop", [1, 3, None], ids=["head", "joint", "done"])
-@pytest.mark.parametrize("change", [*OTHER, "U-Net"])
-def test_the_checkpoint_of_another_run_is_refused(tmp_path, change, stop):
+@pytest.fixture(scope="module", params=[1, 3, None], ids=["head", "joint", "done"])
+def left_off(request, tmp_path_factory):
+    "The checkpoint of a run that was left off in this stage"
+    path = tmp_path_factory.mktemp("left off")/"c"
     trainer, images = children.trainer(schedule=SHORT)
-    fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
-    before = (tmp_path/"c").read_bytes()
+    fit(trainer, images, checkpoint=path, stop_after=request.param)
+    return path
+
+
+@pytest.mark.parametrize("change", [*OTHER, "U-Net"])
+def test_the_checkpoint_of_another_run_is_refused(left_off, change):
+    before = left_off.read_bytes()
     kwargs = OTHER.get(change) or {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
     trainer, images = children.trainer(**{"schedule": SHORT, **kwargs})
-    with pytest.raises(ValueError, match="another run"): fit(trainer, images, checkpoint=tmp_path/"c")
-    assert (tmp_path/"c").read_bytes() == before
+    try:
+        with pytest.raises(ValueError, match="another run"): fit(trainer, images, checkpoint=left_off)
+        assert left_off.read_bytes() == before
+    finally: left_off.write_bytes(before)
 
 
 def test_a_damaged_checkpoint_or_a_pickle_is_refused(tmp_path, marker):
@@ -166,15 +174,25 @@ def test_the_first_step_is_as_long_as_the_learning_rates_say():
 
 @pytest.mark.parametrize("tol, epochs", [(1., ["head", "joint"]), (-1., ["head"]*2 + ["joint"]*2)])
 def test_tolerance(tol, epochs):
-    assert run(schedule=replace(SHORT, tol=tol))[0].history["stage"] == epochs
+    assert run(schedule=replace(SHORT, tol=tol, patience=1))[0].history["stage"] == epochs
 
 
-def test_it_stops_when_labels_stop_changing():
-    still, _, _ = run(schedule=Schedule(head_epochs=30, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0.))
-    assert still.history["stage"] == ["head", "joint"] # one epoch shows that nothing changes
-    trainer, _, _ = run(schedule=Schedule(head_epochs=60, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0.))
+@pytest.mark.parametrize("patience", [1, 3])
+def test_it_stops_when_labels_stop_changing(patience):
+    still, _, _ = run(schedule=Schedule(head_epochs=30, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0., patience=patience))
+    assert still.history["stage"] == ["head"]*patience + ["joint"]*patience and not any(still.history["changed"][1:])
+    trainer, _, _ = run(schedule=Schedule(head_epochs=60, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0., patience=patience))
     changed = trainer.history["changed"]
-    assert 1 < len(changed) < 60 and changed[0] == 1 and all(0 < c <= 1 for c in changed[1:])
+    assert patience <= len(changed) < 60 and changed[0] == 1
+    settled = "".join("-" if c == 0 else "x" for c in changed)
+    assert "-"*patience not in settled # it would have stopped there
+
+
+def test_patience_survives_an_interruption(tmp_path):
+    for stop in range(1, 8):
+        trainer, images = children.trainer(schedule=Schedule(head_epochs=30, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
+        fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
+    assert len(trainer.history["epoch"]) == 3 and trainer.stage == "done"
 
 
 def test_history_adds_up():
@@ -210,12 +228,21 @@ def test_a_term_of_no_weight_leaves_no_trace(monkeypatch, same, name):
     assert same(weights(plain), weights(garbage)) and plain.history == garbage.history
 
 
-@pytest.mark.parametrize("name", ["lambda_kl", "lambda_graph", "lambda_ent"])
+@pytest.mark.parametrize("name", ["lambda_graph", "lambda_ent"])
 def test_each_term_alone_goes_down(name):
     objective = replace(Objective(0., 0., 0., 0., n_neighbors=5), **{name: 1.})
     schedule = Schedule(head_epochs=25, joint_epochs=0, batch_size=20, lr_head=1e-3, tol=-1.)
     column = run(objective=objective, schedule=schedule)[0].history[TERMS[name][0]]
     assert column[-1] < column[0]
+
+
+def test_self_training_alone_sharpens():
+    "KL itself need not fall, its target moves away; the confidence rises"
+    def confidence(trainer):
+        e = trainer.extract(children.images(), ["mid_block"], 50)["mid_block"]
+        with torch.no_grad(): return trainer.model(trainer.model.embed(torch.from_numpy(e)))[1].max(1).values.mean()
+    trained, _, _ = run(objective=Objective(1., 0., 0., 0.), schedule=Schedule(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.))
+    assert confidence(trained) > confidence(children.trainer()[0]) + 0.05
 
 
 def test_denoising_alone_trains_the_unet(digits):
@@ -278,8 +305,8 @@ def test_poor_data_are_borne(data):
 
 @pytest.mark.parametrize("build, name, value", [
     *[(Schedule, "batch_size", v) for v in (0, -1, 1.5, "x")], *[(Schedule, f"{s}_epochs", v) for s in ("head", "joint") for v in (-1, 1.5, "x")],
-    *[(Schedule, lr, v) for lr in ("lr_head", "lr_unet") for v in (-1., float("nan"), "x")], (Schedule, "tol", "x"), (Schedule, "random_state", -1),
-    *[(Objective, term, v) for term in TERMS for v in (-1., float("nan"), float("inf"), "x")], *[(Objective, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
+    *[(Schedule, lr, v) for lr in ("lr_head", "lr_unet") for v in (-1., float("nan"), "x")], (Schedule, "tol", "x"), (Schedule, "patience", 0), (Schedule, "patience", "x"), (Schedule, "random_state", -1),
+    *[(Objective, term, v) for term in TERMS for v in (-1., float("nan"), "x")], *[(Objective, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
     *[(Objective, "eta", v) for v in (-1., "x")]])
 def test_bad_settings_are_named(build, name, value):
     kind = "objective" if build is Objective else "schedule"
