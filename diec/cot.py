@@ -6,7 +6,7 @@
 __all__ = ['CRITERIA', 'CommonSpace', 'kmeans', 'stability', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult',
            'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
-# %% ../nbs/06_cot.ipynb #6e8dfe85
+# %% ../nbs/06_cot.ipynb #f07ae61a
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -19,10 +19,11 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
 from torch import nn
 from tqdm.auto import tqdm
 
+from .checks import check_integer, check_number
 from .hooks import Extractor, layer_names
 from .plots import plot_score_map, plot_timestep_scores
 
-# %% ../nbs/06_cot.ipynb #1744d60a
+# %% ../nbs/06_cot.ipynb #27080fb3
 class CommonSpace(nn.Module):
     "Centre, project to principal components, scale each vector to unit length; a fixed map that gradients pass through"
     def __init__(self,
@@ -57,7 +58,7 @@ class CommonSpace(nn.Module):
         "`forward` for arrays"
         with torch.no_grad(): return self(torch.as_tensor(np.asarray(e, np.float32))).numpy()
 
-# %% ../nbs/06_cot.ipynb #867bf138
+# %% ../nbs/06_cot.ipynb #2a76d0ac
 def kmeans(
     z, # (N, d)
     n_clusters:int, # K
@@ -67,7 +68,7 @@ def kmeans(
     "k-means with restarts"
     return KMeans(n_clusters, n_init=n_init, random_state=random_state).fit(np.asarray(z))
 
-# %% ../nbs/06_cot.ipynb #73f898fc
+# %% ../nbs/06_cot.ipynb #4b1a89b0
 def stability(
     z_draws, # (R, N, d), one embedding a draw
     n_clusters:int, # K
@@ -78,13 +79,13 @@ def stability(
     pairs = [adjusted_rand_score(a, b) for i, a in enumerate(labels) for b in labels[:i]]
     return float(np.mean(pairs)) if pairs else float("nan")
 
-# %% ../nbs/06_cot.ipynb #ee9a6777
+# %% ../nbs/06_cot.ipynb #3a854cf3
 CRITERIA = {
     "chi": lambda e: e.chi, # the paper's
     "stable_chi": lambda e: e.chi*max(e.stability, 0.), # ours: CHI, as far as it does not depend on the noise draw
 }
 
-# %% ../nbs/06_cot.ipynb #08abfe92
+# %% ../nbs/06_cot.ipynb #313fb9a4
 @dataclass(frozen=True)
 class Evaluation:
     "What was found at one layer and timestep"
@@ -94,7 +95,7 @@ class Evaluation:
     stability:float # agreement between noise draws, see `stability`
     score:float=float("nan") # S(l, t) under the criterion in use
 
-# %% ../nbs/06_cot.ipynb #bc70a70d
+# %% ../nbs/06_cot.ipynb #aa48115c
 class Clusterability:
     "The function S(l, t) that the search maximises; no labels in it"
     def __init__(self,
@@ -107,7 +108,8 @@ class Clusterability:
     ):
         if criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {criterion!r}")
         if criterion == "stable_chi" and extract.n_draws < 2: raise ValueError(f"n_draws must be 2 or more for criterion 'stable_chi' (it compares noise draws), got {extract.n_draws}")
-        if not 2 <= n_clusters < min(m, len(images)): raise ValueError(f"n_clusters must be in 2..{min(m, len(images)) - 1} (the subset has {min(m, len(images))} images), got {n_clusters}")
+        check_integer("m", m, 3); check_integer("random_state", random_state, 0)
+        check_integer(f"n_clusters (with {min(m, len(images))} images in the subset)", n_clusters, 2, min(m, len(images)) - 1)
         self.extract, self.n_clusters, self.criterion, self.random_state = extract, n_clusters, criterion, random_state
         index = np.random.default_rng(random_state).permutation(len(images))[:m]
         self.subset, self.images = np.sort(index), extract.prepare(images)[np.sort(index)]
@@ -123,7 +125,8 @@ class Clusterability:
     def _evaluate(self, layer, t, draws) -> Evaluation:
         space = CommonSpace.fit(draws.mean(0), random_state=self.random_state)
         z = space.transform(draws.mean(0))
-        chi = calinski_harabasz_score(z, kmeans(z, self.n_clusters, self.random_state).labels_)
+        labels = kmeans(z, self.n_clusters, self.random_state).labels_
+        chi = calinski_harabasz_score(z, labels) if len(set(labels)) > 1 else 0. # images that are all alike
         agreement = stability(space.transform(draws), self.n_clusters, self.random_state)
         found = Evaluation(layer, t, float(chi), agreement)
         return replace(found, score=float(CRITERIA[self.criterion](found)))
@@ -139,7 +142,7 @@ class Clusterability:
         other.evaluations = {k: replace(e, score=float(CRITERIA[criterion](e))) for k, e in self.evaluations.items()}
         return other
 
-# %% ../nbs/06_cot.ipynb #33344952
+# %% ../nbs/06_cot.ipynb #d9a49fd3
 def unimodality_gap(
     scores, # S at increasing t
 ) -> float: # 0 for a single top; towards 1 the deeper the valley before a second one
@@ -150,7 +153,7 @@ def unimodality_gap(
     valley = max(float((np.maximum.accumulate(side) - side).max()) for side in (climb, descent))
     return valley/spread if spread > 0 else 0.
 
-# %% ../nbs/06_cot.ipynb #37642235
+# %% ../nbs/06_cot.ipynb #14d1df98
 @dataclass
 class COTResult:
     "What the search found"
@@ -175,13 +178,13 @@ class COTResult:
         t, s, order = self.along_t()
         return plot_timestep_scores(t, s, best=self.t, order=order, label=f"S(t), {self.criterion}", ax=ax)
 
-# %% ../nbs/06_cot.ipynb #a9534522
+# %% ../nbs/06_cot.ipynb #ec90f0f1
 def _refine(f, low:int, high:int, evaluations:int):
-    "Narrow a bracket with at most so many evaluations of f (fewer, if it gets tight)"
+    "Narrow a bracket, to about 20 timesteps or for so many evaluations of f: S is flat at its top"
     if high - low > 2 and evaluations > 0:
-        minimize_scalar(lambda t: -f(int(round(t))), bounds=(low, high), method="bounded", options={"maxiter": evaluations, "xatol": 5})
+        minimize_scalar(lambda t: -f(int(round(t))), bounds=(low, high), method="bounded", options={"maxiter": evaluations, "xatol": 20})
 
-# %% ../nbs/06_cot.ipynb #6aac854c
+# %% ../nbs/06_cot.ipynb #16d0490a
 def search_timestep(
     S:Clusterability, # what to maximise
     layer:str="mid_block", # l, by default the bottleneck (the paper's clustering middle layer, CML)
@@ -191,7 +194,7 @@ def search_timestep(
     progress:bool=False, # show a bar
 ) -> COTResult: # with the winner among the timesteps evaluated
     "Find the clustering-optimal timestep t*"
-    if max_evaluations < 4: raise ValueError(f"max_evaluations must be 4 or more, got {max_evaluations}")
+    check_integer("max_evaluations", max_evaluations, 4); check_integer("grid", grid, 3); check_number("tolerance", tolerance)
     seen, T = {}, S.extract.T
     bar = tqdm(total=max_evaluations, desc=f"search t at {layer}", unit="evaluation", disable=not progress)
     def f(t):
@@ -209,7 +212,7 @@ def search_timestep(
     note = "" if gap <= tolerance else f"S(t) has {len(tops)} tops on the grid (gap {gap:.2f}): each was refined, {len(seen)} evaluations in all"
     return COTResult(layer, max(seen, key=seen.get), S.criterion, [S.evaluations[layer, t] for t in seen], bool(gap <= tolerance), note)
 
-# %% ../nbs/06_cot.ipynb #e2081666
+# %% ../nbs/06_cot.ipynb #c10bf896
 def search_layer(
     S:Clusterability, # what to maximise
     layers=None, # candidates; None: `layer_names` of the U-Net
@@ -229,9 +232,11 @@ def search_layer(
     if best.layer == start: return COTResult(start, first.t, S.criterion, first.evaluations + [e for e in across if e.layer != start], first.unimodal, first.note)
     second = search_timestep(S, best.layer, max_evaluations, progress=progress)
     made = {(e.layer, e.t): e for e in first.evaluations + across + second.evaluations}
-    return COTResult(best.layer, second.t, S.criterion, list(made.values()), second.unimodal, second.note)
+    winner = max((e for e in made.values() if e.layer in layers), key=lambda e: e.score)
+    note = "; ".join(f"{r.layer}: {r.note}" for r in (first, second) if r.note)
+    return COTResult(winner.layer, winner.t, S.criterion, list(made.values()), first.unimodal and second.unimodal, note)
 
-# %% ../nbs/06_cot.ipynb #12df5002
+# %% ../nbs/06_cot.ipynb #cfece26f
 @dataclass
 class ScoreMap:
     "S on a grid of layers and timesteps"
@@ -252,7 +257,7 @@ class ScoreMap:
         "The table as a heat map, the best place marked"
         return plot_score_map(self.values(name), self.layers, self.timesteps, ax=ax, label=name, best=self.best())
 
-# %% ../nbs/06_cot.ipynb #b0f08b36
+# %% ../nbs/06_cot.ipynb #681f0bac
 def score_map(
     S:Clusterability, # what to evaluate
     layers=None, # None: `layer_names` of the U-Net

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DiEC', 'save_pretrained', 'from_pretrained']
 
-# %% ../nbs/10_estimator.ipynb #f8c4f352
+# %% ../nbs/10_estimator.ipynb #a1ec641c
 import copy, json
 from dataclasses import asdict
 from pathlib import Path
@@ -19,13 +19,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .checkpoint import atomic_folder
+from .checks import check_integer
 from .cot import COTResult, CRITERIA, Clusterability, Evaluation, search_layer, search_timestep
 from .data import as_images
 from .hooks import Extractor, _modules
 from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from .unet import _read_folder, load_unet, save_unet
 
-# %% ../nbs/10_estimator.ipynb #db3503fb
+# %% ../nbs/10_estimator.ipynb #cfbfcbcd
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     "Diffusion Embedded Clustering (Hu et al., arXiv 2512.20905)"
     def __init__(self,
@@ -58,21 +59,23 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         images = as_images(X, argument="X")
         _check(self, len(images))
         extract = _extractor(self)
-        images = extract.prepare(images)
-        self.layer_, self.t_, self.cot_ = _place(self, extract, images)
-        e = extract(images, [self.layer_], self.t_, progress=self.progress)[self.layer_]
+        images = _prepare(extract, images)
+        layer, t, cot = _place(self, extract, images)
+        e = extract(images, [layer], t, progress=self.progress)[layer]
         model = ClusterModel.start(e, self.n_clusters, random_state=self.seed_)
         schedule = asdict(self.schedule or Schedule()) | {"random_state": self.seed_}
         if not self.fine_tune_unet: schedule["joint_epochs"] = 0
-        trainer = Trainer(extract, model, self.layer_, self.t_, self.objective or Objective(), Schedule(**schedule))
+        trainer = Trainer(extract, model, layer, t, self.objective or Objective(), Schedule(**schedule))
         self.labels_ = fit(trainer, images, e, self.checkpoint, progress=self.progress)
+        self.layer_, self.t_, self.cot_ = layer, t, cot # set last: a fit that failed leaves the fit before as it was
         self.extract_, self.model_, self.history_ = extract, model, trainer.history
         return self
 
     def _assign(self, X): # z (N, d), q (N, K)
         "The deterministic way from images to assignments"
         check_is_fitted(self, "model_")
-        e = self.extract_(as_images(X, argument="X"), [self.layer_], self.t_, progress=self.progress)[self.layer_]
+        images = _prepare(self.extract_, as_images(X, argument="X"))
+        e = self.extract_(images, [self.layer_], self.t_, progress=self.progress)[self.layer_]
         with torch.no_grad(): return tuple(v.numpy() for v in self.model_(self.model_.embed(torch.from_numpy(e))))
 
     def predict(self, X) -> np.ndarray: # (N,), int64 in 0..K-1
@@ -98,17 +101,21 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return self.extract_.unet
 
-# %% ../nbs/10_estimator.ipynb #8b908885
+# %% ../nbs/10_estimator.ipynb #2312538c
+def _prepare(extract:Extractor, images):
+    "Make images fit the U-Net; complaints name X"
+    try: return extract.prepare(images)
+    except ValueError as e: raise ValueError(f"X: {e}") from e
+
+# %% ../nbs/10_estimator.ipynb #c372ce8c
 def _check(d:DiEC, n_images:int):
     "Refuse parameters that make no sense, by name, before anything is computed"
-    def integer(name, low, high=None):
-        value = getattr(d, name)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low or (high is not None and value > high):
-            raise ValueError(f"{name} must be an integer {f'in {low}..{high}' if high is not None else f'of {low} or more'}, got {value!r}")
     if n_images < 4: raise ValueError(f"X must hold 4 images or more, got {n_images}")
-    try: integer("n_clusters", 2, n_images - 2)
+    try: check_integer("n_clusters", d.n_clusters, 2, n_images - 2)
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
-    integer("n_draws", 1); integer("search_size", d.n_clusters + 1); integer("batch_size", 1)
+    for name, low in (("n_draws", 1), ("search_size", d.n_clusters + 1), ("batch_size", 1)): check_integer(name, getattr(d, name), low)
+    if not isinstance(d.fine_tune_unet, (bool, np.bool_)): raise ValueError(f"fine_tune_unet must be True or False, got {d.fine_tune_unet!r}")
+    if not isinstance(d.checkpoint, (str, Path, type(None))): raise TypeError(f"checkpoint must be None or a path, got {d.checkpoint!r}")
     if d.criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {d.criterion!r}")
     if d.criterion == "stable_chi" and d.n_draws < 2 and "search" in (d.layer, d.t):
         raise ValueError(f"n_draws must be 2 or more for criterion 'stable_chi', which compares noise draws, got {d.n_draws}")
@@ -116,20 +123,33 @@ def _check(d:DiEC, n_images:int):
         if not isinstance(getattr(d, name), (kind, type(None))):
             raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, got {type(getattr(d, name)).__name__}")
 
-# %% ../nbs/10_estimator.ipynb #3428506a
+# %% ../nbs/10_estimator.ipynb #cf55ddf2
 def _extractor(d:DiEC) -> Extractor:
     "The U-Net, on its device, with the seed settled"
     if isinstance(d.unet, (str, Path)): unet, scheduler = load_unet(d.unet)
     elif isinstance(d.unet, tuple) and len(d.unet) == 2: unet, scheduler = copy.deepcopy(d.unet[0]), d.unet[1]
     else: raise TypeError(f"unet must be a name, a folder, a hub id or a pair (UNet2DModel, scheduler), got {type(d.unet).__name__}")
-    _modules(unet, [] if d.layer == "search" else [d.layer])
-    d.seed_ = d.random_state if isinstance(d.random_state, (int, np.integer)) else int(check_random_state(d.random_state).randint(2**31))
+    if not hasattr(scheduler, "config"): raise TypeError(f"unet must be a pair (UNet2DModel, scheduler), got {type(scheduler).__name__} for the scheduler")
     device = d.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    extract = Extractor(unet.to(device).eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
-    if d.t != "search": extract.check_timestep(d.t)
+    try: unet = unet.to(torch.device(device))
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
+        raise ValueError(f"device must be one that torch can use here, got {d.device!r}: {e}") from e
+    d.seed_ = _seed(d.random_state)
+    extract = Extractor(unet.eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
+    try:
+        if d.layer != "search": _modules(unet, [d.layer])
+        if d.t != "search": extract.check_timestep(d.t)
+    except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return extract
 
-# %% ../nbs/10_estimator.ipynb #02a095fc
+# %% ../nbs/10_estimator.ipynb #c3f075a3
+def _seed(random_state) -> int:
+    "An integer seed from what scikit-learn takes as random_state"
+    if isinstance(random_state, (int, np.integer)): return check_integer("random_state", random_state, 0)
+    try: return int(check_random_state(random_state).randint(2**31))
+    except ValueError as e: raise ValueError(f"random_state must be None, an int of 0 or more, or a RandomState, got {random_state!r}") from e
+
+# %% ../nbs/10_estimator.ipynb #a2d6c367
 def _place(d:DiEC, extract:Extractor, images) -> tuple:
     "(layer, t, search result or None)"
     if d.t != "search" and d.layer != "search": return d.layer, int(d.t), None
@@ -138,10 +158,11 @@ def _place(d:DiEC, extract:Extractor, images) -> tuple:
     else: found = search_layer(S, t=None if d.t == "search" else int(d.t), progress=d.progress)
     return found.layer, found.t, found
 
-# %% ../nbs/10_estimator.ipynb #c7cf3ca7
+# %% ../nbs/10_estimator.ipynb #8837893f
 def _config(d:DiEC) -> dict:
     "What config.json says: parameters, the place, the search, the history"
-    params = {k: v for k, v in d.get_params(deep=False).items() if k not in ("unet", "checkpoint", "random_state")}
+    params = {k: v for k, v in d.get_params(deep=False).items() if k not in ("unet", "checkpoint", "random_state", "device")}
+    params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("objective", "schedule")}
     cot = d.cot_ and asdict(d.cot_)
     return {"format": "diec-model-1", "params": params, "seed": int(d.seed_), "layer": d.layer_, "t": d.t_, "cot": cot, "history": d.history_}
@@ -158,7 +179,7 @@ def save_pretrained(self:DiEC,
 
 DiEC.save_pretrained = save_pretrained
 
-# %% ../nbs/10_estimator.ipynb #2963aedb
+# %% ../nbs/10_estimator.ipynb #0ccb277f
 def from_pretrained(cls,
     path:str|Path, # a folder that `save_pretrained` wrote
 ) -> DiEC: # fitted
@@ -176,7 +197,7 @@ def from_pretrained(cls,
 
 DiEC.from_pretrained = classmethod(from_pretrained)
 
-# %% ../nbs/10_estimator.ipynb #de4846eb
+# %% ../nbs/10_estimator.ipynb #306546fe
 def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     "A fitted estimator from what was read"
     params = dict(config["params"])
@@ -187,6 +208,8 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     d.layer_, d.t_, d.history_, d.labels_ = config["layer"], config["t"], config["history"], tensors.pop("labels").numpy()
     cot = config["cot"]
     d.cot_ = cot and COTResult(**cot | {"evaluations": [Evaluation(**e) for e in cot["evaluations"]]})
+    if not 0 <= d.labels_.min() <= d.labels_.max() < d.n_clusters: raise ValueError(f"labels must lie in 0..{d.n_clusters - 1}")
+    _modules(d.extract_.unet, [d.layer_]); d.extract_.check_timestep(d.t_)
     n_components, n_features = tensors["space.components"].shape
     d.model_ = ClusterModel(n_features, n_components, d.n_clusters, head=any(k.startswith("head.") for k in tensors))
     d.model_.load_state_dict(tensors)

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['ResidualHead']
 
-# %% ../nbs/07_head.ipynb #41ac8ed0
+# %% ../nbs/07_head.ipynb #4858eabb
 import torch
 from torch import nn
 
-# %% ../nbs/07_head.ipynb #565e4cb8
+from .checks import check_integer
+
+# %% ../nbs/07_head.ipynb #54c4d644
 class ResidualHead(nn.Module):
     "z = e + g(e), where g is a perceptron whose last layer starts at zero"
     def __init__(self,
@@ -21,7 +23,7 @@ class ResidualHead(nn.Module):
     ):
         super().__init__()
         for name, value in (("n_features", n_features), ("width", width), ("depth", depth)):
-            if value < 1: raise ValueError(f"{name} must be 1 or more, got {value!r}")
+            check_integer(name, value, 1)
         self.residual, sizes = residual, [n_features] + [width]*depth
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)

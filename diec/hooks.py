@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['layer_names', 'activations', 'image_noise', 'flat', 'Extractor']
 
-# %% ../nbs/05_hooks.ipynb #16eaadfe
+# %% ../nbs/05_hooks.ipynb #d6887484
 import zlib
 from contextlib import contextmanager
 
@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from tqdm.auto import tqdm
 
+from .checks import check_integer
 from .data import as_images, fit_to
 from .unet import generator
 
-# %% ../nbs/05_hooks.ipynb #5636934a
+# %% ../nbs/05_hooks.ipynb #cdb6aef3
 def layer_names(
     unet, # a diffusers U-Net
 ) -> tuple: # names of its blocks, from the image inwards and out again
@@ -27,7 +28,7 @@ def layer_names(
     up = [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]
     return ("conv_in", *down, "mid_block", *up)
 
-# %% ../nbs/05_hooks.ipynb #0fa66574
+# %% ../nbs/05_hooks.ipynb #ce9b1f44
 def _modules(unet, layers) -> dict:
     "The modules with these names; says which names there are if one is unknown"
     if not isinstance(unet, UNet2DModel):
@@ -41,11 +42,11 @@ def _modules(unet, layers) -> dict:
             raise ValueError(f"layer must be one of {layer_names(unet)} or the name of a module inside them, got {name!r}")
     return {name: known[name] for name in layers}
 
-# %% ../nbs/05_hooks.ipynb #a7ea3e2b
+# %% ../nbs/05_hooks.ipynb #6e50cf6f
 class _Enough(Exception):
     "Raised inside a forward pass when everything that was asked for has been seen"
 
-# %% ../nbs/05_hooks.ipynb #a2f56b04
+# %% ../nbs/05_hooks.ipynb #c1e633fa
 @contextmanager
 def _hooked(unet, layers, early_exit:bool):
     "Collect the outputs of `layers` during one forward pass; yields the dict that fills"
@@ -61,16 +62,16 @@ def _hooked(unet, layers, early_exit:bool):
     finally:
         for h in handles: h.remove()
 
-# %% ../nbs/05_hooks.ipynb #0b93d5d8
+# %% ../nbs/05_hooks.ipynb #46a8a885
 def activations(
     unet:UNet2DModel, # the network; left as it was found
     xt:torch.Tensor, # noisy images (B, C, H, W)
     t, # timestep: an int, or integers (B,)
-    layers, # names of the layers `l`
+    layers, # names of the layers `l`; a single name will do
     early_exit:bool=True, # stop the pass after the last of them
 ) -> dict: # layer -> activation (B, channels, height, width), differentiable
     "The activations h_l(x_t, t) of one batch in one pass"
-    layers = tuple(dict.fromkeys(layers))
+    layers = tuple(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     with _hooked(unet, layers, early_exit) as found:
         try: unet(xt, t)
         except _Enough: pass
@@ -78,18 +79,19 @@ def activations(
         raise ValueError(f"layer {missing[0]!r} takes no part in the forward pass")
     return {l: found[l] for l in layers}
 
-# %% ../nbs/05_hooks.ipynb #51d628a5
+# %% ../nbs/05_hooks.ipynb #966dd228
 def image_noise(
     images:torch.Tensor, # (B, C, H, W) in [-1, 1]
     n_draws:int, # R
     random_state:int=0, # seed
 ) -> torch.Tensor: # (R, B, C, H, W), standard normal
     "R noise draws for each image, which depend on the image and the seed alone"
-    keys = [zlib.crc32(x.numpy().tobytes()) for x in images.cpu().contiguous()]
+    pixels = (images.cpu()*127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).contiguous()
+    keys = [zlib.crc32(x.numpy().tobytes()) for x in pixels]
     draws = [torch.randn((n_draws, *images.shape[1:]), generator=generator(random_state, 5, k)) for k in keys]
     return torch.stack(draws, 1)
 
-# %% ../nbs/05_hooks.ipynb #5d481479
+# %% ../nbs/05_hooks.ipynb #e8576bdb
 def flat(
     a:torch.Tensor, # activation (B, C, h, w) or (B, D)
     max_side:int=4, # larger maps are averaged down to this height and width
@@ -99,7 +101,7 @@ def flat(
         a = F.adaptive_avg_pool2d(a, tuple(min(max_side, s) for s in a.shape[-2:]))
     return a.flatten(1)
 
-# %% ../nbs/05_hooks.ipynb #1fdb6f12
+# %% ../nbs/05_hooks.ipynb #70ba932b
 class Extractor:
     "Reads the embeddings e_bar(l, t) of a data set off a U-Net"
     def __init__(self,
@@ -111,10 +113,9 @@ class Extractor:
         max_side:int=4, # see `flat`
     ):
         _modules(unet, [])
-        for name, value in (("n_draws", n_draws), ("batch_size", batch_size), ("max_side", max_side)):
-            if not isinstance(value, (int, np.integer)) or value < 1: raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
-        self.unet, self.scheduler, self.n_draws, self.random_state = unet, scheduler, int(n_draws), random_state
-        self.batch_size, self.max_side = int(batch_size), int(max_side)
+        self.unet, self.scheduler = unet, scheduler
+        self.n_draws, self.random_state = check_integer("n_draws", n_draws, 1), check_integer("random_state", random_state, 0)
+        self.batch_size, self.max_side = check_integer("batch_size", batch_size, 1), check_integer("max_side", max_side, 1)
         self.T = scheduler.config.num_train_timesteps
 
     def prepare(self, images) -> torch.Tensor: # (N, C, H, W) of the U-Net's size
@@ -134,27 +135,28 @@ class Extractor:
 
     @torch.no_grad()
     def batches(self, images, layers, t:int, progress:bool=False):
-        "Yield (slice, layer -> (R, B, D) tensor) for one batch of images after the other"
+        "Yield (slice of the images, draw r, layer -> (B, D) tensor), one batch and one draw at a time"
         images, t, device = self.prepare(images), self.check_timestep(t), next(self.unet.parameters()).device
         for i in tqdm(range(0, len(images), self.batch_size), desc=f"embed t={t}", unit="batch", leave=False, disable=not progress):
             x0 = images[i:i + self.batch_size]
-            per_draw = [activations(self.unet, xt.to(device), t, layers) for xt in self.noised(x0, t)]
-            yield slice(i, i + len(x0)), {l: torch.stack([flat(a[l], self.max_side).float().cpu() for a in per_draw]) for l in layers}
-
-    def _collect(self, images, layers, t, progress, reduce):
-        "Fill one array a layer; `reduce` takes (R, B, D) to what is kept, with the images on axis -2"
-        out, n = {}, len(images)
-        for where, batch in self.batches(images, layers, t, progress):
-            for l, draws in batch.items():
-                part = reduce(draws).numpy()
-                if l not in out: out[l] = np.empty((*part.shape[:-2], n, part.shape[-1]), np.float32)
-                out[l][..., where, :] = part
-        return out
+            for r, xt in enumerate(self.noised(x0, t)):
+                found = activations(self.unet, xt.to(device), t, layers)
+                yield slice(i, i + len(x0)), r, {l: flat(a, self.max_side).float().cpu() for l, a in found.items()}
 
     def __call__(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (N, D) float32
         "e_bar(t) at each layer: the mean over the noise draws"
-        return self._collect(images, layers, t, progress, lambda draws: draws.mean(0))
+        out = {}
+        for where, r, batch in self.batches(images, layers, t, progress):
+            for l, e in batch.items():
+                if l not in out: out[l] = np.zeros((len(images), e.shape[1]), np.float32)
+                out[l][where] += e.numpy()/self.n_draws
+        return out
 
     def draws(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (R, N, D) float32
         "e^(r)(t) at each layer, draw by draw"
-        return self._collect(images, layers, t, progress, lambda draws: draws)
+        out = {}
+        for where, r, batch in self.batches(images, layers, t, progress):
+            for l, e in batch.items():
+                if l not in out: out[l] = np.empty((self.n_draws, len(images), e.shape[1]), np.float32)
+                out[l][r, where] = e.numpy()
+        return out

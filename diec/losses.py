@@ -6,14 +6,16 @@
 __all__ = ['soft_assignment', 'target_distribution', 'kl_loss', 'adaptive_weights', 'Graph', 'adaptive_graph', 'graph_loss',
            'entropy_loss']
 
-# %% ../nbs/08_losses.ipynb #7987c0b4
+# %% ../nbs/08_losses.ipynb #cd86443d
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-# %% ../nbs/08_losses.ipynb #b675a807
+from .checks import check_integer
+
+# %% ../nbs/08_losses.ipynb #6deb567e
 def soft_assignment(
     z:torch.Tensor, # (N, d)
     centres:torch.Tensor, # mu, (K, d)
@@ -23,23 +25,24 @@ def soft_assignment(
     d2 = torch.cdist(z, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
     return torch.softmax(-(alpha + 1)/2*torch.log1p(d2/alpha), dim=1)
 
-# %% ../nbs/08_losses.ipynb #c05ad401
+# %% ../nbs/08_losses.ipynb #0112b32b
 def target_distribution(
     q:torch.Tensor, # Q of the whole data set, (N, K)
 ) -> torch.Tensor: # P, (N, K), no gradient
     "The sharpened assignment (DEC, eq. 3)"
-    w = q.detach().square()/q.detach().sum(0)
+    q = q.detach()
+    w = q.square()/q.sum(0).clamp_min(torch.finfo(q.dtype).tiny) # a cluster that nobody belongs to stays empty
     return w/w.sum(1, keepdim=True)
 
-# %% ../nbs/08_losses.ipynb #189b177e
+# %% ../nbs/08_losses.ipynb #0d5a9ecb
 def kl_loss(
     p:torch.Tensor, # targets (N, K)
     q:torch.Tensor, # assignments (N, K)
 ) -> torch.Tensor: # scalar, mean over points
     "KL(P || Q), the self-training loss (DEC, eq. 2)"
-    return torch.xlogy(p, p/q).sum(1).mean()
+    return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum(1).mean()
 
-# %% ../nbs/08_losses.ipynb #60b4dfb7
+# %% ../nbs/08_losses.ipynb #7243130f
 def adaptive_weights(
     d2:np.ndarray, # squared distances to the k + 1 nearest points, ascending, (N, k + 1)
 ) -> np.ndarray: # s, weights of the k nearest, (N, k); each row sums to 1
@@ -49,24 +52,24 @@ def adaptive_weights(
     k = gap.shape[1]
     return np.divide(gap, total, out=np.full_like(gap, 1/k), where=total > 0) # k + 1 equal distances: equal weights
 
-# %% ../nbs/08_losses.ipynb #c5be0b3f
+# %% ../nbs/08_losses.ipynb #0606e03d
 class Graph(NamedTuple):
     "A sparse neighbour graph over a data set"
     neighbours:torch.Tensor # (N, k), indices of points
     weights:torch.Tensor # (N, k), s; each row sums to 1
 
-# %% ../nbs/08_losses.ipynb #704bf0f8
+# %% ../nbs/08_losses.ipynb #03418e51
 def adaptive_graph(
     z, # (N, d), array or tensor
     k:int=10, # neighbours with a positive weight, 1..N - 2
 ) -> Graph:
     "The adaptive neighbour graph of the whole data set"
-    z = np.asarray(z, np.float32)
-    if not 1 <= k <= len(z) - 2: raise ValueError(f"k must be in 1..{len(z) - 2} (N - 2 with N = {len(z)} points), got {k}")
+    z = np.asarray(z.detach().cpu() if isinstance(z, torch.Tensor) else z, np.float32)
+    check_integer("k", k, 1, len(z) - 2)
     distances, index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(z).kneighbors() # leaves the point itself out
     return Graph(torch.from_numpy(index[:, :k]), torch.from_numpy(adaptive_weights(distances.astype(np.float64)**2)).float())
 
-# %% ../nbs/08_losses.ipynb #4180b938
+# %% ../nbs/08_losses.ipynb #c80c8aff
 def graph_loss(
     z:torch.Tensor, # the batch's points (B, d)
     z_neighbours:torch.Tensor, # their neighbours' (B, k, d)
@@ -75,7 +78,7 @@ def graph_loss(
     "The part of the adaptive graph's objective that depends on z"
     return (weights*(z[:, None] - z_neighbours).square().sum(-1)).sum(1).mean()
 
-# %% ../nbs/08_losses.ipynb #4263525b
+# %% ../nbs/08_losses.ipynb #76c9c1dc
 def entropy_loss(
     q:torch.Tensor, # assignments (B, K)
     eta:float=0.1, # weight of the decision against the balance

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ClusterModel', 'Objective', 'Schedule', 'Trainer', 'fit']
 
-# %% ../nbs/09_trainer.ipynb #f68856a6
+# %% ../nbs/09_trainer.ipynb #5886a7f9
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,14 +14,15 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .checkpoint import load_state, save_state
+from .checkpoint import fingerprint, load_state, save_state
+from .checks import check_integer, check_number
 from .cot import CommonSpace, kmeans
 from .head import ResidualHead
 from .hooks import Extractor, activations, flat
 from .losses import adaptive_graph, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
-# %% ../nbs/09_trainer.ipynb #82f2953a
+# %% ../nbs/09_trainer.ipynb #1c2ad84d
 class ClusterModel(nn.Module):
     "Embedding -> common space -> residual head -> soft assignment"
     def __init__(self,
@@ -45,7 +46,8 @@ class ClusterModel(nn.Module):
         found = kmeans(z, n_clusters, random_state)
         model = cls(e.shape[1], z.shape[1], n_clusters, head, random_state)
         model.space = space
-        model.scale.fill_((found.inertia_/len(z))**-0.5 if found.inertia_ > 0 else 1.)
+        spread = found.inertia_/len(z)
+        model.scale.fill_(spread**-0.5 if spread > 1e-8 else 1.) # fewer kinds of image than clusters: no spread to measure
         model.centres.data.copy_(torch.from_numpy(found.cluster_centers_)*model.scale)
         return model
 
@@ -58,7 +60,7 @@ class ClusterModel(nn.Module):
         z = self.head(x)
         return z, soft_assignment(z, self.centres)
 
-# %% ../nbs/09_trainer.ipynb #98d7412a
+# %% ../nbs/09_trainer.ipynb #8390dd53
 @dataclass(frozen=True)
 class Objective:
     "The weights of L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent; 0 switches a term off"
@@ -69,7 +71,12 @@ class Objective:
     n_neighbors:int=10 # k of the graph
     eta:float=0.1 # decision against balance inside the entropy term
 
-# %% ../nbs/09_trainer.ipynb #413b2aab
+    def check(self):
+        "Refuse values that make no sense"
+        for name in ("lambda_kl", "lambda_graph", "lambda_ent", "lambda_diff", "eta"): check_number(name, getattr(self, name))
+        check_integer("n_neighbors", self.n_neighbors, 1)
+
+# %% ../nbs/09_trainer.ipynb #c40d91e6
 @dataclass(frozen=True)
 class Schedule:
     "How long and how fast; the same for all data sets"
@@ -82,18 +89,25 @@ class Schedule:
     patience:int=3 # a stage stops when the labels have been settled for so many epochs running
     random_state:int=0 # seed
 
-# %% ../nbs/09_trainer.ipynb #1229874d
+    def check(self):
+        "Refuse values that make no sense"
+        for name, low in (("head_epochs", 0), ("joint_epochs", 0), ("batch_size", 1), ("patience", 1), ("random_state", 0)): check_integer(name, getattr(self, name), low)
+        for name, low in (("lr_head", 0.), ("lr_unet", 0.), ("tol", None)): check_number(name, getattr(self, name), low)
+
+# %% ../nbs/09_trainer.ipynb #e5c9ed01
 class _View:
     "The data set as the current model sees it: refreshed once an epoch, constant within it"
     @torch.no_grad()
     def __init__(self, model:ClusterModel, x:torch.Tensor, objective:Objective):
         self.x = x # (N, d)
         self.z, q = model(x)
+        if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
+            raise FloatingPointError("the embedding is no longer finite; a lower learning rate helps")
         self.target, self.labels = target_distribution(q), q.argmax(1)
         self.graph = adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2)) if objective.lambda_graph else None
         self.kl = kl_loss(self.target, q).item()
 
-# %% ../nbs/09_trainer.ipynb #9ecae73b
+# %% ../nbs/09_trainer.ipynb #d3a83994
 def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index:torch.Tensor, x:torch.Tensor) -> dict:
     "The three clustering terms for a batch: `index` says which images, x (B, d) is where they are now"
     z, q = model(x)
@@ -106,7 +120,7 @@ def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index
     if objective.lambda_ent: terms["ent"] = objective.lambda_ent*entropy_loss(q, objective.eta)
     return terms
 
-# %% ../nbs/09_trainer.ipynb #6b772d5c
+# %% ../nbs/09_trainer.ipynb #85a4fbe6
 class Trainer:
     "Refines a clustering at a place (l, t) of a U-Net"
     def __init__(self,
@@ -119,6 +133,8 @@ class Trainer:
     ):
         self.extract, self.model, self.layer, self.t = extract, model, layer, extract.check_timestep(t)
         self.objective, self.schedule = objective, schedule
+        objective.check(); schedule.check()
+        self.start = {"unet": fingerprint(extract.unet.state_dict().values()), "n_clusters": len(model.centres), "noise": int(extract.random_state)}
         self.stage, self.epoch, self.settled, self.labels = "head", 0, 0, None
         self.history = {k: [] for k in ("stage", "epoch", "changed", "kl", "graph", "ent", "diff", "total")}
         self._optimizer()
@@ -141,7 +157,7 @@ class Trainer:
     def _origin(self, images) -> dict:
         "What a checkpoint must have in common with the run that resumes it"
         return {"objective": asdict(self.objective), "schedule": asdict(self.schedule), "layer": self.layer, "t": self.t,
-                "images": list(images.shape), "sum": images.double().sum().item(), "draws": self.extract.n_draws}
+                "images": fingerprint([images]), "n_draws": self.extract.n_draws, **self.start}
 
     def save(self, path, images):
         "Write everything that the next epoch depends on"
@@ -158,12 +174,12 @@ class Trainer:
         if self.stage == "joint": self._optimizer()
         if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
 
-# %% ../nbs/09_trainer.ipynb #1032d078
+# %% ../nbs/09_trainer.ipynb #5d29cc4f
 def _head_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "Frozen U-Net: the embeddings are those of the view"
     return _clustering_terms(trainer.model, view, trainer.objective, index, view.x[index])
 
-# %% ../nbs/09_trainer.ipynb #093041bf
+# %% ../nbs/09_trainer.ipynb #f747b442
 def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "The U-Net takes part: one pass to layer l at t, one whole pass at random timesteps"
     extract, objective = trainer.extract, trainer.objective
@@ -181,24 +197,25 @@ def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
         terms["diff"] = objective.lambda_diff*diff.cpu()
     return terms
 
-# %% ../nbs/09_trainer.ipynb #e68104dc
-def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float):
+# %% ../nbs/09_trainer.ipynb #d7f3f86b
+def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float|None):
     "One pass over the data under the present stage's terms"
     terms_of = _head_terms if trainer.stage == "head" else _joint_terms
     order, sums = torch.randperm(len(images), generator=trainer._generator(1, trainer.epoch)), {}
     batches = order.split(trainer.schedule.batch_size)
     for step, index in enumerate(batches):
         terms = terms_of(trainer, view, images, index, step)
+        if not terms: continue # every term of this stage is switched off
         total = sum(terms.values())
         if not torch.isfinite(total):
             raise FloatingPointError(f"the objective became {total.item()} in epoch {trainer.epoch} of the {trainer.stage} stage: {({k: v.item() for k, v in terms.items()})}")
         trainer.optimizer.zero_grad(); total.backward(); trainer.optimizer.step()
         for k, v in (terms | {"total": total}).items(): sums[k] = sums.get(k, 0.) + v.item()/len(batches)
     row = {"stage": trainer.stage, "epoch": len(trainer.history["epoch"]) + 1, "changed": changed}
-    for k, column in trainer.history.items(): column.append(row.get(k, sums.get(k, 0.)))
+    for k, column in trainer.history.items(): column.append(row.get(k, sums.get(k))) # None: no such term in this stage
     trainer.epoch += 1
 
-# %% ../nbs/09_trainer.ipynb #5a1a03b0
+# %% ../nbs/09_trainer.ipynb #f802c5b1
 def fit(
     trainer:Trainer, # what to train
     images, # (N, C, H, W) in [-1, 1]
@@ -213,8 +230,9 @@ def fit(
     bar = tqdm(total=schedule.head_epochs + schedule.joint_epochs, initial=trainer.epoch, desc="refine", unit="epoch", disable=not progress)
     while trainer.stage != "done" and (stop_after is None or len(trainer.history["epoch"]) < stop_after):
         if e is None: e = trainer.extract(images, [trainer.layer], trainer.t)[trainer.layer]
-        view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective)
-        changed = 1. if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
+        try: view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective)
+        except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
+        changed = None if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
         trainer.labels = view.labels
         limit = schedule.head_epochs if trainer.stage == "head" else schedule.joint_epochs
         trainer.settled = trainer.settled + 1 if trainer.epoch > 0 and changed <= schedule.tol else 0

@@ -7,7 +7,7 @@ __all__ = ['SHIPPED', 'new_scheduler', 'generator', 'n_levels', 'new_unet', 'den
            'Pretrained', 'pretrain', 'loss_by_timestep', 'save_unet', 'unet_names', 'load_unet', 'sample', 'Shipped',
            'make_unet', 'main']
 
-# %% ../nbs/04_unet.ipynb #50345462
+# %% ../nbs/04_unet.ipynb #fd3a210c
 import argparse, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,38 +24,44 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
-from .checkpoint import atomic_folder, load_state, save_state
+from .checkpoint import atomic_folder, fingerprint, load_state, save_state
+from .checks import check_integer, check_number
 from .data import as_images, fit_to, load_dataset
 
-# %% ../nbs/04_unet.ipynb #da57e9da
+# %% ../nbs/04_unet.ipynb #7a31178d
 def new_scheduler(
     num_train_timesteps:int=1000, # T, the number of noise levels
     prediction_type:str="epsilon", # what the U-Net predicts: "epsilon" (the noise), "sample" or "v_prediction"
 ) -> DDPMScheduler: # holds `alphas_cumprod`, the method's alpha_bar, shape (T,)
     "The noise schedule of our U-Nets: cosine (Nichol and Dhariwal, 2021)"
+    check_integer("num_train_timesteps", num_train_timesteps, 1)
+    if prediction_type not in ("epsilon", "sample", "v_prediction"):
+        raise ValueError(f"prediction_type must be 'epsilon', 'sample' or 'v_prediction', got {prediction_type!r}")
     return DDPMScheduler(num_train_timesteps=num_train_timesteps, beta_schedule="squaredcos_cap_v2",
                          prediction_type=prediction_type, clip_sample=True)
 
-# %% ../nbs/04_unet.ipynb #e88c55a4
+# %% ../nbs/04_unet.ipynb #3f77476e
 def generator(
     random_state:int, # the seed, 0 or greater
     *key:int, # what the numbers are for: purpose, step, ...; each 0 or greater
 ) -> torch.Generator: # on the CPU; the same arguments give the same numbers
     "A random generator for one purpose, independent of all others"
+    check_integer("random_state", random_state, 0)
     words = np.random.SeedSequence([random_state, *key]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
-# %% ../nbs/04_unet.ipynb #4fa7f4ad
+# %% ../nbs/04_unet.ipynb #cde2b3c2
 def n_levels(
     image_size:int, # height and width in pixels
 ) -> int: # levels of the U-Net, 3 or more
     "Levels of resolution that bring an image down to a bottleneck of at most 4x4"
+    check_integer("image_size", image_size, 8)
     levels = max(3, math.ceil(math.log2(image_size/4)) + 1)
-    if image_size < 8 or image_size % 2**(levels - 1):
+    if image_size % 2**(levels - 1):
         raise ValueError(f"image_size must be 8 or more and divisible by {2**(levels - 1)} (two to the number of downsamplings), got {image_size}")
     return levels
 
-# %% ../nbs/04_unet.ipynb #1a2dadd1
+# %% ../nbs/04_unet.ipynb #591fcc6c
 def new_unet(
     image_size:int, # height and width in pixels, see `n_levels`
     in_channels:int=1, # 1 for grey, 3 for RGB
@@ -64,6 +70,7 @@ def new_unet(
 ) -> UNet2DModel: # untrained
     "A small U-Net without attention, one ResNet block a level"
     levels = n_levels(image_size)
+    check_integer("in_channels", in_channels, 1)
     channels = block_out_channels or {3: (32, 64, 128), 4: (16, 48, 96, 112)}.get(levels, (16,)*(levels - 4) + (16, 48, 96, 112))
     if len(channels) < 2 or any(c % 8 for c in channels):
         raise ValueError(f"block_out_channels must be two or more multiples of 8, got {channels}")
@@ -73,7 +80,7 @@ def new_unet(
                            block_out_channels=tuple(channels), norm_num_groups=8, add_attention=False,
                            down_block_types=("DownBlock2D",)*len(channels), up_block_types=("UpBlock2D",)*len(channels))
 
-# %% ../nbs/04_unet.ipynb #41454e09
+# %% ../nbs/04_unet.ipynb #98e1c821
 def denoising_loss(
     unet, # eps_theta: a diffusers U-Net, or a wrapper of one
     scheduler, # holds alpha_bar and the prediction type
@@ -88,7 +95,7 @@ def denoising_loss(
     else: target = {"epsilon": noise, "sample": x0}[kind]
     return (unet(xt, t).sample.float() - target).square().flatten(1).mean(1)
 
-# %% ../nbs/04_unet.ipynb #cad7880d
+# %% ../nbs/04_unet.ipynb #f7c5a0be
 @dataclass(frozen=True)
 class Recipe:
     "How a U-Net is pretrained"
@@ -102,13 +109,18 @@ class Recipe:
     prediction_type:str="epsilon" # what the network predicts, see `new_scheduler`
     random_state:int=0 # seed of weights, batches, timesteps and noise
 
-# %% ../nbs/04_unet.ipynb #2309184b
+    def check(self):
+        "Refuse values that make no sense"
+        for name, low in (("n_steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("random_state", 0)): check_integer(f"recipe.{name}", getattr(self, name), low)
+        for name in ("learning_rate", "weight_decay", "ema_decay", "grad_clip"): check_number(f"recipe.{name}", getattr(self, name))
+
+# %% ../nbs/04_unet.ipynb #3206050f
 def _learning_rate(recipe:Recipe, step:int) -> float:
     "Warm-up, then cosine to zero"
     warm = min(1., (step + 1)/max(1, recipe.warmup_steps))
     return recipe.learning_rate*warm*0.5*(1 + math.cos(math.pi*step/recipe.n_steps))
 
-# %% ../nbs/04_unet.ipynb #c1e697c2
+# %% ../nbs/04_unet.ipynb #dc840abd
 def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     "Images, timesteps and noise of one step: a function of the seed and the step alone"
     n, size = len(images), recipe.batch_size
@@ -121,7 +133,7 @@ def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     t = torch.randint(0, n_timesteps, (size,), generator=g)
     return images[index], t, torch.randn((size, *images.shape[1:]), generator=g)
 
-# %% ../nbs/04_unet.ipynb #fe90bb71
+# %% ../nbs/04_unet.ipynb #c76f67f4
 def has_fast_bfloat16(
     device:torch.device, # where the network will run
 ) -> bool: # whether autocast to bfloat16 pays there
@@ -129,14 +141,14 @@ def has_fast_bfloat16(
     if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
-# %% ../nbs/04_unet.ipynb #7d329c6c
+# %% ../nbs/04_unet.ipynb #2f95774f
 class Pretrained(NamedTuple):
     "What pretraining gives"
     unet:UNet2DModel # with the averaged weights, in evaluation mode
     scheduler:DDPMScheduler
     history:dict # "step" and "loss", lists; "seconds"
 
-# %% ../nbs/04_unet.ipynb #7f84db05
+# %% ../nbs/04_unet.ipynb #c4028447
 class _Run:
     "The state of a pretraining run: everything that a checkpoint must hold"
     def __init__(self, unet, recipe:Recipe, accelerator):
@@ -163,7 +175,7 @@ class _Run:
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.accelerator.device)
 
-# %% ../nbs/04_unet.ipynb #5a5c227d
+# %% ../nbs/04_unet.ipynb #84fea69d
 def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
     "One optimiser step on one batch; the loss over all processes"
     a, recipe = run.accelerator, run.recipe
@@ -179,7 +191,7 @@ def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
     run.step += 1
     return a.reduce(loss.detach(), "mean").item()
 
-# %% ../nbs/04_unet.ipynb #3421504e
+# %% ../nbs/04_unet.ipynb #57e54b4b
 def pretrain(
     images, # (N, C, H, W) or (N, H, W), see `as_images`; H = W as the U-Net takes them
     recipe:Recipe=Recipe(), # how
@@ -191,6 +203,8 @@ def pretrain(
 ) -> Pretrained: # the averaged U-Net, its scheduler and the history
     "Train a U-Net to denoise images. A run that was killed and is started again ends with the same bits (on one CPU)."
     images = as_images(images)
+    recipe.check(); check_integer("checkpoint_every", checkpoint_every, 1)
+    if stop_at is not None: check_integer("stop_at", stop_at, 1)
     accelerator = Accelerator()
     if recipe.batch_size % accelerator.num_processes:
         raise ValueError(f"recipe.batch_size must be divisible by the number of processes, {accelerator.num_processes}, got {recipe.batch_size}")
@@ -198,13 +212,13 @@ def pretrain(
     images = fit_to(images, unet.config.sample_size, unet.config.in_channels)
     scheduler = new_scheduler(prediction_type=recipe.prediction_type)
     run = _Run(unet.train(), recipe, accelerator)
-    origin = {"recipe": asdict(recipe), "images": list(images.shape), "sum": images.double().sum().item(), "channels": list(unet.config.block_out_channels)}
+    origin = {"recipe": asdict(recipe), "images": list(images.shape), "sha256": fingerprint([images, *unet.state_dict().values()])}
     if checkpoint and Path(checkpoint).exists(): run.load(checkpoint, origin)
     _train(run, scheduler, images, stop_at or recipe.n_steps, checkpoint, checkpoint_every, origin, progress)
     run.ema.copy_to(unet.parameters())
     return Pretrained(unet.eval(), scheduler, run.history)
 
-# %% ../nbs/04_unet.ipynb #405a79aa
+# %% ../nbs/04_unet.ipynb #e1765565
 def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:dict, progress:bool):
     "Steps until `end`, with a checkpoint every so often and one at the end"
     bar = tqdm(total=end, initial=run.step, desc="pretrain", unit="step", disable=not (progress and run.accelerator.is_main_process))
@@ -219,7 +233,7 @@ def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:d
         if checkpoint and (run.step % every == 0 or run.step == end): run.save(checkpoint, origin)
     bar.close()
 
-# %% ../nbs/04_unet.ipynb #ebce0ff0
+# %% ../nbs/04_unet.ipynb #5147a779
 @torch.no_grad()
 def loss_by_timestep(
     unet, # a U-Net
@@ -233,6 +247,7 @@ def loss_by_timestep(
     images, device = as_images(images), next(unet.parameters()).device
     losses = []
     for t in timesteps:
+        check_integer("t", t, 0, scheduler.config.num_train_timesteps - 1)
         g, total = generator(random_state, 3), 0.
         for x in images.split(batch_size):
             noise, at = torch.randn(x.shape, generator=g), torch.full((len(x),), int(t))
@@ -240,7 +255,7 @@ def loss_by_timestep(
         losses.append(total/len(images))
     return np.array(losses)
 
-# %% ../nbs/04_unet.ipynb #9f0cec24
+# %% ../nbs/04_unet.ipynb #26f5590c
 def save_unet(
     path:str|Path, # folder to write, appears complete or not at all
     unet:UNet2DModel, # what to save
@@ -260,7 +275,16 @@ def save_unet(
         for name, content in (files or {}).items():
             (folder/name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
-# %% ../nbs/04_unet.ipynb #cd5924e7
+# %% ../nbs/04_unet.ipynb #dad48273
+def _build(config:dict, settings:dict, weights:Path) -> tuple:
+    "U-Net and scheduler from their settings and the weights' file"
+    with torch.random.fork_rng(devices=[]): unet = UNet2DModel.from_config(config) # its random start is overwritten
+    unet.load_state_dict(load_file(weights))
+    scheduler = DDPMScheduler.from_config(settings)
+    new_scheduler(scheduler.config.num_train_timesteps, scheduler.config.prediction_type) # checks both
+    return unet.float().eval(), scheduler
+
+# %% ../nbs/04_unet.ipynb #646a45a3
 def _read_folder(folder:Path) -> tuple:
     "U-Net and scheduler from a diffusers folder: either a pipeline's or a model's with its scheduler beside it"
     pipeline = (folder/"unet").is_dir()
@@ -269,27 +293,27 @@ def _read_folder(folder:Path) -> tuple:
     for file in (model/"config.json", weights, schedule/"scheduler_config.json"):
         if not file.is_file(): raise FileNotFoundError(f"U-Net folder {folder} has no {file.relative_to(folder)}")
     try:
-        config = json.loads((model/"config.json").read_text())
-        if config.get("_class_name") != "UNet2DModel":
-            raise ValueError(f"U-Net folder {folder} must hold a UNet2DModel, got {config.get('_class_name')!r}")
-        unet = UNet2DModel.from_config(config)
-        unet.load_state_dict(load_file(weights))
-        return unet.float().eval(), DDPMScheduler.from_config(json.loads((schedule/"scheduler_config.json").read_text()))
-    except (SafetensorError, json.JSONDecodeError, RuntimeError, TypeError) as e:
+        config, settings = (json.loads(f.read_text()) for f in (model/"config.json", schedule/"scheduler_config.json"))
+        if not isinstance(config, dict) or not isinstance(settings, dict): raise TypeError("its settings are not a JSON object")
+        if (kind := config.get("_class_name")) == "UNet2DModel": return _build(config, settings, weights)
+    except (SafetensorError, RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as e:
         raise ValueError(f"U-Net folder {folder} is damaged: {e}") from e
+    raise ValueError(f"U-Net folder {folder} must hold a UNet2DModel, got {kind!r}")
 
-# %% ../nbs/04_unet.ipynb #f91d6faa
+# %% ../nbs/04_unet.ipynb #131be0b1
 def unet_names() -> tuple: # names that `load_unet` takes without a path or a download
     "The U-Nets that come with the package"
     return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/model_index.json")))
 
 _SHIPPED = Path(__file__).parent/"unets" if "__file__" in globals() else Path("../diec/unets")
 
-# %% ../nbs/04_unet.ipynb #742bb6a0
+# %% ../nbs/04_unet.ipynb #2b31c2c1
 def load_unet(
     name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32")
 ) -> tuple: # (`UNet2DModel` in evaluation mode, float32, on the CPU; `DDPMScheduler`)
     "Load a U-Net and its noise schedule"
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name', got {name!r}")
     if name in unet_names(): return _read_folder(_SHIPPED/name)
     if Path(name).is_dir(): return _read_folder(Path(name))
     parts = str(name).split("/")
@@ -300,7 +324,7 @@ def load_unet(
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
     return _read_folder(Path(folder))
 
-# %% ../nbs/04_unet.ipynb #b23224b2
+# %% ../nbs/04_unet.ipynb #4a466125
 def sample(
     unet, # a U-Net
     scheduler, # its scheduler
@@ -309,12 +333,13 @@ def sample(
     random_state:int=0, # seed
 ) -> torch.Tensor: # (n, C, H, W) in [-1, 1]
     "Draw images from a U-Net with deterministic DDIM"
+    check_integer("n", n, 1); check_integer("n_steps", n_steps, 1)
     pipe = DDIMPipeline(unet, DDIMScheduler.from_config(scheduler.config))
     pipe.set_progress_bar_config(disable=True)
     images = pipe(batch_size=n, num_inference_steps=n_steps, generator=generator(random_state, 4), output_type="np").images
     return torch.from_numpy(images).permute(0, 3, 1, 2)*2 - 1
 
-# %% ../nbs/04_unet.ipynb #0eb827d7
+# %% ../nbs/04_unet.ipynb #f9076cac
 class Shipped(NamedTuple):
     "What a U-Net of the package is made of"
     dataset:str # name for `load_dataset`
@@ -326,7 +351,7 @@ SHIPPED = {
     "mnist-5k": Shipped("mnist-5k", 32, Recipe(n_steps=4_000)),
 }
 
-# %% ../nbs/04_unet.ipynb #c7438a04
+# %% ../nbs/04_unet.ipynb #a7b23520
 _CARD = """---
 library_name: diffusers
 license: apache-2.0
@@ -350,7 +375,7 @@ It is there to be read, by DiEC: `diec.DiEC(n_clusters=..., unet="{name}")`. As 
 Make it again: `python -m diec.unet {name} --out FOLDER`.
 """
 
-# %% ../nbs/04_unet.ipynb #240ed963
+# %% ../nbs/04_unet.ipynb #48d7b2b5
 def _model_card(name:str, shipped:Shipped, data, trained:Pretrained) -> str:
     "The text of the model card"
     loss, recipe = np.array(trained.history["loss"]), shipped.recipe
@@ -365,7 +390,7 @@ def _model_card(name:str, shipped:Shipped, data, trained:Pretrained) -> str:
         torch=torch.__version__.split("+")[0], diffusers=diffusers.__version__, first=loss[:100].mean(), last=loss[-100:].mean(),
         curve="\n".join(f"| {p[-1] + 1} | {loss[p].mean():.4f} |" for p in parts if len(p)))
 
-# %% ../nbs/04_unet.ipynb #2f06ef18
+# %% ../nbs/04_unet.ipynb #0c46117f
 def make_unet(
     name:str, # one of `SHIPPED`
     out:str|Path, # folder to write
@@ -385,7 +410,7 @@ def make_unet(
     save_unet(out, trained.unet, trained.scheduler, files, half=True)
     return trained
 
-# %% ../nbs/04_unet.ipynb #2844d3b5
+# %% ../nbs/04_unet.ipynb #e0bc1996
 def main(
     argv=None, # arguments; None: the command line's
 ):
