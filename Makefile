@@ -19,7 +19,7 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.10 or newer is needed, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing (about two minutes) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --progress-bar on -r requirements.lock | grep --line-buffered -vE "already satisfied|^WARNING" ; test $${PIPESTATUS[0]} -eq 0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['atomic_file', 'atomic_folder', 'fingerprint', 'save_state', 'load_state']
 
-# %% ../nbs/03_checkpoint.ipynb #5f1d05e8
+# %% ../nbs/03_checkpoint.ipynb #3e0ab34a
 import hashlib, json, os, shutil, tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-# %% ../nbs/03_checkpoint.ipynb #2eaa2dff
+# %% ../nbs/03_checkpoint.ipynb #05acd3e6
 @contextmanager
 def atomic_file(
     path:str|Path, # the file to be; an existing one is replaced
@@ -33,15 +33,18 @@ def atomic_file(
     finally:
         temporary.unlink(missing_ok=True)
 
-# %% ../nbs/03_checkpoint.ipynb #050c643a
+# %% ../nbs/03_checkpoint.ipynb #6b5e217b
 @contextmanager
 def atomic_folder(
     path:str|Path, # the folder to be; an existing one is replaced as a whole
+    marker:str|None=None, # file that an existing folder must hold (or be empty) to be replaced, so that nothing else is lost
 ): # yields the `Path` of an empty folder to fill; after the block it has become `path`
     "Write a folder of files that appears complete or not at all"
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"path must be a folder or not exist yet, got the file {path}")
+    if marker and path.is_dir() and any(path.iterdir()) and not (path/marker).is_file():
+        raise FileExistsError(f"path must be new, empty, or a folder with {marker} in it, which is then replaced; got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
     temporary.chmod(0o755)
@@ -58,7 +61,7 @@ def atomic_folder(
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
 
-# %% ../nbs/03_checkpoint.ipynb #bfe2bf39
+# %% ../nbs/03_checkpoint.ipynb #fc7d1b89
 def _flatten(node, tensors:list):
     "The tree as JSON can hold it; tensors are appended to `tensors` and leave their number behind"
     if isinstance(node, torch.Tensor):
@@ -73,7 +76,7 @@ def _flatten(node, tensors:list):
     if node is None or isinstance(node, (bool, int, float, str)): return node
     raise TypeError(f"state may hold tensors, numbers, text, None, dict, list and tuple, got {type(node).__name__}")
 
-# %% ../nbs/03_checkpoint.ipynb #1c987162
+# %% ../nbs/03_checkpoint.ipynb #032843d3
 def _unflatten(node, tensors:list):
     "The inverse of `_flatten`"
     if not isinstance(node, dict): return node
@@ -82,7 +85,7 @@ def _unflatten(node, tensors:list):
     if kind == "dict": return {k: _unflatten(v, tensors) for k, v in content}
     return {"list": list, "tuple": tuple}[kind](_unflatten(v, tensors) for v in content)
 
-# %% ../nbs/03_checkpoint.ipynb #9c410635
+# %% ../nbs/03_checkpoint.ipynb #39d24545
 def fingerprint(
     tensors, # iterable of tensors
     text:str="", # goes in first
@@ -95,7 +98,7 @@ def fingerprint(
         if t.numel(): digest.update(t.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
-# %% ../nbs/03_checkpoint.ipynb #c624b1a0
+# %% ../nbs/03_checkpoint.ipynb #c5148fe8
 def save_state(
     path:str|Path, # the file to write, by custom with the ending `.safetensors`
     state:dict, # tree of dict, list and tuple over tensors, numbers, text and None
@@ -107,7 +110,7 @@ def save_state(
     with atomic_file(path) as f:
         save_file({str(i): t for i, t in enumerate(tensors)}, f, metadata=header)
 
-# %% ../nbs/03_checkpoint.ipynb #a7779ba7
+# %% ../nbs/03_checkpoint.ipynb #d67140cc
 def load_state(
     path:str|Path, # a file that `save_state` wrote
 ) -> dict: # the state, tensors on the CPU

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DiEC', 'save_pretrained', 'from_pretrained']
 
-# %% ../nbs/10_estimator.ipynb #a1ec641c
+# %% ../nbs/10_estimator.ipynb #88c95b6c
 import copy, json
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ from .hooks import Extractor, _modules
 from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from .unet import _read_folder, load_unet, save_unet
 
-# %% ../nbs/10_estimator.ipynb #cfbfcbcd
+# %% ../nbs/10_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     "Diffusion Embedded Clustering (Hu et al., arXiv 2512.20905)"
     def __init__(self,
@@ -101,19 +101,20 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return self.extract_.unet
 
-# %% ../nbs/10_estimator.ipynb #2312538c
+# %% ../nbs/10_estimator.ipynb #19e1d70f
 def _prepare(extract:Extractor, images):
     "Make images fit the U-Net; complaints name X"
     try: return extract.prepare(images)
     except ValueError as e: raise ValueError(f"X: {e}") from e
 
-# %% ../nbs/10_estimator.ipynb #c372ce8c
+# %% ../nbs/10_estimator.ipynb #3e224948
 def _check(d:DiEC, n_images:int):
     "Refuse parameters that make no sense, by name, before anything is computed"
     if n_images < 4: raise ValueError(f"X must hold 4 images or more, got {n_images}")
     try: check_integer("n_clusters", d.n_clusters, 2, n_images - 2)
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
     for name, low in (("n_draws", 1), ("search_size", d.n_clusters + 1), ("batch_size", 1)): check_integer(name, getattr(d, name), low)
+    if not isinstance(d.layer, str): raise ValueError(f"layer must be 'search' or the name of a layer, such as 'mid_block', got {d.layer!r}")
     if not isinstance(d.fine_tune_unet, (bool, np.bool_)): raise ValueError(f"fine_tune_unet must be True or False, got {d.fine_tune_unet!r}")
     if not isinstance(d.checkpoint, (str, Path, type(None))): raise TypeError(f"checkpoint must be None or a path, got {d.checkpoint!r}")
     if d.criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {d.criterion!r}")
@@ -123,7 +124,7 @@ def _check(d:DiEC, n_images:int):
         if not isinstance(getattr(d, name), (kind, type(None))):
             raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, got {type(getattr(d, name)).__name__}")
 
-# %% ../nbs/10_estimator.ipynb #cf55ddf2
+# %% ../nbs/10_estimator.ipynb #e2efb3d4
 def _extractor(d:DiEC) -> Extractor:
     "The U-Net, on its device, with the seed settled"
     if isinstance(d.unet, (str, Path)): unet, scheduler = load_unet(d.unet)
@@ -142,14 +143,14 @@ def _extractor(d:DiEC) -> Extractor:
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return extract
 
-# %% ../nbs/10_estimator.ipynb #c3f075a3
+# %% ../nbs/10_estimator.ipynb #34b6077d
 def _seed(random_state) -> int:
     "An integer seed from what scikit-learn takes as random_state"
     if isinstance(random_state, (int, np.integer)): return check_integer("random_state", random_state, 0)
     try: return int(check_random_state(random_state).randint(2**31))
     except ValueError as e: raise ValueError(f"random_state must be None, an int of 0 or more, or a RandomState, got {random_state!r}") from e
 
-# %% ../nbs/10_estimator.ipynb #a2d6c367
+# %% ../nbs/10_estimator.ipynb #fa155d8c
 def _place(d:DiEC, extract:Extractor, images) -> tuple:
     "(layer, t, search result or None)"
     if d.t != "search" and d.layer != "search": return d.layer, int(d.t), None
@@ -158,7 +159,7 @@ def _place(d:DiEC, extract:Extractor, images) -> tuple:
     else: found = search_layer(S, t=None if d.t == "search" else int(d.t), progress=d.progress)
     return found.layer, found.t, found
 
-# %% ../nbs/10_estimator.ipynb #8837893f
+# %% ../nbs/10_estimator.ipynb #da01aab6
 def _config(d:DiEC) -> dict:
     "What config.json says: parameters, the place, the search, the history"
     params = {k: v for k, v in d.get_params(deep=False).items() if k not in ("unet", "checkpoint", "random_state", "device")}
@@ -172,14 +173,14 @@ def save_pretrained(self:DiEC,
 ):
     "Save a fitted DiEC"
     check_is_fitted(self, "model_")
-    with atomic_folder(path) as folder:
+    with atomic_folder(path, marker="config.json") as folder:
         save_unet(folder/"unet", self.unet_, self.extract_.scheduler)
         save_file({**self.model_.state_dict(), "labels": torch.from_numpy(self.labels_)}, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(self), indent=2) + "\n")
 
 DiEC.save_pretrained = save_pretrained
 
-# %% ../nbs/10_estimator.ipynb #0ccb277f
+# %% ../nbs/10_estimator.ipynb #d5525d7b
 def from_pretrained(cls,
     path:str|Path, # a folder that `save_pretrained` wrote
 ) -> DiEC: # fitted
@@ -197,10 +198,10 @@ def from_pretrained(cls,
 
 DiEC.from_pretrained = classmethod(from_pretrained)
 
-# %% ../nbs/10_estimator.ipynb #306546fe
+# %% ../nbs/10_estimator.ipynb #373df1a9
 def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     "A fitted estimator from what was read"
-    params = dict(config["params"])
+    params = {k: v for k, v in config["params"].items() if k != "device"} # it may have been trained elsewhere
     for name, kind in (("objective", Objective), ("schedule", Schedule)):
         if params[name]: params[name] = kind(**params[name])
     d = cls(**params, unet=unet, random_state=config["seed"])

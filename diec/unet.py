@@ -7,7 +7,7 @@ __all__ = ['SHIPPED', 'new_scheduler', 'generator', 'n_levels', 'new_unet', 'den
            'Pretrained', 'pretrain', 'loss_by_timestep', 'save_unet', 'unet_names', 'load_unet', 'sample', 'Shipped',
            'make_unet', 'main']
 
-# %% ../nbs/04_unet.ipynb #fd3a210c
+# %% ../nbs/04_unet.ipynb #e6cb1e95
 import argparse, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from .checkpoint import atomic_folder, fingerprint, load_state, save_state
 from .checks import check_integer, check_number
 from .data import as_images, fit_to, load_dataset
 
-# %% ../nbs/04_unet.ipynb #7a31178d
+# %% ../nbs/04_unet.ipynb #b57a3679
 def new_scheduler(
     num_train_timesteps:int=1000, # T, the number of noise levels
     prediction_type:str="epsilon", # what the U-Net predicts: "epsilon" (the noise), "sample" or "v_prediction"
@@ -40,7 +40,7 @@ def new_scheduler(
     return DDPMScheduler(num_train_timesteps=num_train_timesteps, beta_schedule="squaredcos_cap_v2",
                          prediction_type=prediction_type, clip_sample=True)
 
-# %% ../nbs/04_unet.ipynb #3f77476e
+# %% ../nbs/04_unet.ipynb #1106d5eb
 def generator(
     random_state:int, # the seed, 0 or greater
     *key:int, # what the numbers are for: purpose, step, ...; each 0 or greater
@@ -50,7 +50,7 @@ def generator(
     words = np.random.SeedSequence([random_state, *key]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 ^ int(words[1]))
 
-# %% ../nbs/04_unet.ipynb #cde2b3c2
+# %% ../nbs/04_unet.ipynb #28254d57
 def n_levels(
     image_size:int, # height and width in pixels
 ) -> int: # levels of the U-Net, 3 or more
@@ -61,7 +61,7 @@ def n_levels(
         raise ValueError(f"image_size must be 8 or more and divisible by {2**(levels - 1)} (two to the number of downsamplings), got {image_size}")
     return levels
 
-# %% ../nbs/04_unet.ipynb #591fcc6c
+# %% ../nbs/04_unet.ipynb #9bdad737
 def new_unet(
     image_size:int, # height and width in pixels, see `n_levels`
     in_channels:int=1, # 1 for grey, 3 for RGB
@@ -80,7 +80,7 @@ def new_unet(
                            block_out_channels=tuple(channels), norm_num_groups=8, add_attention=False,
                            down_block_types=("DownBlock2D",)*len(channels), up_block_types=("UpBlock2D",)*len(channels))
 
-# %% ../nbs/04_unet.ipynb #98e1c821
+# %% ../nbs/04_unet.ipynb #9fdc1541
 def denoising_loss(
     unet, # eps_theta: a diffusers U-Net, or a wrapper of one
     scheduler, # holds alpha_bar and the prediction type
@@ -95,7 +95,7 @@ def denoising_loss(
     else: target = {"epsilon": noise, "sample": x0}[kind]
     return (unet(xt, t).sample.float() - target).square().flatten(1).mean(1)
 
-# %% ../nbs/04_unet.ipynb #f7c5a0be
+# %% ../nbs/04_unet.ipynb #de520d49
 @dataclass(frozen=True)
 class Recipe:
     "How a U-Net is pretrained"
@@ -114,13 +114,13 @@ class Recipe:
         for name, low in (("n_steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("random_state", 0)): check_integer(f"recipe.{name}", getattr(self, name), low)
         for name in ("learning_rate", "weight_decay", "ema_decay", "grad_clip"): check_number(f"recipe.{name}", getattr(self, name))
 
-# %% ../nbs/04_unet.ipynb #3206050f
+# %% ../nbs/04_unet.ipynb #83ba0390
 def _learning_rate(recipe:Recipe, step:int) -> float:
     "Warm-up, then cosine to zero"
     warm = min(1., (step + 1)/max(1, recipe.warmup_steps))
     return recipe.learning_rate*warm*0.5*(1 + math.cos(math.pi*step/recipe.n_steps))
 
-# %% ../nbs/04_unet.ipynb #dc840abd
+# %% ../nbs/04_unet.ipynb #a58f732e
 def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     "Images, timesteps and noise of one step: a function of the seed and the step alone"
     n, size = len(images), recipe.batch_size
@@ -133,7 +133,7 @@ def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     t = torch.randint(0, n_timesteps, (size,), generator=g)
     return images[index], t, torch.randn((size, *images.shape[1:]), generator=g)
 
-# %% ../nbs/04_unet.ipynb #c76f67f4
+# %% ../nbs/04_unet.ipynb #99ffecdd
 def has_fast_bfloat16(
     device:torch.device, # where the network will run
 ) -> bool: # whether autocast to bfloat16 pays there
@@ -141,14 +141,14 @@ def has_fast_bfloat16(
     if device.type == "cuda": return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
-# %% ../nbs/04_unet.ipynb #2f95774f
+# %% ../nbs/04_unet.ipynb #ee4ce8dd
 class Pretrained(NamedTuple):
     "What pretraining gives"
     unet:UNet2DModel # with the averaged weights, in evaluation mode
     scheduler:DDPMScheduler
     history:dict # "step" and "loss", lists; "seconds"
 
-# %% ../nbs/04_unet.ipynb #c4028447
+# %% ../nbs/04_unet.ipynb #eb2c84ae
 class _Run:
     "The state of a pretraining run: everything that a checkpoint must hold"
     def __init__(self, unet, recipe:Recipe, accelerator):
@@ -175,7 +175,7 @@ class _Run:
         self.ema.load_state_dict(state["ema"])
         self.ema.to(self.accelerator.device)
 
-# %% ../nbs/04_unet.ipynb #84fea69d
+# %% ../nbs/04_unet.ipynb #b030d1bb
 def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
     "One optimiser step on one batch; the loss over all processes"
     a, recipe = run.accelerator, run.recipe
@@ -191,7 +191,7 @@ def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
     run.step += 1
     return a.reduce(loss.detach(), "mean").item()
 
-# %% ../nbs/04_unet.ipynb #57e54b4b
+# %% ../nbs/04_unet.ipynb #d890b2d2
 def pretrain(
     images, # (N, C, H, W) or (N, H, W), see `as_images`; H = W as the U-Net takes them
     recipe:Recipe=Recipe(), # how
@@ -218,7 +218,7 @@ def pretrain(
     run.ema.copy_to(unet.parameters())
     return Pretrained(unet.eval(), scheduler, run.history)
 
-# %% ../nbs/04_unet.ipynb #e1765565
+# %% ../nbs/04_unet.ipynb #83b0e656
 def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:dict, progress:bool):
     "Steps until `end`, with a checkpoint every so often and one at the end"
     bar = tqdm(total=end, initial=run.step, desc="pretrain", unit="step", disable=not (progress and run.accelerator.is_main_process))
@@ -233,7 +233,7 @@ def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:d
         if checkpoint and (run.step % every == 0 or run.step == end): run.save(checkpoint, origin)
     bar.close()
 
-# %% ../nbs/04_unet.ipynb #5147a779
+# %% ../nbs/04_unet.ipynb #3c448a7c
 @torch.no_grad()
 def loss_by_timestep(
     unet, # a U-Net
@@ -255,7 +255,7 @@ def loss_by_timestep(
         losses.append(total/len(images))
     return np.array(losses)
 
-# %% ../nbs/04_unet.ipynb #26f5590c
+# %% ../nbs/04_unet.ipynb #e4305c77
 def save_unet(
     path:str|Path, # folder to write, appears complete or not at all
     unet:UNet2DModel, # what to save
@@ -264,7 +264,7 @@ def save_unet(
     half:bool=False, # store the weights as float16
 ):
     "Save as a diffusers pipeline folder"
-    with atomic_folder(path) as folder:
+    with atomic_folder(path, marker="model_index.json") as folder:
         unet.save_config(folder/"unet")
         weights = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in unet.state_dict().items()}
         save_file(weights, folder/"unet"/"diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
@@ -275,7 +275,7 @@ def save_unet(
         for name, content in (files or {}).items():
             (folder/name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
-# %% ../nbs/04_unet.ipynb #dad48273
+# %% ../nbs/04_unet.ipynb #f74704a4
 def _build(config:dict, settings:dict, weights:Path) -> tuple:
     "U-Net and scheduler from their settings and the weights' file"
     with torch.random.fork_rng(devices=[]): unet = UNet2DModel.from_config(config) # its random start is overwritten
@@ -284,7 +284,7 @@ def _build(config:dict, settings:dict, weights:Path) -> tuple:
     new_scheduler(scheduler.config.num_train_timesteps, scheduler.config.prediction_type) # checks both
     return unet.float().eval(), scheduler
 
-# %% ../nbs/04_unet.ipynb #646a45a3
+# %% ../nbs/04_unet.ipynb #93484713
 def _read_folder(folder:Path) -> tuple:
     "U-Net and scheduler from a diffusers folder: either a pipeline's or a model's with its scheduler beside it"
     pipeline = (folder/"unet").is_dir()
@@ -300,14 +300,14 @@ def _read_folder(folder:Path) -> tuple:
         raise ValueError(f"U-Net folder {folder} is damaged: {e}") from e
     raise ValueError(f"U-Net folder {folder} must hold a UNet2DModel, got {kind!r}")
 
-# %% ../nbs/04_unet.ipynb #131be0b1
+# %% ../nbs/04_unet.ipynb #c7014738
 def unet_names() -> tuple: # names that `load_unet` takes without a path or a download
     "The U-Nets that come with the package"
     return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/model_index.json")))
 
 _SHIPPED = Path(__file__).parent/"unets" if "__file__" in globals() else Path("../diec/unets")
 
-# %% ../nbs/04_unet.ipynb #2b31c2c1
+# %% ../nbs/04_unet.ipynb #017a2726
 def load_unet(
     name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32")
 ) -> tuple: # (`UNet2DModel` in evaluation mode, float32, on the CPU; `DDPMScheduler`)
@@ -324,7 +324,7 @@ def load_unet(
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
     return _read_folder(Path(folder))
 
-# %% ../nbs/04_unet.ipynb #4a466125
+# %% ../nbs/04_unet.ipynb #5b7be7fd
 def sample(
     unet, # a U-Net
     scheduler, # its scheduler
@@ -339,7 +339,7 @@ def sample(
     images = pipe(batch_size=n, num_inference_steps=n_steps, generator=generator(random_state, 4), output_type="np").images
     return torch.from_numpy(images).permute(0, 3, 1, 2)*2 - 1
 
-# %% ../nbs/04_unet.ipynb #f9076cac
+# %% ../nbs/04_unet.ipynb #8af6066a
 class Shipped(NamedTuple):
     "What a U-Net of the package is made of"
     dataset:str # name for `load_dataset`
@@ -351,7 +351,7 @@ SHIPPED = {
     "mnist-5k": Shipped("mnist-5k", 32, Recipe(n_steps=4_000)),
 }
 
-# %% ../nbs/04_unet.ipynb #a7b23520
+# %% ../nbs/04_unet.ipynb #c7c49ab7
 _CARD = """---
 library_name: diffusers
 license: apache-2.0
@@ -375,7 +375,7 @@ It is there to be read, by DiEC: `diec.DiEC(n_clusters=..., unet="{name}")`. As 
 Make it again: `python -m diec.unet {name} --out FOLDER`.
 """
 
-# %% ../nbs/04_unet.ipynb #48d7b2b5
+# %% ../nbs/04_unet.ipynb #91cd288b
 def _model_card(name:str, shipped:Shipped, data, trained:Pretrained) -> str:
     "The text of the model card"
     loss, recipe = np.array(trained.history["loss"]), shipped.recipe
@@ -390,7 +390,7 @@ def _model_card(name:str, shipped:Shipped, data, trained:Pretrained) -> str:
         torch=torch.__version__.split("+")[0], diffusers=diffusers.__version__, first=loss[:100].mean(), last=loss[-100:].mean(),
         curve="\n".join(f"| {p[-1] + 1} | {loss[p].mean():.4f} |" for p in parts if len(p)))
 
-# %% ../nbs/04_unet.ipynb #0c46117f
+# %% ../nbs/04_unet.ipynb #ec02d320
 def make_unet(
     name:str, # one of `SHIPPED`
     out:str|Path, # folder to write
@@ -410,7 +410,7 @@ def make_unet(
     save_unet(out, trained.unet, trained.scheduler, files, half=True)
     return trained
 
-# %% ../nbs/04_unet.ipynb #e0bc1996
+# %% ../nbs/04_unet.ipynb #a64c06c6
 def main(
     argv=None, # arguments; None: the command line's
 ):
