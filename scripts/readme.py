@@ -15,9 +15,12 @@ def convert() -> dict:
     "Path below the root -> bytes, for the README and each of its pictures"
     notebook = nbformat.read(ROOT/"nbs"/"index.ipynb", as_version=4)
     notebook.cells = [c for c in notebook.cells if not re.match(r"#\|\s*hide\b", c.source)]
+    notebook.metadata["language_info"] = {"name": "python"} # nbdev_clean takes it away; it names the fences
     for cell in notebook.cells: # directives are for nbdev, not for readers
+        if re.match(r"#\|\s*echo:\s*false", cell.source): cell.source = ""
         cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"output_files_dir": FILES, "unique_key": "figure"})
+    text = re.sub(r"```python\s*```\n", "", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     text = re.sub(r"!\[(png|svg)\]", "![figure]", text)
     return {"README.md": text.encode()} | {name: data for name, data in sorted(resources.get("outputs", {}).items())}
