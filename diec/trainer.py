@@ -105,7 +105,6 @@ class _View:
             raise FloatingPointError("the embedding is no longer finite; a lower learning rate helps")
         self.target, self.labels = target_distribution(q), q.argmax(1)
         self.graph = adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2)) if objective.lambda_graph else None
-        self.kl = kl_loss(self.target, q).item()
 
 # %% ../nbs/09_trainer.ipynb #d3a83994
 def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index:torch.Tensor, x:torch.Tensor) -> dict:

@@ -21,7 +21,7 @@ step "README.md is in step with nbs/index.ipynb"
 python -m scripts.readme --check
 
 step "the notebooks' own tests"
-OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing
+OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print
 
 step "tests/"
 python -m pytest
