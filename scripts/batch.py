@@ -1,0 +1,87 @@
+"""What the Snakefile needs to know: what a plan asks for, when a job's code has changed, and papermill's command line."""
+import ast
+import hashlib
+import json
+import os
+import shlex
+import shutil
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT/"nbs"/"experiments"
+CLASSICAL = "k-means, spectral, agglomerative, Gaussian mixture" # quick ones, run as one job
+METHODS = {"classical": CLASSICAL, "UMAP": "UMAP + k-means"}
+NO_AUTOENCODER = {"classical", "UMAP", "VaDE"}
+
+
+def _without_docstrings(source: str) -> str:
+    "Source as a syntax tree, so that comments, layout and docstrings make no difference"
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0].value, "value", None), str): body[0] = ast.Pass()
+    return ast.dump(tree)
+
+
+def _imported(source: str) -> set:
+    "Modules of the package that a source imports"
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom) or not node.module: continue
+        if node.level == 1 or node.module.startswith("diec."): found.add(node.module.split(".")[-1])
+    return found
+
+
+@cache
+def _source(module: str) -> str:
+    return (ROOT/"diec"/f"{module}.py").read_text()
+
+
+@cache
+def code(notebook: str, pictures: bool = False) -> str:
+    "Digest of a notebook's code and of every module that it needs; `plots` counts where pictures are the result"
+    cells = json.loads((NOTEBOOKS/f"{notebook}.ipynb").read_text())["cells"]
+    source = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", []))
+    todo, seen = _imported(source), set()
+    while todo:
+        seen.add(module := todo.pop())
+        todo |= _imported(_source(module)) - seen
+    parts = [_without_docstrings(source)] + [_without_docstrings(_source(m)) for m in sorted(seen) if pictures or m not in ("plots", "results")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _relative(path) -> str:
+    "A path as the notebooks see it: no path of this machine gets into an executed notebook"
+    return os.path.relpath(ROOT/path, NOTEBOOKS)
+
+
+def flags(parameters: dict, **paths) -> str:
+    "papermill's flags for a job; `paths` are parameters that name files"
+    parameters = parameters | {k: [_relative(p) for p in v] if isinstance(v, (list, tuple)) else _relative(v) for k, v in paths.items() if v}
+    return " ".join(f"-y {shlex.quote(json.dumps({k: v}))}" for k, v in parameters.items())
+
+
+def leash() -> str:
+    "A job dies with the batch that started it (where the system can do that): a killed batch leaves nobody behind who writes the same files"
+    return "setpriv --pdeathsig KILL" if shutil.which("setpriv") else ""
+
+
+class Plan:
+    "A plan of plans/*.yaml, with Snakemake's own overrides"
+    def __init__(self, config: dict):
+        self.config = config
+        self.runs, self.out = config.get("runs", "runs/batch"), config["out"]
+        self.datasets, self.seeds = config["datasets"], config["seeds"]
+
+    def parameters(self, experiment: str, wildcards) -> dict:
+        "A job's parameters: data set and seed, and what the plan says of this experiment"
+        found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed)}
+        if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
+        return found | self.config.get("parameters", {}).get(experiment, {})
+
+    def has_autoencoder(self, method: str) -> bool:
+        return method not in NO_AUTOENCODER
+
+    def results(self) -> list:
+        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for s in self.seeds for d in self.datasets for m in self.config["peers"]]
