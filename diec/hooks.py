@@ -12,12 +12,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from tqdm.auto import tqdm
 
 from .checks import check_integer
 from .data import as_images, fit_to
-from .unet import generator
+from .unet import UNet2DModel, generator
 
 # %% ../nbs/05_hooks.ipynb #cdb6aef3
 def layer_names(

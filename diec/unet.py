@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from .compat import mend_torchvision
+mend_torchvision() # before diffusers, which imports torchvision where it finds it
+
 import diffusers
 import numpy as np
 import torch
