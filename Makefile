@@ -8,7 +8,8 @@ export TQDM_MININTERVAL := 0.5
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab reproduce test bars unets readme notebooks lock clean
+PLAN ?= quick
+.PHONY: help env lab reproduce check test bars unets readme notebooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,8 +24,13 @@ $(VENV)/.ready: requirements.lock settings.ini setup.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-reproduce: env ## cluster digits: COT search, training, metrics, figures under results/, a table on the terminal
-	$(RUN) python -m scripts.reproduce
+reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, 5 seeds (hours)
+	$(RUN) python -m scripts.reproduce --plan $(PLAN) $(ARGS)
+
+check: env ## make the quick plan anew and compare its figures with the committed ones of the full plan
+	rm -rf runs/check
+	$(RUN) python -m scripts.reproduce --plan quick --runs runs/check --out runs/check/out
+	$(RUN) python -m scripts.check runs/check/out results
 
 bars: env ## the quality and speed figures, mean and spread over 5 seeds (an hour on 2 cores)
 	$(RUN) python -m scripts.bars

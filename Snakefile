@@ -1,36 +1,153 @@
 # Every table and figure as a file that one rule makes. `make reproduce` runs this with plans/quick.yaml, `make reproduce PLAN=full` with
-# plans/full.yaml; by hand: snakemake --configfile plans/quick.yaml -c 2
+# plans/full.yaml; by hand: snakemake --configfile plans/quick.yaml -c 2 results/quick/tables/main.md
 #
-# Two places: what single runs leave (records, weights, fitted models) goes under `runs`, and is shared by all plans; tables, figures and the
-# report go under `out`. A job is run again when the code of its notebook, a module of the package that the notebook imports, or its parameters
-# have changed; prose, comments, docstrings and times of files do not matter.
+# Two places: what single runs leave (records, weights, fitted models, their notebooks) goes under `runs` and is shared by all plans; tables,
+# figures, the notebooks that made them and the report go under `out`. A job is run again when the code of its notebook, a module of the
+# package that the notebook imports, or its parameters have changed; prose, comments, docstrings and times of files do not matter.
 import sys
-from pathlib import Path
 sys.path.insert(0, str(workflow.basedir))
 from scripts.batch import Plan, code, flags, leash
 
 PLAN = Plan(config)
 RUNS, OUT = PLAN.runs, PLAN.out
-# {threads} threads, so that results do not depend on how many jobs run side by side; bars would only fill the logs
-PAPERMILL = (f"export OMP_NUM_THREADS={{threads}} TQDM_DISABLE=1 MPLBACKEND=agg PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
-             "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags}")
+FIRST = PLAN.seeds[0]
+# {threads} threads a job, so that results do not depend on how many run side by side; papermill's own words go into a log
+PAPERMILL = (f"export OMP_NUM_THREADS=1 TQDM_DISABLE=1 MPLBACKEND=agg PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
+             "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
 wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+"
 
-rule all:
-    input: PLAN.results()
 
-# -------------------------------------------------------------------------------------------------- the peers
+def notebook(name): return ancient(f"nbs/experiments/{name}.ipynb")
+def record(name, *wildcards): return "/".join([RUNS, name, *(f"{{{w}}}" for w in wildcards)]) + ".json"
+def log_of(name, *wildcards, under=RUNS): # the executed notebook stays when a cell fails, with the error in it: Snakemake keeps logs
+    stem = "-".join([name, *(f"{{{w}}}" for w in wildcards)])
+    return {"notebook": f"{under}/notebooks/{stem}.ipynb", "text": f"{RUNS}/logs/{'full' if under == RUNS else 'out'}-{stem}.txt"}
+def results(kind, *names): return [f"{OUT}/{kind}/{n}" for n in names]
+def table(name): return [f"{OUT}/tables/{name}.{s}" for s in ("md", "csv", "json")]
+def timing(name): return [f"{OUT}/timings/{name}.{s}" for s in ("md", "csv", "json")]
+def figure(name): return [f"{OUT}/figures/{name}.{s}" for s in ("svg", "png", "json")]
+
+
+rule all:
+    input: f"{OUT}/report.html"
+
+# ---------------------------------------------------------------------------------------- single runs: a data set, a seed
 
 rule autoencoder:
-    input: notebook=ancient("nbs/experiments/autoencoder.ipynb")
-    output: record=f"{RUNS}/autoencoder/{{dataset}}/{{seed}}.json", weights=f"{RUNS}/autoencoder/{{dataset}}/{{seed}}.safetensors"
-    log: notebook=f"{RUNS}/notebooks/autoencoder-{{dataset}}-{{seed}}.ipynb"
+    input: notebook=notebook("autoencoder")
+    output: record=record("autoencoder", "dataset", "seed"), weights=f"{RUNS}/autoencoder/{{dataset}}/{{seed}}.safetensors"
+    log: **log_of("autoencoder", "dataset", "seed")
     params: code=code("autoencoder"), flags=lambda w, output: flags(PLAN.parameters("autoencoder", w), out=output.record, weights=output.weights)
     shell: PAPERMILL
 
 rule peers:
-    input: notebook=ancient("nbs/experiments/peers.ipynb"), weights=lambda w: f"{RUNS}/autoencoder/{w.dataset}/{w.seed}.safetensors" if PLAN.has_autoencoder(w.method) else []
-    output: record=f"{RUNS}/peers/{{dataset}}/{{method}}/{{seed}}.json"
-    log: notebook=f"{RUNS}/notebooks/peers-{{dataset}}-{{method}}-{{seed}}.ipynb"
+    input: notebook=notebook("peers"), weights=lambda w: f"{RUNS}/autoencoder/{w.dataset}/{w.seed}.safetensors" if PLAN.has_autoencoder(w.method) else []
+    output: record=record("peers", "dataset", "method", "seed")
+    log: **log_of("peers", "dataset", "method", "seed")
     params: code=code("peers"), flags=lambda w, input, output: flags(PLAN.parameters("peers", w), autoencoder=input.get("weights"), out=output.record)
     shell: PAPERMILL
+
+rule cluster:
+    input: notebook=notebook("cluster")
+    output: record=record("cluster", "dataset", "seed"), model=directory(f"{RUNS}/cluster/{{dataset}}/{{seed}}")
+    log: **log_of("cluster", "dataset", "seed")
+    params: code=code("cluster"), flags=lambda w, output: flags(PLAN.parameters("cluster", w), out=output.record, model=output.model)
+    shell: PAPERMILL
+
+rule ablation:
+    input: notebook=notebook("ablation")
+    output: record=record("ablation", "dataset", "seed")
+    log: **log_of("ablation", "dataset", "seed")
+    params: code=code("ablation"), flags=lambda w, output: flags(PLAN.parameters("ablation", w), out=output.record)
+    shell: PAPERMILL
+
+rule search:
+    input: notebook=notebook("search")
+    output: record=record("search", "dataset", "seed")
+    log: **log_of("search", "dataset", "seed")
+    params: code=code("search"), flags=lambda w, output: flags(PLAN.parameters("search", w), out=output.record)
+    shell: PAPERMILL
+
+rule sensitivity:
+    input: notebook=notebook("sensitivity")
+    output: record=record("sensitivity", "dataset", "seed")
+    log: **log_of("sensitivity", "dataset", "seed")
+    params: code=code("sensitivity"), flags=lambda w, output: flags(PLAN.parameters("sensitivity", w), out=output.record)
+    shell: PAPERMILL
+
+rule efficiency: # the clock is read: nothing runs beside it
+    input: notebook=notebook("efficiency")
+    output: record=record("efficiency", "dataset", "seed")
+    log: **log_of("efficiency", "dataset", "seed")
+    threads: workflow.cores
+    params: code=code("efficiency"), flags=lambda w, output: flags(PLAN.parameters("efficiency", w), out=output.record)
+    shell: PAPERMILL
+
+# ---------------------------------------------------------------------------------------- tables, over data sets and seeds
+
+rule main_table:
+    input: notebook=notebook("main_table"), published="nbs/experiments/published.yaml",
+        records=PLAN.records("cluster") + PLAN.peers(), autoencoders=PLAN.autoencoders()
+    output: table("main"), table("published"), timing("main")
+    log: **log_of("main_table", under=OUT)
+    params: code=code("main_table", pictures=True), flags=lambda w, input: flags({"absent": PLAN.absent}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
+    shell: PAPERMILL
+
+rule ablation_table:
+    input: notebook=notebook("ablation_table"), records=PLAN.records("ablation")
+    output: [table(f"ablation-{g}") for g in ("terms", "denoising", "layer", "timestep", "draws")]
+    log: **log_of("ablation_table", under=OUT)
+    params: code=code("ablation_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables")
+    shell: PAPERMILL
+
+rule search_table:
+    input: notebook=notebook("search_table"), records=PLAN.records("search")
+    output: table("search"), timing("search")
+    log: **log_of("search_table", under=OUT)
+    params: code=code("search_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/search", timings=f"{OUT}/timings/search")
+    shell: PAPERMILL
+
+rule sensitivity_figure:
+    input: notebook=notebook("sensitivity_figure"), records=PLAN.records("sensitivity")
+    output: figure("sensitivity"), table("sensitivity")
+    log: **log_of("sensitivity_figure", under=OUT)
+    params: code=code("sensitivity_figure", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/figures/sensitivity", table=f"{OUT}/tables/sensitivity")
+    shell: PAPERMILL
+
+rule efficiency_table:
+    input: notebook=notebook("efficiency_table"), records=PLAN.records("efficiency", seeds=[FIRST])
+    output: table("efficiency"), timing("efficiency"), figure("efficiency")
+    log: **log_of("efficiency_table", under=OUT)
+    params: code=code("efficiency_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/efficiency", timings=f"{OUT}/timings/efficiency", figure=f"{OUT}/figures/efficiency")
+    shell: PAPERMILL
+
+# ---------------------------------------------------------------------------------------- figures, a data set at a time, first seed
+
+rule overview:
+    input: notebook=notebook("overview")
+    output: figure("overview")
+    log: **log_of("overview", under=OUT)
+    params: code=code("overview", pictures=True), flags=lambda w: flags({"seed": FIRST}, out=f"{OUT}/figures/overview")
+    shell: PAPERMILL
+
+rule map:
+    input: notebook=notebook("map")
+    output: [figure(f"{n}-{{dataset}}") for n in ("map", "search", "coupling")], table("map-{dataset}")
+    log: **log_of("map", "dataset", under=OUT)
+    params: code=code("map", pictures=True), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
+    shell: PAPERMILL
+
+rule portrait:
+    input: notebook=notebook("portrait"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}"
+    output: [figure(f"{n}-{{dataset}}") for n in ("training", "embedding", "surest", "least-sure", "confusion", "denoising")]
+    log: **log_of("portrait", "dataset", under=OUT)
+    params: code=code("portrait", pictures=True), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, out=f"{OUT}/figures")
+    shell: PAPERMILL
+
+# ---------------------------------------------------------------------------------------- all on one page
+
+rule report:
+    input: [f"{OUT}/{name}.json" for name in PLAN.results()]
+    output: f"{OUT}/report.html"
+    params: names=" ".join(PLAN.results()), plan=PLAN.name
+    shell: "python -m scripts.report {OUT} --plan {params.plan} {params.names}"

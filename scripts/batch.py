@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT/"nbs"/"experiments"
 CLASSICAL = "k-means, spectral, agglomerative, Gaussian mixture" # quick ones, run as one job
 METHODS = {"classical": CLASSICAL, "UMAP": "UMAP + k-means"}
-NO_AUTOENCODER = {"classical", "UMAP", "VaDE"}
+DEEP = {"DEC", "IDEC", "DCN", "VaDE", "DKM", "DDC", "N2D"}
 
 
 def _without_docstrings(source: str) -> str:
@@ -51,6 +51,15 @@ def code(notebook: str, pictures: bool = False) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def absence(dataset: str) -> str | None:
+    "Why a data set can have no figures here; None if it can"
+    from diec.data import dataset_available
+    from diec.unet import unet_names
+    if not dataset_available(dataset): return "not on this machine"
+    if dataset not in unet_names(): return "no pretrained U-Net yet"
+    return None
+
+
 def _relative(path) -> str:
     "A path as the notebooks see it: no path of this machine gets into an executed notebook"
     return os.path.relpath(ROOT/path, NOTEBOOKS)
@@ -68,20 +77,40 @@ def leash() -> str:
 
 
 class Plan:
-    "A plan of plans/*.yaml, with Snakemake's own overrides"
+    "A plan of plans/*.yaml: which data sets, seeds and peers, and what each experiment is to do otherwise than by default"
     def __init__(self, config: dict):
-        self.config = config
-        self.runs, self.out = config.get("runs", "runs/batch"), config["out"]
-        self.datasets, self.seeds = config["datasets"], config["seeds"]
+        for key in ("name", "out", "datasets", "seeds", "peers"):
+            if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile plans/quick.yaml, or make reproduce")
+        self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
+        self.seeds, self.methods, self._parameters = list(config["seeds"]), list(config["peers"]), config.get("parameters") or {}
+        if unknown := set(self.methods) - set(METHODS) - DEEP: raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
+        self.absent = {d: why for d in config["datasets"] if (why := absence(d))}
+        self.datasets = [d for d in config["datasets"] if d not in self.absent]
 
-    def parameters(self, experiment: str, wildcards) -> dict:
+    def parameters(self, experiment: str, wildcards, seed: int | None = None) -> dict:
         "A job's parameters: data set and seed, and what the plan says of this experiment"
-        found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed)}
+        found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed) if seed is None else seed}
         if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
-        return found | self.config.get("parameters", {}).get(experiment, {})
+        return found | self._parameters.get(experiment, {})
 
     def has_autoencoder(self, method: str) -> bool:
-        return method not in NO_AUTOENCODER
+        "Whether a peer begins with the shared autoencoder"
+        return method in DEEP - {"VaDE"}
+
+    def records(self, experiment: str, seeds=None) -> list:
+        "The records of an experiment"
+        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets for s in seeds or self.seeds]
+
+    def peers(self) -> list:
+        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets for m in self.methods for s in self.seeds]
+
+    def autoencoders(self) -> list:
+        return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
 
     def results(self) -> list:
-        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for s in self.seeds for d in self.datasets for m in self.config["peers"]]
+        "Every table and figure, in the order in which the report shows them"
+        by_set = lambda *names: [f"figures/{n}-{d}" for d in self.datasets for n in names]
+        return ["figures/overview", "tables/main", "tables/published", "timings/main",
+                *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/search", "timings/search",
+                *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
+                *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency"]

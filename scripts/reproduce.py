@@ -1,29 +1,66 @@
-"""The main job: run nbs/experiments/cluster.ipynb by papermill and show its table. `python -m scripts.reproduce --help`."""
+"""Make every table and figure of a plan, and the report: `make reproduce`, `make reproduce PLAN=full`. `python -m scripts.reproduce --help`.
+
+A thin face of Snakemake: what is done is not done again, an interrupted run goes on where it stopped, and at the end the command names what failed.
+"""
 import argparse
+import fcntl
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", default="digits", help="a data set with a U-Net in the package: digits (default), mnist-5k")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--head-alone", action="store_true", help="do not fine-tune the U-Net")
-    args = parser.parse_args()
-    import papermill
-    out = ROOT/"results"/args.dataset
-    out.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        ROOT/"nbs"/"experiments"/"cluster.ipynb", out/"cluster.ipynb", cwd=ROOT/"nbs"/"experiments", kernel_name="python3",
-        parameters=dict(dataset=args.dataset, seed=args.seed, fine_tune_unet=not args.head_alone, out=os.path.relpath(out, ROOT/"nbs"/"experiments")))
-    facts = json.loads((out/"table.json").read_text())
-    print(f"\n{args.dataset}, seed {args.seed}; DiEC reads {facts['layer']} at t = {facts['t']}\n")
-    print((out/"table.md").read_text())
-    shown = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
-    print(f"Table, figures and the executed notebook are in {shown}/")
+def failures(folders, since: float) -> list:
+    "(notebook, what the failed cell said) of each executed notebook, younger than `since`, that a cell stopped"
+    found = []
+    for path in sorted(p for folder in folders for p in Path(folder).glob("*.ipynb")):
+        if path.stat().st_mtime < since: continue
+        try: book = json.loads(path.read_text())
+        except json.JSONDecodeError: continue # cut off while it was written
+        errors = [o for c in book["cells"] for o in c.get("outputs", ()) if o["output_type"] == "error"]
+        if errors: found.append((path, f"{errors[0]['ename']}: {errors[0]['evalue'].splitlines()[0] if errors[0]['evalue'] else ''}"))
+    return found
+
+
+def snakemake(plan: Path, out: str, runs: str, cores: str, more: list) -> int:
+    "Run the batch, alone in its folder; the exit status"
+    Path(runs).mkdir(parents=True, exist_ok=True)
+    with open(Path(runs)/".lock", "w") as lock: # given back by the system when the process ends, however it ends
+        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError: sys.exit(f"another batch is at work in {runs}; wait for it, or choose another folder with --runs")
+        command = [sys.executable, "-m", "snakemake", "--configfile", str(plan), "--config", f"out={out}", f"runs={runs}", "--cores", cores, "--nolock", "--quiet", "rules", "host", "reason", *more]
+        return subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}).returncode
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plan", default="quick", help="a name in plans/ or a YAML file (default: quick)")
+    parser.add_argument("--cores", default="all", help="how many jobs side by side, one thread each (default: all)")
+    parser.add_argument("--out", help="folder for tables, figures and report, in place of the plan's")
+    parser.add_argument("--runs", help="folder for the records of single runs, shared by all plans (default: runs/batch)")
+    parser.add_argument("more", nargs=argparse.REMAINDER, help="after --: files to make in place of all, or Snakemake's own options")
+    args = parser.parse_args(argv)
+    os.chdir(ROOT)
+    plan = Path(args.plan) if args.plan.endswith((".yaml", ".yml")) else ROOT/"plans"/f"{args.plan}.yaml"
+    if not plan.is_file(): parser.error(f"--plan must be a YAML file or one of {', '.join(sorted(p.stem for p in (ROOT/'plans').glob('*.yaml')))}, got {args.plan!r}")
+    settings = yaml.safe_load(plan.read_text())
+    out, runs = args.out or settings["out"], args.runs or settings.get("runs", "runs/batch")
+    start = time.time()
+    status = snakemake(plan, out, runs, args.cores, [m for m in args.more if m != "--"])
+    if status:
+        failed = failures((f"{runs}/notebooks", f"{out}/notebooks"), start)
+        for path, why in failed: print(f"FAILED  {path}: {why}", file=sys.stderr)
+        print(f"{len(failed)} notebook(s) failed; each holds the error in its place. Run the same command again to go on: what is done stays done."
+              if failed else f"The batch stopped (status {status}); see the messages above.", file=sys.stderr)
+        sys.exit(1)
+    table = Path(out)/"tables"/"main.md"
+    if table.exists() and not args.more: print(f"\n{table.read_text()}\nReport: {out}/report.html   Tables: {out}/tables/   Figures: {out}/figures/   ({time.time() - start:.0f} s)")
 
 
 if __name__ == "__main__":
