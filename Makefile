@@ -16,12 +16,13 @@ help: ## this list
 
 env: $(VENV)/.ready ## the Python environment in .venv, from requirements.lock
 
-$(VENV)/.ready: requirements.lock settings.ini setup.py
+$(VENV)/.ready: requirements.lock requirements-clustpy.lock settings.ini setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.10 or newer is needed, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing (about two minutes) ..."
 	$(BIN)/pip install --disable-pip-version-check --progress-bar on -r requirements.lock | grep --line-buffered -vE "already satisfied|^WARNING" ; test $${PIPESTATUS[0]} -eq 0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works."
 	@touch $@
 
 reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, 5 seeds (hours)

@@ -90,7 +90,7 @@ rule main_table:
         records=PLAN.records("cluster") + PLAN.peers(), autoencoders=PLAN.autoencoders()
     output: table("main"), table("published"), timing("main")
     log: **log_of("main_table", under=OUT)
-    params: code=code("main_table", pictures=True), flags=lambda w, input: flags({"absent": PLAN.absent}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
+    params: code=code("main_table", pictures=True), flags=lambda w, input: flags({"absent": PLAN.absent, "absent_methods": PLAN.absent_methods}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
     shell: PAPERMILL
 
 rule ablation_table:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +85,8 @@ class Plan:
         self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
         self.seeds, self.methods, self._parameters = list(config["seeds"]), list(config["peers"]), config.get("parameters") or {}
         if unknown := set(self.methods) - set(METHODS) - DEEP: raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
+        self.absent_methods = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in self.methods if m in DEEP}
+        self.methods = [m for m in self.methods if m not in self.absent_methods]
         self.absent = {d: why for d in config["datasets"] if (why := absence(d))}
         self.datasets = [d for d in config["datasets"] if d not in self.absent]
 

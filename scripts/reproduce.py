@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from scripts.batch import leash
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -34,7 +36,7 @@ def snakemake(plan: Path, out: str, runs: str, cores: str, more: list) -> int:
     with open(Path(runs)/".lock", "w") as lock: # given back by the system when the process ends, however it ends
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError: sys.exit(f"another batch is at work in {runs}; wait for it, or choose another folder with --runs")
-        command = [sys.executable, "-m", "snakemake", "--configfile", str(plan), "--config", f"out={out}", f"runs={runs}", "--cores", cores, "--nolock", "--quiet", "rules", "host", "reason", *more]
+        command = [*leash().split(), sys.executable, "-m", "snakemake", "--configfile", str(plan), "--config", f"out={out}", f"runs={runs}", "--cores", cores, "--nolock", "--quiet", "rules", "host", "reason", *more]
         return subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}).returncode
 
 

@@ -1,0 +1,188 @@
+"""The batch: every table and figure from one command, the same bytes each time, whatever interrupts it."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts import batch
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = ROOT/"tests"/"plan.yaml"
+pytest.importorskip("snakemake")
+
+
+def reproduce(place, *more, plan=PLAN): # a running batch in a folder of its own
+    command = [sys.executable, "-m", "scripts.reproduce", "--plan", str(plan), "--runs", str(place/"runs"), "--out", str(place/"out"), *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=900)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    "The tiny plan, made without disturbance"
+    place = tmp_path_factory.mktemp("made")
+    status, out, err = finish(reproduce(place))
+    assert status == 0, out[-3000:] + err[-5000:]
+    return place, out
+
+
+def test_everything_that_the_plan_names_is_there(made):
+    place, said = made
+    plan = batch.Plan(yaml.safe_load(PLAN.read_text()))
+    for name in plan.results():
+        suffixes = ("svg", "png", "json") if name.startswith("figures/") else ("md", "csv", "json")
+        for s in suffixes: assert (place/"out"/f"{name}.{s}").stat().st_size > 0, name
+    assert not [p for p in (place/"out").rglob("*") if p.suffix == ".partial"]
+    assert "k-means" in said and "report.html" in said
+
+
+def test_a_data_set_that_is_not_there_is_a_row_that_says_so(made):
+    table = (made[0]/"out"/"tables"/"main.md").read_text()
+    assert "not on this machine" in next(line for line in table.splitlines() if "usps" in line)
+
+
+def test_provenance_stands_beside_each_result(made):
+    for path in (made[0]/"out").rglob("*.json"):
+        facts = json.loads(path.read_text())
+        assert {"caption", "experiment", "parameters", "commit", "versions", "device", "seconds"} <= set(facts), path
+    seeds = {r["provenance"]["parameters"]["seed"] for p in (made[0]/"runs"/"cluster").rglob("?.json") for r in [json.loads(p.read_text())]}
+    assert seeds == {0, 1}
+
+
+def test_no_path_of_this_machine_in_what_may_be_committed(made):
+    for path in (made[0]/"out").rglob("*"):
+        if path.suffix in (".md", ".csv", ".html", ".svg"): assert str(ROOT) not in path.read_text(), path
+
+
+def test_report_shows_each_result_and_needs_nothing_else(made):
+    html = (made[0]/"out"/"report.html").read_text()
+    assert "http-equiv" not in html and "<script src" not in html and "<link" not in html
+    assert html.count("<img") >= 10 and html.count("<table") >= 8
+
+
+def test_done_is_done(made):
+    times = {p: p.stat().st_mtime_ns for p in made[0].rglob("*.json")}
+    status, out, err = finish(reproduce(made[0]))
+    assert status == 0 and "Nothing to be done" in out + err
+    assert times == {p: p.stat().st_mtime_ns for p in made[0].rglob("*.json")}
+
+
+def test_killed_at_random_moments_ends_with_the_same_tables_and_repeats_no_finished_job(made, tmp_path):
+    tables = [f"{tmp_path}/out/tables/{n}.md" for n in ("main", "search", "ablation-terms")]
+    rng, finished, kills = random.Random(os.getpid()), {}, 0
+    for attempt in range(40):
+        process = reproduce(tmp_path, "--", *tables)
+        if kills < 5:
+            try: process.communicate(timeout=rng.uniform(6, 25))
+            except subprocess.TimeoutExpired:
+                # by turns the whole group, and only the first process: its jobs must not outlive it
+                (os.killpg if kills % 2 else os.kill)(process.pid, signal.SIGKILL)
+                process.communicate()
+                time.sleep(3)
+                kills += 1
+                for p in (tmp_path/"runs").rglob("[01].json"):
+                    json.loads(p.read_text()) # whole
+                    if p in finished: assert p.stat().st_mtime_ns == finished[p], f"{p} was made twice"
+                done = set(_finished_jobs(tmp_path))
+                finished |= {p: p.stat().st_mtime_ns for p in (tmp_path/"runs").rglob("[01].json") if p in done}
+                continue
+        else: process.communicate(timeout=900)
+        if process.returncode == 0: break
+    assert process.returncode == 0 and kills >= 3
+    for p, t in finished.items(): assert p.stat().st_mtime_ns == t, f"{p} was made twice"
+    for name in ("main", "search", "ablation-terms", "ablation-draws"):
+        for s in ("md", "csv"): assert (tmp_path/"out"/"tables"/f"{name}.{s}").read_bytes() == (made[0]/"out"/"tables"/f"{name}.{s}").read_bytes(), name
+
+
+def _finished_jobs(place):
+    "Records that Snakemake holds for complete"
+    import base64
+    incomplete = {base64.b64decode(p.name.encode() + b"==", altchars=b"-_").decode(errors="replace") for p in (ROOT/".snakemake"/"incomplete").rglob("*") if p.is_file()} if (ROOT/".snakemake"/"incomplete").exists() else set()
+    return [p for p in (place/"runs").rglob("[01].json") if str(p) not in incomplete]
+
+
+def test_a_failed_cell_is_named_and_leaves_its_notebook_and_the_rest_goes_on(made, tmp_path):
+    plan = yaml.safe_load(PLAN.read_text())
+    plan["parameters"]["search"]["n_grid"] = 0
+    (tmp_path/"plan.yaml").write_text(yaml.safe_dump(plan))
+    shutil.rmtree(made[0]/"out"/"tables")
+    status, out, err = finish(reproduce(made[0], plan=tmp_path/"plan.yaml"))
+    assert status == 1
+    named = [line for line in err.splitlines() if line.startswith("FAILED")]
+    assert len(named) == 2 and all("search-digits-" in line and "Error" in line for line in named)
+    book = json.loads((made[0]/"runs"/"notebooks"/"search-digits-0.ipynb").read_text())
+    assert any(o["output_type"] == "error" for c in book["cells"] for o in c.get("outputs", ()))
+    assert (made[0]/"out"/"tables"/"main.md").exists(), "what does not depend on it is made"
+    assert not (made[0]/"out"/"tables"/"search.md").exists()
+
+
+def test_two_batches_do_not_share_a_folder(tmp_path):
+    import fcntl
+    (tmp_path/"runs").mkdir()
+    with open(tmp_path/"runs"/".lock", "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        status, _, err = finish(reproduce(tmp_path))
+    assert status == 1 and "another batch" in err
+
+
+@pytest.mark.parametrize("plan", ["quick", "full"])
+def test_plans_can_be_read(plan):
+    found = subprocess.run([sys.executable, "-m", "snakemake", "--configfile", f"plans/{plan}.yaml", "-n", "--quiet", "--nolock"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+def test_unknown_plan_is_refused():
+    found = subprocess.run([sys.executable, "-m", "scripts.reproduce", "--plan", "fast"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 2 and "full, quick" in found.stderr and "'fast'" in found.stderr
+
+
+def test_plan_names_what_is_wrong():
+    with pytest.raises(ValueError, match="peers must be among .*'DECK'"): batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], peers=["DECK"]))
+    with pytest.raises(ValueError, match="must have 'seeds'"): batch.Plan(dict(name="x", out="y", datasets=["digits"]))
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    "A notebook and two modules to change"
+    (tmp_path/"nb").mkdir(); (tmp_path/"diec").mkdir()
+    (tmp_path/"diec"/"a.py").write_text('"doc"\nfrom .b import g\ndef f(): return g()\n')
+    (tmp_path/"diec"/"b.py").write_text("def g():\n    'doc'\n    return 1\n")
+    (tmp_path/"diec"/"plots.py").write_text("x = 1\n")
+    cells = [("parameters", "n = 1"), ("", "from diec.a import f\nfrom diec.plots import x\nf()")]
+    (tmp_path/"nb"/"e.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "metadata": {"tags": [t] if t else []}, "source": s} for t, s in cells]}))
+    monkeypatch.setattr(batch, "ROOT", tmp_path); monkeypatch.setattr(batch, "NOTEBOOKS", tmp_path/"nb")
+    def digest(**k):
+        batch._source.cache_clear(); batch.code.cache_clear()
+        return batch.code("e", **k)
+    yield tmp_path, digest
+    batch._source.cache_clear(); batch.code.cache_clear()
+
+
+@pytest.mark.parametrize("file, old, new, again", [
+    ("diec/b.py", "return 1", "return 2", True), ("diec/b.py", "'doc'", "'other words'", False), ("diec/b.py", "return 1", "return 1  # why", False),
+    ("nb/e.ipynb", "f()", "f();f()", True), ("nb/e.ipynb", "n = 1", "n = 2", False), ("diec/plots.py", "1", "2", False)])
+def test_a_job_is_run_again_when_code_that_it_uses_has_changed(sources, file, old, new, again):
+    place, digest = sources
+    before = digest()
+    path = place/file
+    path.write_text(path.read_text().replace(old, new))
+    assert (digest() != before) == again
+
+
+def test_pictures_depend_on_plots(sources):
+    place, digest = sources
+    before = digest(pictures=True)
+    (place/"diec"/"plots.py").write_text("x = 2\n")
+    assert digest(pictures=True) != before
