@@ -9,7 +9,7 @@ export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
 PLAN ?= quick
-.PHONY: help env lab reproduce check test bars unets readme notebooks lock clean
+.PHONY: help env lab reproduce check test unets readme notebooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,9 +32,6 @@ check: env ## make the quick plan anew and compare its figures with the committe
 	rm -rf runs/check
 	$(RUN) python -m scripts.reproduce --plan quick --runs runs/check --out runs/check/out
 	$(RUN) python -m scripts.check runs/check/out results
-
-bars: env ## the quality and speed figures, mean and spread over 5 seeds (an hour on 2 cores)
-	$(RUN) python -m scripts.bars
 
 test: env ## export, clean, README, every notebook, every test
 	$(RUN) bash scripts/test.sh

@@ -150,4 +150,4 @@ rule report:
     input: [f"{OUT}/{name}.json" for name in PLAN.results()]
     output: f"{OUT}/report.html"
     params: names=" ".join(PLAN.results()), plan=PLAN.name
-    shell: "python -m scripts.report {OUT} --plan {params.plan} {params.names}"
+    shell: "python -m scripts.report --plan {params.plan} {OUT} {params.names}"

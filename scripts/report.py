@@ -88,6 +88,7 @@ def _numeric(cells: list) -> bool:
 def table(text: str) -> dict:
     "A pipe table for the template; a first column that repeats itself becomes headings between the rows"
     heads, right, rows = parse_table(text)
+    rows = [[c.replace(" ± ", "\u00a0±\u00a0") for c in row] for row in rows] # a spread stays beside its mean on a phone
     runs = [(value, list(group)) for value, group in groupby(rows, lambda r: r[0])]
     grouped = len(heads) > 2 and not right[0] and len(rows) >= 2*len(runs) and len(runs) == len({v for v, _ in runs})
     first = 1 if grouped else 0
@@ -168,11 +169,25 @@ def grouped_sources(sources: list) -> list:
 
 # ------------------------------------------------------------------------------------------------ the page
 
+TITLES = {
+    "overview": "The method", "main": "Clustering quality", "published": "The peers, and what their authors report", "map": "Layer by timestep", "search": "The search for the timestep",
+    "coupling": "Weak coupling of layer and timestep", "ablation-terms": "Ablation: the terms of the loss", "ablation-denoising": "Ablation: the denoising branch", "ablation-layer": "Ablation: other layers",
+    "ablation-timestep": "Ablation: other timesteps", "ablation-draws": "Ablation: noise draws", "sensitivity": "Sensitivity to the weights", "training": "Training", "embedding": "The embedding before and after",
+    "confusion": "Confusion and calibration", "surest": "The most certain images", "least-sure": "The least certain images", "denoising": "Still a diffusion model", "efficiency": "Efficiency"}
+
+
+def heading(stem: str) -> str:
+    "A title for a result that brings none: NAME, or NAME-DATASET"
+    known = max((t for t in TITLES if stem == t or stem.startswith(f"{t}-")), key=len, default=None)
+    if known is None: return stem.replace("-", " ").replace("_", " ")
+    return TITLES[known] + (f": {stem.removeprefix(known)[1:]}" if stem != known else "")
+
+
 def result(out: Path, name: str) -> dict:
     "Everything that the template needs of one result"
     kind, _, stem = name.partition("/")
     facts = json.loads((out/f"{name}.json").read_text())
-    title = facts.get("title") or stem.replace("-", " ").replace("_", " ")
+    title = facts.get("title") or heading(stem)
     found = {"name": name, "anchor": re.sub(r"[^\w-]+", "-", name), "kind": KINDS[kind][0], "files": [f"{name}{s}" for s in KINDS[kind][1]],
              "title": title[0].upper() + title[1:], "caption": facts.get("caption", ""), "facts": facts, "sources": grouped_sources(facts.get("sources", []))}
     return found | ({"picture": figure(out/name)} if kind == "figures" else {"table": table((out/f"{name}.md").read_text())})
@@ -184,7 +199,7 @@ def overview(results: list) -> list:
     runs = {json.dumps([s["experiment"], s["parameters"]], sort_keys=True): s for f in facts for s in f.get("sources", [])}
     kinds = Counter(r["kind"] for r in results)
     datasets = sorted({s["parameters"]["dataset"] for s in runs.values() if isinstance(s["parameters"].get("dataset"), str)})
-    found = [("Here", "; ".join(f"{k}: {kinds[k]}" for k, _ in KINDS.values() if k in kinds)),
+    found = [("Here", ", ".join(f"{kinds[k]} {words}" for k, words in (("Table", "tables"), ("Figure", "figures"), ("Clock readings", "tables of clock readings")) if k in kinds)),
              ("Data", ", ".join(datasets)),
              ("Made from", f"{len(runs):,} runs, {seconds(sum(s['seconds'] or 0 for s in runs.values()))} in all" if runs else ""),
              ("Source", "; ".join(dict.fromkeys(commit(f.get("commit")) for f in facts))),

@@ -30,13 +30,14 @@ def failures(folders, since: float) -> list:
     return found
 
 
-def snakemake(plan: Path, out: str, runs: str, cores: str, more: list) -> int:
+def snakemake(plan: Path, config: dict, cores: str, more: list) -> int:
     "Run the batch, alone in its folder; the exit status"
+    runs = config["runs"]
     Path(runs).mkdir(parents=True, exist_ok=True)
     with open(Path(runs)/".lock", "w") as lock: # given back by the system when the process ends, however it ends
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError: sys.exit(f"another batch is at work in {runs}; wait for it, or choose another folder with --runs")
-        command = [*leash().split(), sys.executable, "-m", "snakemake", "--configfile", str(plan), "--config", f"out={out}", f"runs={runs}", "--cores", cores, "--nolock", "--quiet", "rules", "host", "reason", *more]
+        command = [*leash().split(), sys.executable, "-m", "snakemake", "--configfile", str(plan), "--config", *(f"{k}={v}" for k, v in config.items()), "--cores", cores, "--nolock", "--quiet", "rules", "host", "reason", *more]
         return subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}).returncode
 
 
@@ -44,6 +45,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", default="quick", help="a name in plans/ or a YAML file (default: quick)")
     parser.add_argument("--cores", default="all", help="how many jobs side by side, one thread each (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds, in place of the plan's")
     parser.add_argument("--out", help="folder for tables, figures and report, in place of the plan's")
     parser.add_argument("--runs", help="folder for the records of single runs, shared by all plans (default: runs/batch)")
     parser.add_argument("more", nargs=argparse.REMAINDER, help="after --: files to make in place of all, or Snakemake's own options")
@@ -54,7 +56,8 @@ def main(argv=None):
     settings = yaml.safe_load(plan.read_text())
     out, runs = args.out or settings["out"], args.runs or settings.get("runs", "runs/batch")
     start = time.time()
-    status = snakemake(plan, out, runs, args.cores, [m for m in args.more if m != "--"])
+    config = {"out": out, "runs": runs} | ({"seeds": json.dumps(args.seeds)} if args.seeds else {})
+    status = snakemake(plan, config, args.cores, [m for m in args.more if m != "--"])
     if status:
         failed = failures((f"{runs}/notebooks", f"{out}/notebooks"), start)
         for path, why in failed: print(f"FAILED  {path}: {why}", file=sys.stderr)

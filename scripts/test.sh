@@ -21,7 +21,9 @@ step "README.md is in step with nbs/index.ipynb"
 python -m scripts.readme --check
 
 step "the notebooks' own tests"
-OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print
+# the experiments run in tests/test_batch.py, small, by papermill; the gathering ones read the committed results here
+OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --skip_folder_re '^([_.]|experiments)'
+OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --path nbs/experiments --file_re '_(table|figure)[.]ipynb$'
 
 step "tests/"
 python -m pytest

@@ -1,0 +1,78 @@
+"""Compare tables that were just made with the committed ones: `python -m scripts.check MADE COMMITTED`. `make check` runs it.
+
+Every row of MADE/tables/*.csv is one run. Its partner in COMMITTED/tables is the row with the same data set, method, seed and settings; the
+committed tables may hold more data sets and seeds. Every difference is printed; one beyond its tolerance fails.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from diec.metrics import markdown_table
+from diec.results import read_csv
+
+# column -> (absolute tolerance, why). Runs on other machines and library versions differ by float rounding, which training carries on.
+SCORE = (0.02, "float rounding, carried on by training and by k-means' choice among near-equal optima")
+TOLERANCES = {
+    **dict.fromkeys(("ACC", "NMI", "ARI", "after", "neighbours", "regret", "stability", "share of operations"), SCORE),
+    "denoising": (0.01, "a change of the denoising loss by a hundredth of itself"),
+    "gap": (0.05, "the deepest valley of S, as a share of its range; 0.05 is also where it begins to count"),
+    "t": (150, "S is flat at its top: timesteps this far apart score alike; what is lost by it is in the scores"),
+    "evaluations": (4, "follows t"), "epochs": (15, "stops when labels have settled"), "unimodal": (1, "a threshold on the gap"), "clusters": (3, "DDC chooses it"),
+}
+RELATIVE = {"CHI": 0.05, "score": 0.1} # these scale with the data
+MEASURED = {*TOLERANCES, *RELATIVE}
+LOOSE = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"} # libraries whose layouts jump with float rounding
+LOOSE_SCORE = 0.08
+
+
+def key(row: dict) -> tuple:
+    "What says which run a row is of: its words, and the numbers that are settings"
+    return tuple((k, v) for k, v in row.items() if k not in MEASURED)
+
+
+def tolerance(column: str, value: float, row: dict) -> float:
+    if column in RELATIVE: return RELATIVE[column]*max(abs(value), 1.)
+    if row.get("method") in LOOSE and column in ("ACC", "NMI", "ARI"): return LOOSE_SCORE
+    if row.get("criterion") or row.get("method", "").endswith("random t"): return max(TOLERANCES[column][0], 0.05) # follows a timestep found by search
+    return TOLERANCES[column][0]
+
+
+def compare(made: Path, committed: Path) -> tuple:
+    "(rows of the table of differences, complaints) for one CSV"
+    if not committed.exists(): return [], [f"{committed} does not exist"]
+    partners, differences, complaints = {key(r): r for r in read_csv(committed)}, {}, []
+    for row in read_csv(made):
+        partner = partners.get(key(row))
+        if partner is None: complaints.append(f"{made.name}: no committed row for {dict(key(row))}"); continue
+        for column in MEASURED & set(row):
+            a, b = row[column], partner.get(column)
+            if b is None or isinstance(a, str) or isinstance(b, str):
+                if a != b: complaints.append(f"{made.name}: {column} is {a!r}, committed {b!r}, for {dict(key(row))}")
+                continue
+            allowed = tolerance(column, b, row)
+            differences.setdefault(column, []).append((abs(a - b), allowed))
+            if not abs(a - b) <= allowed: complaints.append(f"{made.name}: {column} is {a:.6g}, committed {b:.6g}, allowed ± {allowed:.3g}, for {dict(key(row))}")
+    return [{"table": made.stem, "figure": c, "compared": len(d), "equal": sum(x == 0 for x, _ in d), "largest difference": f"{max(x for x, _ in d):.3g}", "allowed": f"{max(t for _, t in d):.3g}"}
+            for c, d in sorted(differences.items())], complaints
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("made", type=Path, help="folder with tables/, just made")
+    parser.add_argument("committed", type=Path, help="folder with tables/, to compare with")
+    args = parser.parse_args(argv)
+    tables = sorted((args.made/"tables").glob("*.csv"))
+    if not tables: parser.error(f"made must be a folder with tables/*.csv, got {args.made}")
+    rows, complaints = [], []
+    for path in tables:
+        found = compare(path, args.committed/"tables"/path.name)
+        rows += found[0]; complaints += found[1]
+    print(markdown_table(rows) if rows else "nothing to compare")
+    for c in complaints: print("OUT OF TOLERANCE ", c)
+    n = sum(r["compared"] for r in rows)
+    print(f"\n{n} figures of {len(tables)} tables compared, {sum(r['equal'] for r in rows)} of them equal to the last digit; {len(complaints)} complaint(s).")
+    sys.exit(1 if complaints or not n else 0)
+
+
+if __name__ == "__main__":
+    main()
