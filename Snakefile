@@ -12,7 +12,7 @@ PLAN = Plan(config)
 RUNS, OUT = PLAN.runs, PLAN.out
 FIRST = PLAN.seeds[0]
 # {threads} threads a job, so that results do not depend on how many run side by side; papermill's own words go into a log
-PAPERMILL = (f"export OMP_NUM_THREADS=1 TQDM_DISABLE=1 MPLBACKEND=agg PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
+PAPERMILL = (f"export OMP_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
              "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
 wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+"
 
@@ -79,7 +79,7 @@ rule efficiency: # the clock is read: nothing runs beside it
     input: notebook=notebook("efficiency")
     output: record=record("efficiency", "dataset", "seed")
     log: **log_of("efficiency", "dataset", "seed")
-    threads: workflow.cores
+    threads: workflow.cores or 1
     params: code=code("efficiency"), flags=lambda w, output: flags(PLAN.parameters("efficiency", w), out=output.record)
     shell: PAPERMILL
 

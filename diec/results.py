@@ -117,6 +117,9 @@ def _describe(path, caption, provenance, records):
     "The JSON beside a table or a figure"
     sources = [{k: r["provenance"].get(k) for k in ("experiment", "parameters", "commit", "seconds")} for r in records]
     facts = {"caption": " ".join(caption.split())} | provenance.facts() | {"seconds_of_sources": round(sum(s["seconds"] for s in sources), 1), "sources": sources}
+    for key, name in (("data", "data"), ("device", "devices")): # of the runs, or its own, each once
+        seen = [r["provenance"][key] for r in records] or [facts[key]]
+        facts[name] = [json.loads(v) for v in dict.fromkeys(map(json.dumps, seen)) if v != "null"]
     with atomic_file(Path(path)) as f: f.write_text(_json(facts))
 
 def save_table(

@@ -270,7 +270,7 @@ MACROS = """\
 <dt>Parameters</dt><dd class="terms">{% for k, v in f.parameters.items() %}{{ k }}: <b>{{ v | value }}</b>{{ '; ' if not loop.last }}{% endfor %}</dd>
 {% endif %}
 {% if f.data %}
-<dt>Data</dt><dd>{{ f.data.name }}, {{ '{:,}'.format(f.data.images) }} images, sha256 <code title="{{ f.data.sha256 }}">{{ f.data.sha256[:12] }}</code></dd>
+<dt>Data</dt><dd>{% for d in f.data %}{{ d.name }}, {{ '{:,}'.format(d.images) }} images, sha256 <code title="{{ d.sha256 }}">{{ d.sha256[:12] }}</code>{{ '; ' if not loop.last }}{% endfor %}</dd>
 {% endif %}
 <dt>Commit</dt><dd>{{ f.commit | commit }}</dd>
 {% if f.versions %}
