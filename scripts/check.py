@@ -5,6 +5,7 @@ committed tables may hold more data sets and seeds. Every difference is printed;
 """
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from diec.metrics import markdown_table
@@ -27,7 +28,7 @@ LOOSE_SCORE = 0.08
 
 def key(row: dict) -> tuple:
     "What says which run a row is of: its words, and the numbers that are settings"
-    return tuple((k, v) for k, v in row.items() if k not in MEASURED)
+    return tuple(sorted((k, v) for k, v in row.items() if k not in MEASURED))
 
 
 def tolerance(column: str, value: float, row: dict) -> float:
@@ -40,13 +41,16 @@ def tolerance(column: str, value: float, row: dict) -> float:
 def compare(made: Path, committed: Path) -> tuple:
     "(rows of the table of differences, complaints) for one CSV"
     if not committed.exists(): return [], [f"{committed} does not exist"]
-    partners, differences, complaints = {key(r): r for r in read_csv(committed)}, {}, []
-    for row in read_csv(made):
+    rows, partners, differences, complaints = read_csv(made), {key(r): r for r in read_csv(committed)}, {}, []
+    for name, found in ((made, rows), (committed, read_csv(committed))): # else a row would stand for another
+        for k, n in Counter(map(key, found)).items():
+            if n > 1: complaints.append(f"{name}: {n} rows for {dict(k)}; a setting tells them apart that is listed as measured")
+    for row in rows:
         partner = partners.get(key(row))
         if partner is None: complaints.append(f"{made.name}: no committed row for {dict(key(row))}"); continue
-        for column in MEASURED & set(row):
-            a, b = row[column], partner.get(column)
-            if b is None or isinstance(a, str) or isinstance(b, str):
+        for column in sorted(MEASURED & (set(row) | set(partner))):
+            a, b = row.get(column), partner.get(column)
+            if a is None or b is None or isinstance(a, str) or isinstance(b, str):
                 if a != b: complaints.append(f"{made.name}: {column} is {a!r}, committed {b!r}, for {dict(key(row))}")
                 continue
             allowed = tolerance(column, b, row)

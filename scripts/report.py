@@ -176,8 +176,12 @@ TITLES = {
     "confusion": "Confusion and calibration", "surest": "The most certain images", "least-sure": "The least certain images", "denoising": "Still a diffusion model", "efficiency": "Efficiency"}
 
 
-def heading(stem: str) -> str:
+CLOCK = {"main": "Seconds of a fit", "search": "Seconds of the search", "efficiency": "Time and memory"}
+
+
+def heading(kind: str, stem: str) -> str:
     "A title for a result that brings none: NAME, or NAME-DATASET"
+    if kind == "timings" and stem in CLOCK: return CLOCK[stem]
     known = max((t for t in TITLES if stem == t or stem.startswith(f"{t}-")), key=len, default=None)
     if known is None: return stem.replace("-", " ").replace("_", " ")
     return TITLES[known] + (f": {stem.removeprefix(known)[1:]}" if stem != known else "")
@@ -187,7 +191,10 @@ def result(out: Path, name: str) -> dict:
     "Everything that the template needs of one result"
     kind, _, stem = name.partition("/")
     facts = json.loads((out/f"{name}.json").read_text())
-    title = facts.get("title") or heading(stem)
+    title = facts.get("title") or heading(kind, stem)
+    for key, many in (("data", "data"), ("device", "devices")): # files from before results of several data sets have one, not a list
+        found = facts.get(many) or facts.get(key) or []
+        facts[many] = found if isinstance(found, list) else [found]
     found = {"name": name, "anchor": re.sub(r"[^\w-]+", "-", name), "kind": KINDS[kind][0], "files": [f"{name}{s}" for s in KINDS[kind][1]],
              "title": title[0].upper() + title[1:], "caption": facts.get("caption", ""), "facts": facts, "sources": grouped_sources(facts.get("sources", []))}
     return found | ({"picture": figure(out/name)} if kind == "figures" else {"table": table((out/f"{name}.md").read_text())})
@@ -199,11 +206,12 @@ def overview(results: list) -> list:
     runs = {json.dumps([s["experiment"], s["parameters"]], sort_keys=True): s for f in facts for s in f.get("sources", [])}
     kinds = Counter(r["kind"] for r in results)
     datasets = sorted({s["parameters"]["dataset"] for s in runs.values() if isinstance(s["parameters"].get("dataset"), str)})
-    found = [("Here", ", ".join(f"{kinds[k]} {words}" for k, words in (("Table", "tables"), ("Figure", "figures"), ("Clock readings", "tables of clock readings")) if k in kinds)),
+    words = {"Table": ("table", "tables"), "Figure": ("figure", "figures"), "Clock readings": ("table of clock readings", "tables of clock readings")}
+    found = [("Here", ", ".join(f"{kinds[k]} {w[kinds[k] > 1]}" for k, w in words.items() if k in kinds)),
              ("Data", ", ".join(datasets)),
              ("Made from", f"{len(runs):,} runs, {seconds(sum(s['seconds'] or 0 for s in runs.values()))} in all" if runs else ""),
-             ("Source", "; ".join(dict.fromkeys(commit(f.get("commit")) for f in facts))),
-             ("Device", "; ".join(dict.fromkeys(f["device"] for f in facts if f.get("device"))))]
+             ("Commit", "; ".join(dict.fromkeys(commit(f.get("commit")) for f in facts))),
+             ("Device", "; ".join(dict.fromkeys(d for f in facts for d in f["devices"])))]
     return [(term, text) for term, text in found if text]
 
 
@@ -233,7 +241,7 @@ def _largest(results: list) -> str:
 MACROS = """\
 {% macro picture(r) %}
 <figure class="picture">
-<div class="scroll"><div class="paper"><img src="{{ r.picture | uri }}" alt="{{ r.caption | plain }}"{% if r.picture.width %} width="{{ r.picture.width }}" height="{{ r.picture.height }}"{% endif %}></div></div>
+<div class="scroll" role="region" tabindex="0" aria-label="{{ r.title }}"><div class="paper"{% if r.picture.width %} style="--width: {{ r.picture.width }}px"{% endif %}><img src="{{ r.picture | uri }}" alt="{{ r.caption | plain }}"{% if r.picture.width %} width="{{ r.picture.width }}" height="{{ r.picture.height }}"{% endif %}></div></div>
 <figcaption>{{ r.caption | inline }}</figcaption>
 </figure>
 {% endmacro %}
@@ -276,8 +284,8 @@ MACROS = """\
 {% if f.versions %}
 <dt>Versions</dt><dd>{% for k, v in f.versions.items() %}{{ k }} {{ v }}{{ ', ' if not loop.last }}{% endfor %}</dd>
 {% endif %}
-{% if f.device %}
-<dt>Device</dt><dd>{{ f.device }}</dd>
+{% if f.devices %}
+<dt>Device</dt><dd>{{ f.devices | join('; ') }}</dd>
 {% endif %}
 {% if f.seconds is defined %}
 <dt>Time</dt><dd>{{ f.seconds | seconds }}{% if r.sources %}, after {{ f.seconds_of_sources | seconds }} of its sources{% endif %}</dd>
@@ -335,12 +343,12 @@ figcaption { max-width: 44rem; margin: 0 0 .9rem; text-wrap: pretty }
 .picture figcaption { margin: .7rem 0 0 }
 .scroll { overflow-x: auto; overscroll-behavior-x: contain; max-width: 100% }
 .scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
-.paper { background: #fff; border-radius: .3rem; width: fit-content } /* the pictures are drawn for white paper */
+.paper { background: #fff; border-radius: .3rem; overflow: hidden; width: fit-content } /* the pictures are drawn for white paper */
 .paper img { display: block; max-width: 100%; height: auto }
 table { border-collapse: separate; border-spacing: 0; font-size: .9rem; line-height: 1.35; font-variant-numeric: tabular-nums lining-nums }
 th, td { padding: .3rem .8rem; text-align: left; vertical-align: top; font-weight: 400; max-width: 24rem; background: var(--page) }
 th:first-child, td:first-child { padding-left: .35rem; position: sticky; left: 0; z-index: 1 }
-thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1px solid var(--rule); min-width: 3.5rem }
+thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1px solid var(--rule); min-width: 3.5rem; max-width: 10rem; text-wrap: balance }
 tbody:last-child tr:last-child > * { border-bottom: 1px solid var(--rule) }
 tbody tr + tr:not(.first) > * { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent) }
 .right { text-align: right }
@@ -364,7 +372,7 @@ dd li + li { margin-top: .4rem }
   th, td { padding-inline: .55rem }
   thead tr:last-child th:first-child, tbody tr:not(.group) > :first-child { max-width: 8.5rem; border-right: 1px solid var(--line) }
   .scroll { margin-right: -1rem; max-width: none }
-  .picture .scroll { margin-right: 0 }
+  .paper { min-width: min(var(--width, 0px), 36rem) } /* a wide picture is moved sideways rather than made too small to read */
   details dl { grid-template-columns: minmax(0, 1fr); gap: 0 }
   details dd { margin-bottom: .45rem }
 }
@@ -428,7 +436,7 @@ def main(arguments=None):
     parser.add_argument("--title", default="DiEC: results")
     parser.add_argument("--plan", help="plan that made them, for the head of the page")
     parser.add_argument("--output", type=Path, help="file to write; OUT/report.html")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments) # names may stand after options
     if not args.out.is_dir(): raise SystemExit(f"OUT must be a folder, got {args.out}")
     names = list(dict.fromkeys(args.names)) or names_in(args.out)
     if not names: raise SystemExit(f"No results in {args.out}: {', '.join(KINDS)} are empty or missing")

@@ -1,0 +1,56 @@
+"Tables just made against the committed ones."
+import pytest
+
+from diec.results import write_csv
+from scripts import check
+
+ROWS = [{"dataset": d, "method": m, "seed": s, "ACC": 0.9, "t": 200} for d in ("digits", "usps") for m in ("DEC", "DiEC") for s in (0, 1)]
+
+
+@pytest.fixture
+def outcome(tmp_path):
+    "Exit code of a comparison of rows"
+    def run(made, committed=ROWS):
+        for name, rows in (("made", made), ("committed", committed)):
+            (path := tmp_path/name/"tables"/"main.csv").parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            if rows: write_csv(path, rows)
+        with pytest.raises(SystemExit) as e: check.main([str(tmp_path/"made"), str(tmp_path/"committed")])
+        return e.value.code
+    return run
+
+
+def test_fewer_data_sets_and_seeds_are_fine(outcome):
+    assert outcome(ROWS) == 0
+    assert outcome(ROWS[:1]) == 0
+
+
+def test_a_difference_counts_beyond_its_tolerance(outcome, capsys):
+    assert outcome([ROWS[0] | {"ACC": 0.885, "t": 240}]) == 0
+    assert outcome([ROWS[0] | {"ACC": 0.87}]) == 1
+    assert "ACC is 0.87, committed 0.9" in capsys.readouterr().out
+
+
+def test_a_row_or_a_table_without_partner_fails(outcome):
+    assert outcome([ROWS[0] | {"seed": 7}]) == 1
+    assert outcome([ROWS[0] | {"method": "other"}]) == 1
+    assert outcome(ROWS, []) == 1
+
+
+def test_text_in_a_measured_column_must_be_the_same(outcome):
+    absent = ROWS[0] | {"ACC": "not on this machine"}
+    assert outcome([absent, *ROWS[1:]], [absent, *ROWS[1:]]) == 0
+    assert outcome([absent]) == 1
+    assert outcome(ROWS, [absent, *ROWS[1:]]) == 1
+
+
+def test_a_value_that_is_no_longer_there_fails(outcome):
+    assert outcome([{k: v for k, v in ROWS[0].items() if k != "ACC"}]) == 1
+
+
+def test_rows_that_nothing_tells_apart_fail(outcome):
+    assert outcome(ROWS[:1], [ROWS[0] | {"ACC": 0.1}, *ROWS]) == 1
+
+
+def test_the_order_of_columns_does_not_matter(outcome):
+    assert outcome([dict(reversed(ROWS[0].items()))]) == 0

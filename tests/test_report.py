@@ -1,0 +1,75 @@
+"The page of all results: whole, alone, and the same for the same files."
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from diec.results import Provenance, keep_figure, save_table
+from scripts import report
+
+
+@pytest.fixture
+def out(tmp_path):
+    "A folder with a table and a figure"
+    provenance = Provenance("made", {"seed": 0})
+    sources = [{"provenance": provenance.facts() | {"parameters": {"dataset": "digits", "seed": s}, "seconds": 400.}} for s in range(5)]
+    shown = [{"data": d, "method": m, "ACC": "**97.9 ± 0.1**" if m == "**a|b**" else "9.0 ± 0.1"} for d in ("digits", "usps") for m in ("k-means at t*", "**a|b**")]
+    save_table(tmp_path/"tables"/"main", shown, shown, "What <b> and *a* reach at t*, see `x_y`.", provenance, sources)
+    fig, ax = plt.subplots()
+    ax.plot([1, 2])
+    keep_figure(fig, tmp_path/"figures"/"curve", 'A "curve".', provenance)
+    plt.close(fig)
+    return tmp_path
+
+
+def made(out, *more):
+    report.main([str(out), *more])
+    return (out/"report.html").read_text()
+
+
+def test_the_same_files_give_the_same_page_which_needs_no_other(out):
+    html = made(out)
+    assert made(out) == html
+    assert not re.search(r'(src|href)="(?!data:|#)', html) and "url(" not in html and "<script" not in html
+    assert sorted(p.name for p in out.iterdir()) == ["figures", "report.html", "tables"]
+
+
+def test_a_table_keeps_its_cells_and_its_data_sets_become_headings(out):
+    html = made(out)
+    assert '<th scope="row"><strong>a|b</strong></th><td class="right"><strong>97.9\u00a0±\u00a00.1</strong></td>' in html
+    assert html.count('scope="rowgroup"') == 2 and "<i>data</i> usps" in html
+    assert "What &lt;b&gt; and <em>a</em> reach at t*, see <code>x_y</code>." in html
+    assert "<code>made</code>: 5 runs, 2,000 s (33 min) in all" in html and "seed: <b>0 to 4</b>" in html
+
+
+def test_names_choose_and_order(out):
+    html = made(out, "--plan", "tiny", "tables/main", "figures/curve")
+    assert re.findall(r'<section id="(.*?)"', html) == ["tables-main", "figures-curve"]
+    assert re.findall(r'<section id="(.*?)"', made(out, "figures/curve")) == ["figures-curve"]
+
+
+def test_what_is_missing_is_named(out):
+    with pytest.raises(SystemExit, match="tables/absent.md"): made(out, "tables/absent")
+    (out/"figures"/"curve.png").unlink()
+    with pytest.raises(SystemExit, match="figures/curve.png"): made(out)
+    with pytest.raises(SystemExit, match="results/main"): made(out, "results/main")
+    assert not (out/"report.html").exists()
+
+
+def test_a_picture_of_many_points_comes_as_pixels(out, monkeypatch):
+    assert "data:image/svg+xml;base64," in made(out)
+    monkeypatch.setattr(report, "MOST_SVG", 100)
+    html = made(out)
+    assert "data:image/png;base64," in html and "svg+xml" not in html and 'alt="A &#34;curve&#34;."' in html
+
+
+def test_a_page_that_stays_too_large_is_refused(out, monkeypatch):
+    monkeypatch.setattr(report, "MOST", 1000)
+    with pytest.raises(SystemExit, match="figures/curve"): made(out)
+
+
+@pytest.mark.parametrize("text, html", [
+    ("t* and k*", "t* and k*"), ("**t* here**", "<strong>t* here</strong>"), ("`a*b*`", "<code>a*b*</code>"), ("2 * 3 * 4", "2 * 3 * 4"), (r"a \| b", "a | b"),
+    ("[`x`](https://a.b/c)", '<a href="https://a.b/c"><code>x</code></a>'), ("[x](../y.ipynb)", "x"), ("[x](javascript:y)", "x"), ("a & <b>", "a &amp; &lt;b&gt;")])
+def test_markdown_within_a_line(text, html):
+    assert report.inline(text) == html
