@@ -17,12 +17,12 @@ help: ## this list
 env: $(VENV)/.ready ## the Python environment in .venv, from requirements.lock
 
 $(VENV)/.ready: requirements.lock requirements-clustpy.lock settings.ini setup.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.10 or newer is needed, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 10) else None'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed for the locked versions, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing (about two minutes) ..."
 	$(BIN)/pip install --disable-pip-version-check --progress-bar on -r requirements.lock | grep --line-buffered -vE "already satisfied|^WARNING" ; test $${PIPESTATUS[0]} -eq 0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
 reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, 5 seeds (hours)
@@ -53,5 +53,5 @@ notebooks: env ## run every notebook and store its outputs
 lock: ## requirements.lock from an environment with the newest versions that settings.ini allows
 	bash scripts/lock.sh $(PYTHON)
 
-clean: ## remove what can be made again (.venv stays)
-	rm -rf build dist *.egg-info _proc runs .pytest_cache
+clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)
+	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/tiny runs/check

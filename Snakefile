@@ -11,13 +11,14 @@ from scripts.batch import Plan, code, flags, leash
 PLAN = Plan(config)
 RUNS, OUT = PLAN.runs, PLAN.out
 FIRST = PLAN.seeds[0]
-# {threads} threads a job, so that results do not depend on how many run side by side; papermill's own words go into a log
-PAPERMILL = (f"export OMP_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
+# one thread a job, so that results do not depend on how many run side by side; papermill's own words go into a log
+PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
              "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
 wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+"
 
 
 def notebook(name): return ancient(f"nbs/experiments/{name}.ipynb")
+def weights(w): return PLAN.weights(w.dataset) # retrained U-Nets re-make what was made with them
 def record(name, *wildcards): return "/".join([RUNS, name, *(f"{{{w}}}" for w in wildcards)]) + ".json"
 def log_of(name, *wildcards, under=RUNS): # the executed notebook stays when a cell fails, with the error in it: Snakemake keeps logs
     stem = "-".join([name, *(f"{{{w}}}" for w in wildcards)])
@@ -48,35 +49,35 @@ rule peers:
     shell: PAPERMILL
 
 rule cluster:
-    input: notebook=notebook("cluster")
+    input: notebook=notebook("cluster"), unet=weights
     output: record=record("cluster", "dataset", "seed"), model=directory(f"{RUNS}/cluster/{{dataset}}/{{seed}}")
     log: **log_of("cluster", "dataset", "seed")
     params: code=code("cluster"), flags=lambda w, output: flags(PLAN.parameters("cluster", w), out=output.record, model=output.model)
     shell: PAPERMILL
 
 rule ablation:
-    input: notebook=notebook("ablation")
+    input: notebook=notebook("ablation"), unet=weights
     output: record=record("ablation", "dataset", "seed")
     log: **log_of("ablation", "dataset", "seed")
     params: code=code("ablation"), flags=lambda w, output: flags(PLAN.parameters("ablation", w), out=output.record)
     shell: PAPERMILL
 
 rule search:
-    input: notebook=notebook("search")
+    input: notebook=notebook("search"), unet=weights
     output: record=record("search", "dataset", "seed")
     log: **log_of("search", "dataset", "seed")
     params: code=code("search"), flags=lambda w, output: flags(PLAN.parameters("search", w), out=output.record)
     shell: PAPERMILL
 
 rule sensitivity:
-    input: notebook=notebook("sensitivity")
+    input: notebook=notebook("sensitivity"), unet=weights
     output: record=record("sensitivity", "dataset", "seed")
     log: **log_of("sensitivity", "dataset", "seed")
     params: code=code("sensitivity"), flags=lambda w, output: flags(PLAN.parameters("sensitivity", w), out=output.record)
     shell: PAPERMILL
 
 rule efficiency: # the clock is read: nothing runs beside it
-    input: notebook=notebook("efficiency")
+    input: notebook=notebook("efficiency"), unet=weights
     output: record=record("efficiency", "dataset", "seed")
     log: **log_of("efficiency", "dataset", "seed")
     threads: workflow.cores or 1
@@ -116,9 +117,9 @@ rule sensitivity_figure:
 
 rule efficiency_table:
     input: notebook=notebook("efficiency_table"), records=PLAN.records("efficiency", seeds=[FIRST])
-    output: table("efficiency"), timing("efficiency"), figure("efficiency")
+    output: table("efficiency"), timing("efficiency"), timing("efficiency-layers"), figure("efficiency")
     log: **log_of("efficiency_table", under=OUT)
-    params: code=code("efficiency_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/efficiency", timings=f"{OUT}/timings/efficiency", figure=f"{OUT}/figures/efficiency")
+    params: code=code("efficiency_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/efficiency", timings=f"{OUT}/timings/efficiency", layers=f"{OUT}/timings/efficiency-layers", figure=f"{OUT}/figures/efficiency")
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- figures, a data set at a time, first seed
@@ -131,17 +132,17 @@ rule overview:
     shell: PAPERMILL
 
 rule map:
-    input: notebook=notebook("map")
+    input: notebook=notebook("map"), unet=weights
     output: [figure(f"{n}-{{dataset}}") for n in ("map", "search", "coupling")], table("map-{dataset}")
     log: **log_of("map", "dataset", under=OUT)
     params: code=code("map", pictures=True), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
     shell: PAPERMILL
 
 rule portrait:
-    input: notebook=notebook("portrait"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}"
+    input: notebook=notebook("portrait"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}", record=f"{RUNS}/cluster/{{dataset}}/{FIRST}.json"
     output: [figure(f"{n}-{{dataset}}") for n in ("training", "embedding", "surest", "least-sure", "confusion", "denoising")]
     log: **log_of("portrait", "dataset", under=OUT)
-    params: code=code("portrait", pictures=True), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, out=f"{OUT}/figures")
+    params: code=code("portrait", pictures=True), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, record=input.record, out=f"{OUT}/figures")
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- all on one page

@@ -21,7 +21,7 @@ _PACKAGES = ("diec", "torch", "diffusers", "scikit-learn", "scipy", "numpy", "ma
 def _commit(): # the commit, with "+" if files that git knows differ from it; None outside a repository
     "The state of the source"
     def git(*args): return subprocess.run(["git", "-C", str(Path(__file__).parent) if "__file__" in globals() else ".", *args], capture_output=True, text=True, check=True).stdout.strip()
-    try: return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", "diec", "nbs", "Snakefile", "plans") else "")
+    try: return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/diec", ":/nbs", ":/Snakefile", ":/scripts", ":/plans") else "")
     except (OSError, subprocess.CalledProcessError): return None
 
 def _versions(packages):
@@ -42,7 +42,7 @@ class Provenance:
         packages=(), # more packages whose versions matter
     ):
         self.experiment, self.parameters, self.data, self.packages = experiment, parameters, data, packages
-        self.start = time.perf_counter()
+        self.commit, self.start = _commit(), time.perf_counter() # now: the files may change while it runs
 
     def facts(self) -> dict:
         "All of it, as JSON takes it"
@@ -50,7 +50,7 @@ class Provenance:
         return {
             "experiment": self.experiment, "parameters": self.parameters,
             "data": None if self.data is None else {"name": self.data.name, "images": len(self.data), "source": self.data.source, "sha256": self.data.checksum},
-            "commit": _commit(), "versions": _versions((*_PACKAGES, *self.packages)),
+            "commit": self.commit, "versions": _versions((*_PACKAGES, *self.packages)),
             "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()}), {torch.get_num_threads()} thread(s)",
             "seconds": round(time.perf_counter() - self.start, 2),
         }
@@ -120,6 +120,7 @@ def _describe(path, caption, provenance, records):
     for key, name in (("data", "data"), ("device", "devices")): # of the runs, or its own, each once
         seen = [r["provenance"][key] for r in records] or [facts[key]]
         facts[name] = [json.loads(v) for v in dict.fromkeys(map(json.dumps, seen)) if v != "null"]
+    for r in records: facts["versions"] |= r["provenance"]["versions"]
     with atomic_file(Path(path)) as f: f.write_text(_json(facts))
 
 def save_table(

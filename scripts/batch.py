@@ -3,8 +3,10 @@ import ast
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
+import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,15 +68,21 @@ def _relative(path) -> str:
     return os.path.relpath(ROOT/path, NOTEBOOKS)
 
 
+def _yaml(value) -> str:
+    "JSON that YAML reads the same way: to it 1e-05 is a word, 1.0e-05 a number"
+    return re.sub(r"(?<![\w.\"])(-?\d+)(e[-+]?\d+)", r"\1.0\2", json.dumps(value))
+
+
 def flags(parameters: dict, **paths) -> str:
     "papermill's flags for a job; `paths` are parameters that name files"
     parameters = parameters | {k: [_relative(p) for p in v] if isinstance(v, (list, tuple)) else _relative(v) for k, v in paths.items() if v}
-    return " ".join(f"-y {shlex.quote(json.dumps({k: v}))}" for k, v in parameters.items())
+    return " ".join(f"-y {shlex.quote(_yaml({k: v}))}" for k, v in parameters.items())
 
 
 def leash() -> str:
     "A job dies with the batch that started it (where the system can do that): a killed batch leaves nobody behind who writes the same files"
-    return "setpriv --pdeathsig KILL" if shutil.which("setpriv") else ""
+    command = "setpriv --pdeathsig KILL" # util-linux; a system without it does without
+    return command if shutil.which("setpriv") and subprocess.run([*command.split(), "true"], capture_output=True).returncode == 0 else ""
 
 
 class Plan:
@@ -100,6 +108,10 @@ class Plan:
         "Whether a peer begins with the shared autoencoder"
         return method in DEEP - {"VaDE"}
 
+    def weights(self, dataset: str) -> list:
+        "The files of the U-Net that comes with the package"
+        return sorted(str(p.relative_to(ROOT)) for p in (ROOT/"diec"/"unets"/dataset).rglob("*.safetensors"))
+
     def records(self, experiment: str, seeds=None) -> list:
         "The records of an experiment"
         return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets for s in seeds or self.seeds]
@@ -116,4 +128,4 @@ class Plan:
         return ["figures/overview", "tables/main", "tables/published", "timings/main",
                 *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
-                *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency"]
+                *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]

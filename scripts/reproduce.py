@@ -27,6 +27,7 @@ def failures(folders, since: float) -> list:
         except json.JSONDecodeError: continue # cut off while it was written
         errors = [o for c in book["cells"] for o in c.get("outputs", ()) if o["output_type"] == "error"]
         if errors: found.append((path, f"{errors[0]['ename']}: {errors[0]['evalue'].splitlines()[0] if errors[0]['evalue'] else ''}"))
+        elif not book["metadata"].get("papermill", {}).get("end_time"): found.append((path, "it did not come to its end (killed, out of memory, or its parameters were refused); runs/*/logs has papermill's words"))
     return found
 
 
