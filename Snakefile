@@ -12,6 +12,7 @@ PLAN = Plan(config)
 RUNS, OUT = PLAN.runs, PLAN.out
 FIRST = PLAN.seeds[0]
 # one thread a job, so that results do not depend on how many run side by side; papermill's own words go into a log
+# `settings` and `code` decide whether a job is run again; Snakemake leaves `flags` out of that, because they are made from paths
 PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
              "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
 wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+"
@@ -29,8 +30,8 @@ def timing(name): return [f"{OUT}/timings/{name}.{s}" for s in ("md", "csv", "js
 def figure(name): return [f"{OUT}/figures/{name}.{s}" for s in ("svg", "png", "json")]
 
 
-rule all:
-    input: f"{OUT}/report.html"
+rule all: # each file by name: one that was deleted is made again, even if the report is younger than all it needs
+    input: f"{OUT}/report.html", [f"{OUT}/{name}.{s}" for name in PLAN.results() for s in (("svg", "png", "json") if name.startswith("figures/") else ("md", "csv", "json"))]
 
 # ---------------------------------------------------------------------------------------- single runs: a data set, a seed
 
@@ -38,42 +39,42 @@ rule autoencoder:
     input: notebook=notebook("autoencoder")
     output: record=record("autoencoder", "dataset", "seed"), weights=f"{RUNS}/autoencoder/{{dataset}}/{{seed}}.safetensors"
     log: **log_of("autoencoder", "dataset", "seed")
-    params: code=code("autoencoder"), flags=lambda w, output: flags(PLAN.parameters("autoencoder", w), out=output.record, weights=output.weights)
+    params: code=code("autoencoder"), settings=lambda w: PLAN.settings("autoencoder", w), flags=lambda w, output: flags(PLAN.parameters("autoencoder", w), out=output.record, weights=output.weights)
     shell: PAPERMILL
 
 rule peers:
     input: notebook=notebook("peers"), weights=lambda w: f"{RUNS}/autoencoder/{w.dataset}/{w.seed}.safetensors" if PLAN.has_autoencoder(w.method) else []
     output: record=record("peers", "dataset", "method", "seed")
     log: **log_of("peers", "dataset", "method", "seed")
-    params: code=code("peers"), flags=lambda w, input, output: flags(PLAN.parameters("peers", w), autoencoder=input.get("weights"), out=output.record)
+    params: code=code("peers"), settings=lambda w: PLAN.settings("peers", w), flags=lambda w, input, output: flags(PLAN.parameters("peers", w), autoencoder=input.get("weights"), out=output.record)
     shell: PAPERMILL
 
 rule cluster:
     input: notebook=notebook("cluster"), unet=weights
     output: record=record("cluster", "dataset", "seed"), model=directory(f"{RUNS}/cluster/{{dataset}}/{{seed}}")
     log: **log_of("cluster", "dataset", "seed")
-    params: code=code("cluster"), flags=lambda w, output: flags(PLAN.parameters("cluster", w), out=output.record, model=output.model)
+    params: code=code("cluster"), settings=lambda w: PLAN.settings("cluster", w), flags=lambda w, output: flags(PLAN.parameters("cluster", w), out=output.record, model=output.model)
     shell: PAPERMILL
 
 rule ablation:
     input: notebook=notebook("ablation"), unet=weights
     output: record=record("ablation", "dataset", "seed")
     log: **log_of("ablation", "dataset", "seed")
-    params: code=code("ablation"), flags=lambda w, output: flags(PLAN.parameters("ablation", w), out=output.record)
+    params: code=code("ablation"), settings=lambda w: PLAN.settings("ablation", w), flags=lambda w, output: flags(PLAN.parameters("ablation", w), out=output.record)
     shell: PAPERMILL
 
 rule search:
     input: notebook=notebook("search"), unet=weights
     output: record=record("search", "dataset", "seed")
     log: **log_of("search", "dataset", "seed")
-    params: code=code("search"), flags=lambda w, output: flags(PLAN.parameters("search", w), out=output.record)
+    params: code=code("search"), settings=lambda w: PLAN.settings("search", w), flags=lambda w, output: flags(PLAN.parameters("search", w), out=output.record)
     shell: PAPERMILL
 
 rule sensitivity:
     input: notebook=notebook("sensitivity"), unet=weights
     output: record=record("sensitivity", "dataset", "seed")
     log: **log_of("sensitivity", "dataset", "seed")
-    params: code=code("sensitivity"), flags=lambda w, output: flags(PLAN.parameters("sensitivity", w), out=output.record)
+    params: code=code("sensitivity"), settings=lambda w: PLAN.settings("sensitivity", w), flags=lambda w, output: flags(PLAN.parameters("sensitivity", w), out=output.record)
     shell: PAPERMILL
 
 rule efficiency: # the clock is read: nothing runs beside it
@@ -81,7 +82,7 @@ rule efficiency: # the clock is read: nothing runs beside it
     output: record=record("efficiency", "dataset", "seed")
     log: **log_of("efficiency", "dataset", "seed")
     threads: workflow.cores or 1
-    params: code=code("efficiency"), flags=lambda w, output: flags(PLAN.parameters("efficiency", w), out=output.record)
+    params: code=code("efficiency"), settings=lambda w: PLAN.settings("efficiency", w), flags=lambda w, output: flags(PLAN.parameters("efficiency", w), out=output.record)
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- tables, over data sets and seeds
@@ -91,7 +92,7 @@ rule main_table:
         records=PLAN.records("cluster") + PLAN.peers(), autoencoders=PLAN.autoencoders()
     output: table("main"), table("published"), timing("main")
     log: **log_of("main_table", under=OUT)
-    params: code=code("main_table", pictures=True), flags=lambda w, input: flags({"absent": PLAN.absent, "absent_methods": PLAN.absent_methods}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
+    params: code=code("main_table", pictures=True), settings=str((PLAN.absent, PLAN.absent_methods)), flags=lambda w, input: flags({"absent": PLAN.absent, "absent_methods": PLAN.absent_methods}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
     shell: PAPERMILL
 
 rule ablation_table:
@@ -135,14 +136,14 @@ rule map:
     input: notebook=notebook("map"), unet=weights
     output: [figure(f"{n}-{{dataset}}") for n in ("map", "search", "coupling")], table("map-{dataset}")
     log: **log_of("map", "dataset", under=OUT)
-    params: code=code("map", pictures=True), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
+    params: code=code("map", pictures=True), settings=lambda w: PLAN.settings("map", w, FIRST), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
     shell: PAPERMILL
 
 rule portrait:
     input: notebook=notebook("portrait"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}", record=f"{RUNS}/cluster/{{dataset}}/{FIRST}.json"
     output: [figure(f"{n}-{{dataset}}") for n in ("training", "embedding", "surest", "least-sure", "confusion", "denoising")]
     log: **log_of("portrait", "dataset", under=OUT)
-    params: code=code("portrait", pictures=True), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, record=input.record, out=f"{OUT}/figures")
+    params: code=code("portrait", pictures=True), settings=lambda w: PLAN.settings("portrait", w, FIRST), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, record=input.record, out=f"{OUT}/figures")
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- all on one page

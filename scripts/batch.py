@@ -104,6 +104,10 @@ class Plan:
         if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
         return found | self._parameters.get(experiment, {})
 
+    def settings(self, experiment: str, wildcards, seed: int | None = None) -> str:
+        "The same as text, for Snakemake to compare with what a job was made with"
+        return json.dumps(self.parameters(experiment, wildcards, seed), sort_keys=True)
+
     def has_autoencoder(self, method: str) -> bool:
         "Whether a peer begins with the shared autoencoder"
         return method in DEEP - {"VaDE"}
