@@ -91,7 +91,7 @@ class Plan:
         for key in ("name", "out", "datasets", "seeds", "peers"):
             if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile plans/quick.yaml, or make reproduce")
         self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
-        self.seeds, self.methods, self._parameters = list(config["seeds"]), list(config["peers"]), config.get("parameters") or {}
+        self.seeds, self.methods, self._parameters = [int(s) for s in config["seeds"]], list(config["peers"]), config.get("parameters") or {}
         if unknown := set(self.methods) - set(METHODS) - DEEP: raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
         self.absent_methods = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in self.methods if m in DEEP}
         self.methods = [m for m in self.methods if m not in self.absent_methods]
