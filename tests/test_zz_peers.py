@@ -1,4 +1,7 @@
-"""The peers: each gives labels for every image, the same with the same seed, and takes a trained autoencoder."""
+"""The peers: each gives labels for every image, the same with the same seed, and takes a trained autoencoder.
+
+These tests come last: once their libraries are loaded, this process computes to other last bits, which the bitwise tests of training notice.
+"""
 import numpy as np
 import pytest
 
