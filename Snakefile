@@ -6,7 +6,8 @@
 # package that the notebook imports, or its parameters have changed; prose, comments, docstrings and times of files do not matter.
 import sys
 sys.path.insert(0, str(workflow.basedir))
-from scripts.batch import Plan, code, flags, leash
+from scripts.batch import Plan, code, flags
+from scripts.reproduce import leash
 
 PLAN = Plan(config)
 RUNS, OUT = PLAN.runs, PLAN.out
@@ -24,14 +25,14 @@ def record(name, *wildcards): return "/".join([RUNS, name, *(f"{{{w}}}" for w in
 def log_of(name, *wildcards, under=RUNS): # the executed notebook stays when a cell fails, with the error in it: Snakemake keeps logs
     stem = "-".join([name, *(f"{{{w}}}" for w in wildcards)])
     return {"notebook": f"{under}/notebooks/{stem}.ipynb", "text": f"{RUNS}/logs/{'full' if under == RUNS else 'out'}-{stem}.txt"}
-def results(kind, *names): return [f"{OUT}/{kind}/{n}" for n in names]
-def table(name): return [f"{OUT}/tables/{name}.{s}" for s in ("md", "csv", "json")]
-def timing(name): return [f"{OUT}/timings/{name}.{s}" for s in ("md", "csv", "json")]
-def figure(name): return [f"{OUT}/figures/{name}.{s}" for s in ("svg", "png", "json")]
+def files(result): return [f"{OUT}/{result}.{s}" for s in (("svg", "png", "json") if result.startswith("figures/") else ("md", "csv", "json"))]
+def table(name): return files(f"tables/{name}")
+def timing(name): return files(f"timings/{name}")
+def figure(name): return files(f"figures/{name}")
 
 
 rule all: # each file by name: one that was deleted is made again, even if the report is younger than all it needs
-    input: f"{OUT}/report.html", [f"{OUT}/{name}.{s}" for name in PLAN.results() for s in (("svg", "png", "json") if name.startswith("figures/") else ("md", "csv", "json"))]
+    input: f"{OUT}/report.html", [files(result) for result in PLAN.results()]
 
 # ---------------------------------------------------------------------------------------- single runs: a data set, a seed
 

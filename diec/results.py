@@ -41,7 +41,8 @@ class Provenance:
         data=None, # `ImageSet`, or None where there are no images
         packages=(), # more packages whose versions matter
     ):
-        self.experiment, self.parameters, self.data, self.packages = experiment, parameters, data, packages
+        self.experiment, self.parameters, self.packages = experiment, parameters, packages
+        self.data = None if data is None else {"name": data.name, "images": len(data), "source": data.source, "sha256": data.checksum}
         self.commit, self.start = _commit(), time.perf_counter() # now: the files may change while it runs
 
     def facts(self) -> dict:
@@ -49,9 +50,8 @@ class Provenance:
         gpu = torch.cuda.is_available()
         return {
             "experiment": self.experiment, "parameters": self.parameters,
-            "data": None if self.data is None else {"name": self.data.name, "images": len(self.data), "source": self.data.source, "sha256": self.data.checksum},
-            "commit": self.commit, "versions": _versions((*_PACKAGES, *self.packages)),
-            "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()}), {torch.get_num_threads()} thread(s)",
+            "data": self.data, "commit": self.commit, "versions": _versions((*_PACKAGES, *self.packages)),
+            "device": f"CPU ({platform.machine()}), {torch.get_num_threads()} thread(s)" + (f"; {torch.cuda.get_device_name()} at hand" if gpu else ""),
             "seconds": round(time.perf_counter() - self.start, 2),
         }
 
@@ -149,6 +149,5 @@ def keep_figure(
     records:list=(), # the records that it was made from
 ):
     "Write PATH.svg, PATH.png and PATH.json"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
     _describe(f"{path}.json", caption, provenance, records)

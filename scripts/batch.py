@@ -5,17 +5,15 @@ import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from diec.baselines import BASELINES, DEEP, WITH_AUTOENCODER
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT/"nbs"/"experiments"
-CLASSICAL = "k-means, spectral, agglomerative, Gaussian mixture" # quick ones, run as one job
-METHODS = {"classical": CLASSICAL, "UMAP": "UMAP + k-means"}
-DEEP = {"DEC", "IDEC", "DCN", "VaDE", "DKM", "DDC", "N2D"}
+METHODS = {"classical": ", ".join(BASELINES), "UMAP": "UMAP + k-means"} # the classical ones are quick and run as one job
 
 
 def _without_docstrings(source: str) -> str:
@@ -79,12 +77,6 @@ def flags(parameters: dict, **paths) -> str:
     return " ".join(f"-y {shlex.quote(_yaml({k: v}))}" for k, v in parameters.items())
 
 
-def leash() -> str:
-    "A job dies with the batch that started it (where the system can do that): a killed batch leaves nobody behind who writes the same files"
-    command = "setpriv --pdeathsig KILL" # util-linux; a system without it does without
-    return command if shutil.which("setpriv") and subprocess.run([*command.split(), "true"], capture_output=True).returncode == 0 else ""
-
-
 class Plan:
     "A plan of plans/*.yaml: which data sets, seeds and peers, and what each experiment is to do otherwise than by default"
     def __init__(self, config: dict):
@@ -92,7 +84,7 @@ class Plan:
             if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile plans/quick.yaml, or make reproduce")
         self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
         self.seeds, self.methods, self._parameters = [int(s) for s in config["seeds"]], list(config["peers"]), config.get("parameters") or {}
-        if unknown := set(self.methods) - set(METHODS) - DEEP: raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
+        if unknown := set(self.methods) - set(METHODS) - set(DEEP): raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
         self.absent_methods = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in self.methods if m in DEEP}
         self.methods = [m for m in self.methods if m not in self.absent_methods]
         self.absent = {d: why for d in config["datasets"] if (why := absence(d))}
@@ -110,7 +102,7 @@ class Plan:
 
     def has_autoencoder(self, method: str) -> bool:
         "Whether a peer begins with the shared autoencoder"
-        return method in DEEP - {"VaDE"}
+        return method in WITH_AUTOENCODER
 
     def weights(self, dataset: str) -> list:
         "The files of the U-Net that comes with the package"

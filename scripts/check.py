@@ -42,8 +42,9 @@ def tolerance(column: str, value: float, row: dict) -> float:
 def compare(made: Path, committed: Path) -> tuple:
     "(rows of the table of differences, complaints) for one CSV"
     if not committed.exists(): return [], [f"{committed} does not exist"]
-    rows, partners, differences, complaints = read_csv(made), {key(r): r for r in read_csv(committed)}, {}, []
-    for name, found in ((made, rows), (committed, read_csv(committed))): # else a row would stand for another
+    rows, there, differences, complaints = read_csv(made), read_csv(committed), {}, []
+    partners = {key(r): r for r in there}
+    for name, found in ((made, rows), (committed, there)): # else a row would stand for another
         for k, n in Counter(map(key, found)).items():
             if n > 1: complaints.append(f"{name}: {n} rows for {dict(k)}; a setting tells them apart that is listed as measured")
     for row in rows:

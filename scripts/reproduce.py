@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from scripts.batch import leash
-
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def leash() -> str:
+    "A job dies with the batch that started it (where the system can do that): a killed batch leaves nobody behind who writes the same files"
+    command = "setpriv --pdeathsig KILL" # util-linux; a system without it does without
+    return command if shutil.which("setpriv") and subprocess.run([*command.split(), "true"], capture_output=True).returncode == 0 else ""
 
 
 def failures(folders, since: float) -> list:
