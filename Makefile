@@ -39,9 +39,9 @@ test: env ## export, clean, README, every notebook, every test
 lab: env ## JupyterLab on the notebooks
 	$(RUN) jupyter lab --notebook-dir nbs
 
-unets: unet-digits unet-mnist-5k ## pretrain the shipped U-Nets from nothing (hours)
+unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the shipped U-Nets from nothing (hours)
 
-unet-%: env ## pretrain one shipped U-Net from nothing: unet-digits, unet-mnist-5k
+unet-%: env ## pretrain the U-Net of one data set from nothing: unet-digits, unet-mnist-5k, ...
 	$(RUN) python -m diec.unet $* --out diec/unets/$* --checkpoint runs/$*.safetensors
 
 readme: env ## README.md from nbs/index.ipynb

@@ -16,7 +16,7 @@ FIRST = PLAN.seeds[0]
 # `settings` and `code` decide whether a job is run again; Snakemake leaves `flags` out of that, because they are made from paths
 PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
              "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
-wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+"
+wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+", variant=r"[A-Za-z0-9-]+"
 
 
 def notebook(name): return ancient(f"nbs/experiments/{name}.ipynb")
@@ -86,6 +86,13 @@ rule efficiency: # the clock is read: nothing runs beside it
     params: code=code("efficiency"), settings=lambda w: PLAN.settings("efficiency", w), flags=lambda w, output: flags(PLAN.parameters("efficiency", w), out=output.record)
     shell: PAPERMILL
 
+rule pretraining: # its checkpoint is no output: a run that was cut off goes on from it
+    input: notebook=notebook("pretraining")
+    output: record=record("pretraining", "dataset", "variant")
+    log: **log_of("pretraining", "dataset", "variant")
+    params: code=code("pretraining"), settings=lambda w: PLAN.settings("pretraining", w, FIRST), flags=lambda w, output: flags(PLAN.parameters("pretraining", w, FIRST), out=output.record, checkpoint=output.record.replace(".json", ".safetensors"))
+    shell: PAPERMILL
+
 # ---------------------------------------------------------------------------------------- tables, over data sets and seeds
 
 rule main_table:
@@ -115,6 +122,13 @@ rule sensitivity_figure:
     output: figure("sensitivity"), table("sensitivity")
     log: **log_of("sensitivity_figure", under=OUT)
     params: code=code("sensitivity_figure", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/figures/sensitivity", table=f"{OUT}/tables/sensitivity")
+    shell: PAPERMILL
+
+rule pretraining_table:
+    input: notebook=notebook("pretraining_table"), records=PLAN.pretraining()
+    output: table("pretraining"), figure("pretraining")
+    log: **log_of("pretraining_table", under=OUT)
+    params: code=code("pretraining_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/pretraining", figure=f"{OUT}/figures/pretraining")
     shell: PAPERMILL
 
 rule efficiency_table:

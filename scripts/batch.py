@@ -84,6 +84,7 @@ class Plan:
             if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile plans/quick.yaml, or make reproduce")
         self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
         self.seeds, self.methods, self._parameters = [int(s) for s in config["seeds"]], list(config["peers"]), config.get("parameters") or {}
+        self._variants = config.get("variants") or {} # data set -> name of a way of pretraining -> parameters of experiments/pretraining
         if unknown := set(self.methods) - set(METHODS) - set(DEEP): raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
         self.absent_methods = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in self.methods if m in DEEP}
         self.methods = [m for m in self.methods if m not in self.absent_methods]
@@ -94,7 +95,8 @@ class Plan:
         "A job's parameters: data set and seed, and what the plan says of this experiment"
         found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed) if seed is None else seed}
         if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
-        return found | self._parameters.get(experiment, {})
+        variant = {"variant": wildcards.variant} | self._variants[wildcards.dataset][wildcards.variant] if hasattr(wildcards, "variant") else {}
+        return found | self._parameters.get(experiment, {}) | variant
 
     def settings(self, experiment: str, wildcards, seed: int | None = None) -> str:
         "The same as text, for Snakemake to compare with what a job was made with"
@@ -115,6 +117,9 @@ class Plan:
     def peers(self) -> list:
         return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets for m in self.methods for s in self.seeds]
 
+    def pretraining(self) -> list:
+        return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]
+
     def autoencoders(self) -> list:
         return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
 
@@ -124,4 +129,4 @@ class Plan:
         return ["figures/overview", "tables/main", "tables/published", "timings/main",
                 *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
-                *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
+                *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
