@@ -1,4 +1,5 @@
 "Readers against good and broken files, `as_images` and `fit_to` against good and wrong arrays. Nothing is fetched."
+import importlib.util
 import builtins, bz2, gzip, io, random, struct, warnings
 from pathlib import Path
 from urllib.error import URLError
@@ -10,7 +11,7 @@ from PIL import Image
 from sklearn.utils import Bunch
 
 import diec.data as D
-from diec.data import (DataError, ImageSet, as_images, dataset_names, fit_to, load_dataset, read_idx,
+from diec.data import (DataError, ImageSet, as_images, dataset_available, dataset_names, fit_to, load_dataset, read_idx,
                        read_image_folder, read_libsvm)
 
 rng = np.random.default_rng(0)
@@ -574,6 +575,20 @@ def test_no_network_says_the_three_ways(monkeypatch, error):
 
 # --- packaged sets, sizes and modes
 
+@pytest.mark.parametrize("name, shape, counts", [("stick-figures", (900, 1, 20, 20), [100]*9), ("letters", (10_000, 3, 9, 7), [1639, 1728, 1642, 1711, 1624, 1656])])
+def test_sets_inside_clustpy(name, shape, counts):
+    if importlib.util.find_spec("clustpy") is None: pytest.skip("ClustPy is not installed")
+    data = load_dataset(name)
+    assert dataset_available(name) and data.images.shape == shape and np.bincount(data.labels).tolist() == counts and len(data.classes) == len(counts)
+    assert data.images.min() == -1 and data.images.max() <= 1
+
+
+def test_sets_inside_clustpy_without_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not dataset_available("letters")
+    with pytest.raises(ImportError, match="ClustPy.*diec\\[peers\\]"): load_dataset("letters")
+
+
 def test_digits():
     data = load_dataset("digits")
     assert data.images.shape == (1797, 1, 8, 8) and data.images.min() == -1 and data.images.max() == 1
@@ -622,7 +637,7 @@ def test_colour_to_grey_is_pillows(tmp_path):
 
 
 def test_load_dataset_refuses(tmp_path):
-    assert dataset_names() == ("digits", "mnist-5k", "fashion-mnist", "mnist", "usps", "cifar10")
+    assert dataset_names() == ("digits", "mnist-5k", "stick-figures", "letters", "fashion-mnist", "mnist", "usps", "cifar10")
     with pytest.raises(DataError, match="mnsit: .*mnist-5k"): load_dataset("mnsit")
     with pytest.raises(TypeError, match="name .*int"): load_dataset(5)
     with pytest.raises(ValueError, match="path .*digits"): load_dataset("digits", tmp_path)

@@ -113,6 +113,31 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(same):
     assert not same(one.unet, other.unet)
 
 
+def test_images_of_any_size_get_a_unet_that_takes_them():
+    x = np.random.default_rng(0).uniform(-1, 1, (6, 3, 9, 7)).astype(np.float32)
+    trained = pretrain(x, Recipe(n_steps=1, batch_size=4), progress=False)
+    assert (trained.unet.config.sample_size, trained.unet.config.in_channels) == (12, 3)
+
+
+@pytest.mark.parametrize("change", [{"snr_gamma": 5.}, {"max_shift": 1}, {"beta_schedule": "linear"}, {"prediction_type": "v_prediction", "snr_gamma": 5.}])
+def test_a_change_of_recipe_changes_the_result_and_can_be_resumed(tmp_path, same, change):
+    recipe = Recipe(n_steps=4, batch_size=8, warmup_steps=1, **change)
+    whole = pretrain(children.images(), recipe, small(), progress=False)
+    pretrain(children.images(), recipe, small(), tmp_path/"c", stop_at=2, progress=False)
+    resumed = pretrain(children.images(), recipe, small(), tmp_path/"c", progress=False)
+    usual = pretrain(children.images(), Recipe(n_steps=4, batch_size=8, warmup_steps=1), small(), progress=False)
+    assert same(whole.unet, resumed.unet) and not same(whole.unet, usual.unet)
+    assert whole.scheduler.config.beta_schedule == recipe.beta_schedule
+
+
+def test_shifts_move_by_whole_pixels_and_fill_with_the_edge():
+    x = torch.arange(16.).view(1, 1, 4, 4)
+    wide = np.pad(x[0, 0].numpy(), 2, mode="edge")
+    possible = {wide[dy:dy + 4, dx:dx + 4].tobytes() for dy in range(5) for dx in range(5)}
+    found = {m.numpy().tobytes() for m in U.shifted(x.repeat(300, 1, 1, 1), 2, generator(0))}
+    assert found == possible
+
+
 def test_it_learns(digits):
     trained = pretrain(digits, Recipe(n_steps=60, batch_size=32, warmup_steps=5, ema_decay=0.9), small(), progress=False)
     untrained = loss_by_timestep(small(), new_scheduler(), digits, [300, 700])
@@ -140,6 +165,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     (dict(recipe=Recipe(batch_size=0)), ("batch_size", "0")),
     (dict(recipe=Recipe(n_steps=-1)), ("n_steps", "-1")),
     (dict(recipe=Recipe(prediction_type="noise")), ("prediction_type", "noise", "epsilon")),
+    (dict(recipe=Recipe(beta_schedule="cosine")), ("beta_schedule", "cosine", "squaredcos_cap_v2")),
+    (dict(recipe=Recipe(snr_gamma=-1.)), ("snr_gamma", "-1")),
+    (dict(recipe=Recipe(max_shift=-1)), ("max_shift", "-1")),
     (dict(recipe=Recipe(random_state=-1)), ("random_state", "-1")),
     (dict(recipe=Recipe(learning_rate=-1.)), ("learning_rate", "-1")),
     (dict(checkpoint_every=0, checkpoint="c"), ("checkpoint_every", "0")),
