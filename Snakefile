@@ -154,6 +154,13 @@ rule map:
     params: code=code("map", pictures=True), settings=lambda w: PLAN.settings("map", w, FIRST), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
     shell: PAPERMILL
 
+rule criteria:
+    input: notebook=notebook("criteria"), maps=[f"{OUT}/tables/map-{d}.csv" for d in PLAN.datasets]
+    output: table("criteria")
+    log: **log_of("criteria", under=OUT)
+    params: code=code("criteria", pictures=True), flags=lambda w, input: flags({}, maps=input.maps, out=f"{OUT}/tables/criteria")
+    shell: PAPERMILL
+
 rule portrait:
     input: notebook=notebook("portrait"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}", record=f"{RUNS}/cluster/{{dataset}}/{FIRST}.json"
     output: [figure(f"{n}-{{dataset}}") for n in ("training", "embedding", "surest", "least-sure", "confusion", "denoising")]

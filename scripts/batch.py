@@ -127,6 +127,6 @@ class Plan:
         "Every table and figure, in the order in which the report shows them"
         by_set = lambda *names: [f"figures/{n}-{d}" for d in self.datasets for n in names]
         return ["figures/overview", "tables/main", "tables/published", "timings/main",
-                *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/search", "timings/search",
+                *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/criteria", "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
                 *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
