@@ -161,6 +161,22 @@ rule criteria:
     params: code=code("criteria", pictures=True), flags=lambda w, input: flags({}, maps=input.maps, out=f"{OUT}/tables/criteria")
     shell: PAPERMILL
 
+rule encoder: # the clock decides how long it trains: nothing runs beside it
+    input: notebook=notebook("encoder"), unet=f"{RUNS}/pretraining/{{dataset}}/default.json"
+    output: record(*"encoder dataset".split())
+    log: **log_of("encoder", "dataset")
+    threads: workflow.cores or 1
+    params: code=code("encoder"), settings=lambda w: PLAN.settings("encoder", w, FIRST), flags=lambda w, input, output: flags(PLAN.parameters("encoder", w, FIRST), unet_record=input.unet, out=output[0])
+    shell: PAPERMILL
+
+rule claims:
+    input: notebook=notebook("claims"), encoders=PLAN.encoders(),
+        tables=[f"{OUT}/tables/{t}.csv" for t in (*(f"map-{d}" for d in PLAN.datasets), "search", "ablation-terms", "ablation-layer", "ablation-denoising")]
+    output: table("claims"), table("encoder")
+    log: **log_of("claims", under=OUT)
+    params: code=code("claims", pictures=True), flags=lambda w, input: flags({}, tables=f"{OUT}/tables", encoders=input.encoders, out=f"{OUT}/tables/claims")
+    shell: PAPERMILL
+
 rule portrait:
     input: notebook=notebook("portrait"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}", record=f"{RUNS}/cluster/{{dataset}}/{FIRST}.json"
     output: [figure(f"{n}-{{dataset}}") for n in ("training", "embedding", "surest", "least-sure", "confusion", "denoising")]

@@ -120,13 +120,16 @@ class Plan:
     def pretraining(self) -> list:
         return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]
 
+    def encoders(self) -> list:
+        return [f"{self.runs}/encoder/{d}.json" for d, variants in self._variants.items() if "default" in variants and not self.absent_methods]
+
     def autoencoders(self) -> list:
         return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
 
     def results(self) -> list:
         "Every table and figure, in the order in which the report shows them"
         by_set = lambda *names: [f"figures/{n}-{d}" for d in self.datasets for n in names]
-        return ["figures/overview", "tables/main", "tables/published", "timings/main",
+        return ["figures/overview", "tables/main", "tables/published", "timings/main", *(["tables/claims", "tables/encoder"] if self.encoders() else []),
                 *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/criteria", "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
                 *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
