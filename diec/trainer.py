@@ -19,7 +19,7 @@ from .checks import check_integer, check_number
 from .cot import CommonSpace, kmeans
 from .head import ResidualHead
 from .hooks import Extractor, activations, flat
-from .losses import adaptive_graph, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
+from .losses import adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
 # %% ../nbs/09_trainer.ipynb #1c2ad84d
@@ -39,16 +39,17 @@ class ClusterModel(nn.Module):
         self.centres = nn.Parameter(torch.zeros(n_clusters, n_components))
 
     @classmethod
-    def start(cls, e, n_clusters:int, head:bool=True, random_state:int=0):
-        "Fit the common space, scale it, and put the centres where k-means finds them; e is (N, D)"
+    def start(cls, e, n_clusters:int, head:bool=True, random_state:int=0, diffusion:int=20):
+        "Fit the common space to e (N, D), scale it, and put the centres where k-means finds groups after so many steps of diffusion"
         space = CommonSpace.fit(e, random_state=random_state)
         z = space.transform(e)
-        found = kmeans(z, n_clusters, random_state)
+        found = kmeans(diffuse(z, adaptive_graph(z, min(10, len(z) - 2)), diffusion), n_clusters, random_state)
+        centres = np.stack([z[found.labels_ == k].mean(0) if (found.labels_ == k).any() else c for k, c in enumerate(found.cluster_centers_)])
         model = cls(e.shape[1], z.shape[1], n_clusters, head, random_state)
         model.space = space
-        spread = found.inertia_/len(z)
+        spread = float(np.square(z - centres[found.labels_]).sum(1).mean())
         model.scale.fill_(spread**-0.5 if spread > 1e-8 else 1.) # fewer kinds of image than clusters: no spread to measure
-        model.centres.data.copy_(torch.from_numpy(found.cluster_centers_)*model.scale)
+        model.centres.data.copy_(torch.from_numpy(centres)*model.scale)
         return model
 
     def embed(self, e:torch.Tensor) -> torch.Tensor: # (N, d)
