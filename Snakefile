@@ -161,6 +161,20 @@ rule criteria:
     params: code=code("criteria", pictures=True), flags=lambda w, input: flags({}, maps=input.maps, out=f"{OUT}/tables/criteria")
     shell: PAPERMILL
 
+rule transfer: # goes on from its checkpoint, like pretraining
+    input: notebook=notebook("transfer")
+    output: record("transfer", "dataset")
+    log: **log_of("transfer", "dataset")
+    params: code=code("transfer"), settings=lambda w: PLAN.settings("transfer", w, FIRST), flags=lambda w, output: flags(PLAN.parameters("transfer", w, FIRST), out=output[0], checkpoint=output[0].replace(".json", ".safetensors"))
+    shell: PAPERMILL
+
+rule transfer_table:
+    input: notebook=notebook("transfer_table"), records=PLAN.transfers()
+    output: table("transfer")
+    log: **log_of("transfer_table", under=OUT)
+    params: code=code("transfer_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/transfer")
+    shell: PAPERMILL
+
 rule encoder: # the clock decides how long it trains: nothing runs beside it
     input: notebook=notebook("encoder"), unet=f"{RUNS}/pretraining/{{dataset}}/default.json"
     output: record(*"encoder dataset".split())

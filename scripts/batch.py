@@ -84,6 +84,7 @@ class Plan:
             if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile plans/quick.yaml, or make reproduce")
         self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
         self.seeds, self.methods, self._parameters = [int(s) for s in config["seeds"]], list(config["peers"]), config.get("parameters") or {}
+        self._transfer = config.get("transfer") or {} # data set -> parameters of experiments/transfer
         self._variants = config.get("variants") or {} # data set -> name of a way of pretraining -> parameters of experiments/pretraining
         if unknown := set(self.methods) - set(METHODS) - set(DEEP): raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
         self.absent_methods = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in self.methods if m in DEEP}
@@ -96,6 +97,7 @@ class Plan:
         found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed) if seed is None else seed}
         if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
         variant = {"variant": wildcards.variant} | self._variants[wildcards.dataset][wildcards.variant] if hasattr(wildcards, "variant") else {}
+        if experiment == "transfer": variant = self._transfer[wildcards.dataset]
         return found | self._parameters.get(experiment, {}) | variant
 
     def settings(self, experiment: str, wildcards, seed: int | None = None) -> str:
@@ -120,6 +122,9 @@ class Plan:
     def pretraining(self) -> list:
         return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]
 
+    def transfers(self) -> list:
+        return [f"{self.runs}/transfer/{d}.json" for d in self._transfer]
+
     def encoders(self) -> list:
         return [f"{self.runs}/encoder/{d}.json" for d, variants in self._variants.items() if "default" in variants and not self.absent_methods]
 
@@ -132,4 +137,4 @@ class Plan:
         return ["figures/overview", "tables/main", "tables/published", "timings/main", *(["tables/claims", "tables/encoder"] if self.encoders() else []),
                 *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/criteria", "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
-                *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
+                *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *(["tables/transfer"] if self._transfer else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
