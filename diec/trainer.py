@@ -19,7 +19,7 @@ from .checks import check_integer, check_number
 from .cot import CommonSpace, kmeans
 from .head import ResidualHead
 from .hooks import Extractor, activations, flat
-from .losses import adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
+from .losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
 # %% ../nbs/09_trainer.ipynb #1c2ad84d
@@ -99,13 +99,13 @@ class Schedule:
 class _View:
     "The data set as the current model sees it: refreshed once an epoch, constant within it"
     @torch.no_grad()
-    def __init__(self, model:ClusterModel, x:torch.Tensor, objective:Objective):
+    def __init__(self, model:ClusterModel, x:torch.Tensor, objective:Objective, graph:Graph|None=None): # graph: keep this one
         self.x = x # (N, d)
         self.z, q = model(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; a lower learning rate helps")
         self.target, self.labels = target_distribution(q), q.argmax(1)
-        self.graph = adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2)) if objective.lambda_graph else None
+        self.graph = (graph or adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2))) if objective.lambda_graph else None
 
 # %% ../nbs/09_trainer.ipynb #d3a83994
 def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index:torch.Tensor, x:torch.Tensor) -> dict:
@@ -135,7 +135,7 @@ class Trainer:
         self.objective, self.schedule = objective, schedule
         objective.check(); schedule.check()
         self.start = {"unet": fingerprint(extract.unet.state_dict().values()), "n_clusters": len(model.centres), "noise": int(extract.random_state)}
-        self.stage, self.epoch, self.settled, self.labels = "head", 0, 0, None
+        self.stage, self.epoch, self.settled, self.labels, self.graph = "head", 0, 0, None, None
         self.history = {k: [] for k in ("stage", "epoch", "changed", "kl", "graph", "ent", "diff", "total")}
         self._optimizer()
 
@@ -161,7 +161,7 @@ class Trainer:
 
     def save(self, path, images):
         "Write everything that the next epoch depends on"
-        save_state(path, dict(origin=self._origin(images), stage=self.stage, epoch=self.epoch, settled=self.settled, labels=self.labels, history=self.history,
+        save_state(path, dict(origin=self._origin(images), stage=self.stage, epoch=self.epoch, settled=self.settled, labels=self.labels, graph=self.graph and tuple(self.graph), history=self.history,
             model=dict(self.model.state_dict()), unet=dict(self.extract.unet.state_dict()), optimizer=self.optimizer.state_dict()))
 
     def load(self, path, images):
@@ -170,6 +170,7 @@ class Trainer:
         if state.get("origin") != self._origin(images):
             raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, now asked for {self._origin(images)}")
         for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
+        self.graph = state["graph"] and Graph(*state["graph"])
         self.model.load_state_dict(state["model"]); self.extract.unet.load_state_dict(state["unet"])
         if self.stage == "joint": self._optimizer()
         if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
@@ -230,10 +231,11 @@ def fit(
     bar = tqdm(total=schedule.head_epochs + schedule.joint_epochs, initial=trainer.epoch, desc="refine", unit="epoch", disable=not progress)
     while trainer.stage != "done" and (stop_after is None or len(trainer.history["epoch"]) < stop_after):
         if e is None: e = trainer.extract(images, [trainer.layer], trainer.t)[trainer.layer]
-        try: view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective)
+        if trainer.epoch & (trainer.epoch - 1) == 0: trainer.graph = None # 0, 1, 2, 4, 8, ...
+        try: view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective, trainer.graph)
         except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
         changed = None if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
-        trainer.labels = view.labels
+        trainer.labels, trainer.graph = view.labels, view.graph
         limit = schedule.head_epochs if trainer.stage == "head" else schedule.joint_epochs
         trainer.settled = trainer.settled + 1 if trainer.epoch > 0 and changed <= schedule.tol else 0
         if trainer.epoch >= limit or trainer.settled >= schedule.patience: trainer.next_stage()
