@@ -14,8 +14,8 @@ RUNS, OUT = PLAN.runs, PLAN.out
 FIRST = PLAN.seeds[0]
 # one thread a job, so that results do not depend on how many run side by side; papermill's own words go into a log
 # `settings` and `code` decide whether a job is run again; Snakemake leaves `flags` out of that, because they are made from paths
-PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
-             "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
+PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} sh scripts/again.sh {{log.text}} {leash()} papermill {{input.notebook}} {{log.notebook}} "
+             "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags}")
 wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+"
 
 
