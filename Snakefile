@@ -7,15 +7,17 @@
 import sys
 sys.path.insert(0, str(workflow.basedir))
 from scripts.batch import Plan, code, flags
+from scripts.report import KINDS
 from scripts.reproduce import leash
 
 PLAN = Plan(config)
 RUNS, OUT = PLAN.runs, PLAN.out
 FIRST = PLAN.seeds[0]
+LEASH = leash()
 # one thread a job, so that results do not depend on how many run side by side; papermill's own words go into a log
 # `settings` and `code` decide whether a job is run again; Snakemake leaves `flags` out of that, because they are made from paths
-PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {leash()} papermill {{input.notebook}} {{log.notebook}} "
-             "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags} 2> {log.text}")
+PAPERMILL = (f"export OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONHASHSEED=0; exec {LEASH} sh scripts/again.sh {{log.text}} {LEASH} papermill {{input.notebook}} {{log.notebook}} "
+             "--cwd nbs/experiments --kernel python3 --no-progress-bar {params.flags}")
 wildcard_constraints: dataset=r"[A-Za-z0-9-]+", seed=r"\d+", method=r"[^/]+", variant=r"[A-Za-z0-9-]+"
 
 
@@ -25,7 +27,7 @@ def record(name, *wildcards): return "/".join([RUNS, name, *(f"{{{w}}}" for w in
 def log_of(name, *wildcards, under=RUNS): # the executed notebook stays when a cell fails, with the error in it: Snakemake keeps logs
     stem = "-".join([name, *(f"{{{w}}}" for w in wildcards)])
     return {"notebook": f"{under}/notebooks/{stem}.ipynb", "text": f"{RUNS}/logs/{'full' if under == RUNS else 'out'}-{stem}.txt"}
-def files(result): return [f"{OUT}/{result}.{s}" for s in (("svg", "png", "json") if result.startswith("figures/") else ("md", "csv", "json"))]
+def files(result): return [f"{OUT}/{result}{suffix}" for suffix in KINDS[result.partition("/")[0]][1]]
 def table(name): return files(f"tables/{name}")
 def timing(name): return files(f"timings/{name}")
 def figure(name): return files(f"figures/{name}")

@@ -20,9 +20,9 @@ PLAN = ROOT/"tests"/"plan.yaml"
 pytest.importorskip("snakemake")
 
 
-def reproduce(place, *more, plan=PLAN): # a running batch in a folder of its own
+def reproduce(place, *more, plan=PLAN, env=None): # a running batch in a folder of its own
     command = [sys.executable, "-m", "scripts.reproduce", "--plan", str(plan), "--runs", str(place/"runs"), "--out", str(place/"out"), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
 
 
 def finish(process):
@@ -129,6 +129,24 @@ def test_a_failed_cell_is_named_and_leaves_its_notebook_and_the_rest_goes_on(mad
     assert any(o["output_type"] == "error" for c in book["cells"] for o in c.get("outputs", ()))
     assert (made[0]/"out"/"tables"/"main.md").exists(), "what does not depend on it is made"
     assert not (made[0]/"out"/"tables"/"search.md").exists()
+
+
+@pytest.mark.parametrize("said, calls, status", [("Kernel died before replying to kernel_info", 2, 0), ("an error of another kind", 1, 1)])
+def test_a_kernel_that_did_not_start_is_tried_again_and_nothing_else(tmp_path, said, calls, status):
+    fake = tmp_path/"bin"/"setpriv" # stands before papermill in the rules
+    fake.parent.mkdir()
+    fake.write_text(f"""#!/bin/sh
+shift 2
+if [ "$1" != papermill ]; then exec "$@"; fi
+echo call >> {tmp_path}/calls
+if [ $(wc -l < {tmp_path}/calls) = 1 ]; then echo "{said}" >&2; exit 1; fi
+exec "$@"
+""")
+    fake.chmod(0o755)
+    record = tmp_path/"runs"/"peers"/"digits"/"classical"/"0.json"
+    found, out, err = finish(reproduce(tmp_path, "--", str(record), env=os.environ | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}))
+    assert found == status and record.exists() == (status == 0), err[-2000:]
+    assert len((tmp_path/"calls").read_text().split()) == calls
 
 
 def test_two_batches_do_not_share_a_folder(tmp_path):

@@ -119,7 +119,7 @@ def test_images_of_any_size_get_a_unet_that_takes_them():
     assert (trained.unet.config.sample_size, trained.unet.config.in_channels) == (12, 3)
 
 
-@pytest.mark.parametrize("change", [{"snr_gamma": 5.}, {"max_shift": 1}, {"beta_schedule": "linear"}, {"prediction_type": "v_prediction", "snr_gamma": 5.}])
+@pytest.mark.parametrize("change", [{"snr_gamma": 5.}, {"augment": 0.1}, {"beta_schedule": "linear"}, {"prediction_type": "v_prediction", "snr_gamma": 5.}])
 def test_a_change_of_recipe_changes_the_result_and_can_be_resumed(tmp_path, same, change):
     recipe = Recipe(n_steps=4, batch_size=8, warmup_steps=1, **change)
     whole = pretrain(children.images(), recipe, small(), progress=False)
@@ -130,12 +130,14 @@ def test_a_change_of_recipe_changes_the_result_and_can_be_resumed(tmp_path, same
     assert whole.scheduler.config.beta_schedule == recipe.beta_schedule
 
 
-def test_shifts_move_by_whole_pixels_and_fill_with_the_edge():
-    x = torch.arange(16.).view(1, 1, 4, 4)
-    wide = np.pad(x[0, 0].numpy(), 2, mode="edge")
-    possible = {wide[dy:dy + 4, dx:dx + 4].tobytes() for dy in range(5) for dx in range(5)}
-    found = {m.numpy().tobytes() for m in U.shifted(x.repeat(300, 1, 1, 1), 2, generator(0))}
-    assert found == possible
+def test_a_warp_of_whole_pixels_is_a_shift_and_every_warp_stays_within_its_bounds(monkeypatch):
+    x = torch.randn((2, 1, 8, 8), generator=generator(0))
+    monkeypatch.setattr(torch, "rand", lambda size, generator: torch.tensor([0.5, 0.5, 1.]).expand(size)) # no turn, both shifts at their most
+    assert torch.allclose(U.warped(x, 1/8, generator(0))[..., :-1, :-1], x[..., 1:, 1:], atol=1e-5)
+    monkeypatch.undo()
+    ramp = torch.linspace(-7/8, 7/8, 8).expand(500, 1, 8, 8) # each pixel says where it is, so the image says where it was read
+    read = U.warped(ramp, 0.1, generator(0))[:, 0, 3:5, 3:5].mean((1, 2)) # the middle: where the shift alone took it
+    assert 0.17 < read.abs().max() <= 0.2 + 1e-5 and read.abs().min() < 0.01
 
 
 def test_it_learns(digits):
@@ -167,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     (dict(recipe=Recipe(prediction_type="noise")), ("prediction_type", "noise", "epsilon")),
     (dict(recipe=Recipe(beta_schedule="cosine")), ("beta_schedule", "cosine", "squaredcos_cap_v2")),
     (dict(recipe=Recipe(snr_gamma=-1.)), ("snr_gamma", "-1")),
-    (dict(recipe=Recipe(max_shift=-1)), ("max_shift", "-1")),
+    (dict(recipe=Recipe(augment=-1.)), ("augment", "-1")),
     (dict(recipe=Recipe(random_state=-1)), ("random_state", "-1")),
     (dict(recipe=Recipe(learning_rate=-1.)), ("learning_rate", "-1")),
     (dict(checkpoint_every=0, checkpoint="c"), ("checkpoint_every", "0")),
