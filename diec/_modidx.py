@@ -253,6 +253,6 @@ d = { 'settings': { 'branch': 'main',
                            'diec.unet.pretrain': ('unet.html#pretrain', 'diec/unet.py'),
                            'diec.unet.sample': ('unet.html#sample', 'diec/unet.py'),
                            'diec.unet.save_unet': ('unet.html#save_unet', 'diec/unet.py'),
-                           'diec.unet.shifted': ('unet.html#shifted', 'diec/unet.py'),
                            'diec.unet.unet_names': ('unet.html#unet_names', 'diec/unet.py'),
-                           'diec.unet.unet_size': ('unet.html#unet_size', 'diec/unet.py')}}}
+                           'diec.unet.unet_size': ('unet.html#unet_size', 'diec/unet.py'),
+                           'diec.unet.warped': ('unet.html#warped', 'diec/unet.py')}}}
