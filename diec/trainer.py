@@ -18,7 +18,7 @@ from .checkpoint import fingerprint, load_state, save_state
 from .checks import check_integer, check_number
 from .cot import CommonSpace, kmeans
 from .head import ResidualHead
-from .hooks import Extractor, activations, flat
+from .hooks import Extractor, activations, embedding
 from .losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
@@ -35,6 +35,7 @@ class ClusterModel(nn.Module):
         super().__init__()
         self.space = CommonSpace(n_features, n_components)
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("start_labels", None, persistent=False) # (N,), the groups that training starts from, if `start` found them
         self.head = ResidualHead(n_components, random_state=random_state) if head else nn.Identity()
         self.centres = nn.Parameter(torch.zeros(n_clusters, n_components))
 
@@ -50,6 +51,7 @@ class ClusterModel(nn.Module):
         spread = float(np.square(z - centres[found.labels_]).sum(1).mean())
         model.scale.fill_(spread**-0.5 if spread > 1e-8 else 1.) # fewer kinds of image than clusters: no spread to measure
         model.centres.data.copy_(torch.from_numpy(centres)*model.scale)
+        model.start_labels = torch.from_numpy(found.labels_).long()
         return model
 
     def embed(self, e:torch.Tensor) -> torch.Tensor: # (N, d)
@@ -82,6 +84,7 @@ class Objective:
 class Schedule:
     "How long and how fast; the same for all data sets"
     head_epochs:int=40 # at most, with the U-Net frozen
+    warmup_epochs:int=10 # of these, first, spent on learning the groups that training starts from
     joint_epochs:int=3 # at most, with the U-Net trained too; 0: never
     batch_size:int=128 # images a step
     lr_head:float=1e-3 # Adam, head and centres
@@ -92,19 +95,20 @@ class Schedule:
 
     def check(self):
         "Refuse values that make no sense"
-        for name, low in (("head_epochs", 0), ("joint_epochs", 0), ("batch_size", 1), ("patience", 1), ("random_state", 0)): check_integer(name, getattr(self, name), low)
+        for name, low in (("head_epochs", 0), ("warmup_epochs", 0), ("joint_epochs", 0), ("batch_size", 1), ("patience", 1), ("random_state", 0)): check_integer(name, getattr(self, name), low)
         for name, low in (("lr_head", 0.), ("lr_unet", 0.), ("tol", None)): check_number(name, getattr(self, name), low)
 
 # %% ../nbs/09_trainer.ipynb #e5c9ed01
 class _View:
     "The data set as the current model sees it: refreshed once an epoch, constant within it"
     @torch.no_grad()
-    def __init__(self, model:ClusterModel, x:torch.Tensor, objective:Objective, graph:Graph|None=None): # graph: keep this one
+    def __init__(self, model:ClusterModel, x:torch.Tensor, objective:Objective, graph:Graph|None=None, learn:torch.Tensor|None=None): # graph: keep this one; learn: these labels are the target
         self.x = x # (N, d)
         self.z, q = model(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; a lower learning rate helps")
-        self.target, self.labels = target_distribution(q), q.argmax(1)
+        self.target = target_distribution(q) if learn is None else nn.functional.one_hot(learn, q.shape[1]).to(q.dtype)
+        self.labels = q.argmax(1)
         self.graph = (graph or adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2))) if objective.lambda_graph else None
 
 # %% ../nbs/09_trainer.ipynb #d3a83994
@@ -144,6 +148,10 @@ class Trainer:
         groups = [{"params": list(self.model.parameters()), "lr": self.schedule.lr_head}]
         if self.stage == "joint": groups.append({"params": list(self.extract.unet.parameters()), "lr": self.schedule.lr_unet})
         self.optimizer = torch.optim.Adam(groups)
+
+    @property
+    def warming_up(self) -> bool: # whether the target is still what training started from
+        return self.stage == "head" and self.epoch < self.schedule.warmup_epochs and self.model.start_labels is not None
 
     def _generator(self, *key) -> torch.Generator:
         return generator(self.schedule.random_state, 6, ("head", "joint").index(self.stage), *key)
@@ -189,8 +197,8 @@ def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     noise = [torch.randn(x0.shape, generator=g) for _ in range(2)]
     xt = add_noise(x0, noise[0], torch.full((len(x0),), trainer.t)).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-        e = flat(activations(unet, xt, trainer.t, [trainer.layer])[trainer.layer], extract.max_side)
-    terms = _clustering_terms(trainer.model, view, objective, index, trainer.model.embed(e.float().cpu()))
+        e = embedding(activations(unet, xt, trainer.t, trainer.layer), trainer.layer, extract.max_side)
+    terms = _clustering_terms(trainer.model, view, objective, index, trainer.model.embed(e.cpu()))
     if objective.lambda_diff:
         t = torch.randint(0, extract.T, (len(x0),), generator=g)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
@@ -232,12 +240,13 @@ def fit(
     while trainer.stage != "done" and (stop_after is None or len(trainer.history["epoch"]) < stop_after):
         if e is None: e = trainer.extract(images, [trainer.layer], trainer.t)[trainer.layer]
         if trainer.epoch & (trainer.epoch - 1) == 0: trainer.graph = None # 0, 1, 2, 4, 8, ...
-        try: view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective, trainer.graph)
+        learn = trainer.model.start_labels if trainer.warming_up else None
+        try: view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective, trainer.graph, learn)
         except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
         changed = None if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
         trainer.labels, trainer.graph = view.labels, view.graph
         limit = schedule.head_epochs if trainer.stage == "head" else schedule.joint_epochs
-        trainer.settled = trainer.settled + 1 if trainer.epoch > 0 and changed <= schedule.tol else 0
+        trainer.settled = trainer.settled + 1 if trainer.epoch > 0 and changed <= schedule.tol and not trainer.warming_up else 0
         if trainer.epoch >= limit or trainer.settled >= schedule.patience: trainer.next_stage()
         else:
             _run_epoch(trainer, view, images, changed); bar.update()

@@ -110,7 +110,7 @@ def distributed(rank, world, folder, steps, port):
 
 # --- refinement
 
-SCHEDULE = Schedule(head_epochs=4, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
+SCHEDULE = Schedule(head_epochs=4, warmup_epochs=1, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
 
 def trainer(random_state=0, n_clusters=3, objective=Objective(n_neighbors=5), schedule=SCHEDULE, data=None, unet=None):
     "A trainer on a small untrained U-Net, and its images"

@@ -9,10 +9,12 @@ import torch
 import children
 import diec.trainer as T
 from diec.checkpoint import load_state
+from diec.cot import kmeans
+from diec.losses import adaptive_graph, diffuse
 from diec.trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from diec.unet import new_unet
 
-SHORT = replace(children.SCHEDULE, head_epochs=2, joint_epochs=2)
+SHORT = replace(children.SCHEDULE, head_epochs=2, warmup_epochs=0, joint_epochs=2)
 
 def weights(trainer): return {f"unet.{k}": v.clone() for k, v in trainer.extract.unet.state_dict().items()} | {k: v.clone() for k, v in trainer.model.state_dict().items()}
 
@@ -179,9 +181,9 @@ def test_tolerance(tol, epochs):
 
 @pytest.mark.parametrize("patience", [1, 3])
 def test_it_stops_when_labels_stop_changing(patience):
-    still, _, _ = run(schedule=Schedule(head_epochs=30, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0., patience=patience))
+    still, _, _ = run(schedule=Schedule(head_epochs=30, warmup_epochs=0, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0., patience=patience))
     assert still.history["stage"] == ["head"]*patience + ["joint"]*patience and not any(still.history["changed"][1:])
-    trainer, _, _ = run(schedule=Schedule(head_epochs=60, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0., patience=patience))
+    trainer, _, _ = run(schedule=Schedule(head_epochs=60, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0., patience=patience))
     changed = trainer.history["changed"]
     assert patience <= len(changed) < 60 and changed[0] is None # nothing to compare with yet
     settled = "".join("-" if c == 0 else "x" for c in changed)
@@ -190,7 +192,7 @@ def test_it_stops_when_labels_stop_changing(patience):
 
 def test_patience_survives_an_interruption(tmp_path):
     for stop in range(1, 8):
-        trainer, images = children.trainer(schedule=Schedule(head_epochs=30, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
+        trainer, images = children.trainer(schedule=Schedule(head_epochs=30, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
         fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
     assert len(trainer.history["epoch"]) == 3 and trainer.stage == "done"
 
@@ -320,12 +322,28 @@ def test_bad_timesteps_are_named(t):
     with pytest.raises(ValueError, match=r"t must be .*0\.\.999"): Trainer(trainer.extract, trainer.model, "mid_block", t)
 
 
-def test_the_start_is_kmeans():
+def test_the_start_is_kmeans_after_diffusion():
     trainer, images = children.trainer()
     e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
     model = ClusterModel.start(e, 3, random_state=4)
-    with torch.no_grad(): z, q = model(model.embed(torch.from_numpy(e)))
-    nearest = torch.cdist(z, model.centres)
-    assert torch.equal(q.argmax(1), nearest.argmin(1)) and len(set(q.argmax(1).tolist())) == 3
-    assert nearest.min(1).values.square().mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
-    assert torch.allclose(model.centres, torch.stack([z[q.argmax(1) == k].mean(0) for k in range(3)]), atol=1e-4)
+    with torch.no_grad(): z = model(model.embed(torch.from_numpy(e)))[0]
+    plain = model.space.transform(e)
+    labels = kmeans(diffuse(plain, adaptive_graph(plain, 10), 20), 3, 4).labels_
+    assert torch.equal(model.start_labels, torch.from_numpy(labels).long()) and len(set(labels)) == 3
+    assert torch.allclose(model.centres, torch.stack([z[labels == k].mean(0) for k in range(3)]), atol=1e-4)
+    assert (z - model.centres[model.start_labels]).square().sum(1).mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
+
+
+def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
+    "Also groups that have nothing to do with where the points lie; then self-training takes over"
+    schedule = Schedule(head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.)
+    trainer, images = children.trainer(schedule=schedule)
+    trainer.model.start_labels = torch.arange(len(images)) % 3
+    assert (torch.from_numpy(fit(trainer, images)) == trainer.model.start_labels).float().mean() > 0.9
+    assert len(trainer.history["epoch"]) == 30 # no stopping before
+    for warmup, after in ((0, 0.6), (2, None)):
+        trainer, _ = children.trainer(schedule=replace(schedule, warmup_epochs=warmup, head_epochs=4, tol=-1.))
+        trainer.model.start_labels = torch.arange(len(images)) % 3
+        fit(trainer, images, checkpoint=tmp_path/f"{warmup}", stop_after=1)
+        assert trainer.warming_up == (warmup > 1)
+        if after: assert (trainer.labels == trainer.model.start_labels).float().mean() < after
