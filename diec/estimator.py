@@ -22,7 +22,7 @@ from .checkpoint import atomic_folder
 from .checks import check_integer
 from .cot import COTResult, CRITERIA, Clusterability, Evaluation, search_layer, search_timestep
 from .data import as_images
-from .hooks import Extractor, _modules
+from .hooks import DEFAULT_LAYER, Extractor, _modules
 from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from .unet import _read_folder, load_unet, save_unet
 
@@ -32,9 +32,9 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self,
         n_clusters:int=10, # K, 2 or more
         unet="digits", # a name, folder or hub id for `load_unet`, or a pair (UNet2DModel, scheduler), which is not changed
-        layer:str="mid_block", # l: the name of a layer, or "search" for the clustering-optimal one
+        layer:str=DEFAULT_LAYER, # l: the name of a layer, or of several joined by "+", or "search" for the clustering-optimal one; the paper's is "mid_block"
         t:int|str="search", # timestep: an integer, or "search" for the clustering-optimal one
-        criterion:str="stable_chi", # what the search maximises: "stable_chi", or the paper's "chi"
+        criterion:str="neighbours", # what the search maximises: "neighbours", "stable_chi", or the paper's "chi", see `CRITERIA`
         n_draws:int=4, # R, noise draws averaged in an embedding; 2 or more for "stable_chi"
         search_size:int=1000, # m, images that the search looks at
         fine_tune_unet:bool=True, # False: train the head alone, on embeddings computed once (the quick way)
