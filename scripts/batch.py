@@ -84,6 +84,7 @@ class Plan:
             if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile plans/quick.yaml, or make reproduce")
         self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
         self.seeds, self.methods, self._parameters = [int(s) for s in config["seeds"]], list(config["peers"]), config.get("parameters") or {}
+        self._by_dataset = config.get("by_dataset") or {} # data set -> experiment, or peers/METHOD -> parameters
         self._transfer = config.get("transfer") or {} # data set -> parameters of experiments/transfer
         self._variants = config.get("variants") or {} # data set -> name of a way of pretraining -> parameters of experiments/pretraining
         if unknown := set(self.methods) - set(METHODS) - set(DEEP): raise ValueError(f"peers must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
@@ -98,7 +99,9 @@ class Plan:
         if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
         variant = {"variant": wildcards.variant} | self._variants[wildcards.dataset][wildcards.variant] if hasattr(wildcards, "variant") else {}
         if experiment == "transfer": variant = self._transfer[wildcards.dataset]
-        return found | self._parameters.get(experiment, {}) | variant
+        own = self._by_dataset.get(wildcards.dataset, {})
+        of_method = own.get(f"{experiment}/{wildcards.method}", {}) if hasattr(wildcards, "method") else {}
+        return found | self._parameters.get(experiment, {}) | own.get(experiment, {}) | of_method | variant
 
     def settings(self, experiment: str, wildcards, seed: int | None = None) -> str:
         "The same as text, for Snakemake to compare with what a job was made with"
