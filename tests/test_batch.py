@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -167,6 +168,15 @@ def test_plans_can_be_read(plan):
 def test_unknown_plan_is_refused():
     found = subprocess.run([sys.executable, "-m", "scripts.reproduce", "--plan", "fast"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2 and "full, quick" in found.stderr and "'fast'" in found.stderr
+
+
+def test_parameters_come_from_the_plan_the_data_set_and_the_method():
+    plan = batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], peers=["classical"], parameters={"peers": {"n_images": 50, "autoencoder": None}},
+                           by_dataset={"digits": {"peers": {"n_images": 20}, "peers/UMAP": {"n_images": None}}}))
+    job = lambda dataset, method: plan.parameters("peers", SimpleNamespace(dataset=dataset, method=method, seed="3"))
+    assert job("mnist-5k", "DEC") == {"dataset": "mnist-5k", "seed": 3, "methods": "DEC", "n_images": 50, "autoencoder": None}
+    assert job("digits", "DEC")["n_images"] == 20 and job("digits", "UMAP")["n_images"] is None and job("mnist-5k", "UMAP")["n_images"] == 50
+    assert plan.parameters("cluster", SimpleNamespace(dataset="digits", seed="0")) == {"dataset": "digits", "seed": 0}
 
 
 def test_plan_names_what_is_wrong():

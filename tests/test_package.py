@@ -18,7 +18,7 @@ from diec.data import load_dataset
 from diec.metrics import scores
 from diec.unet import unet_names
 digits = load_dataset("digits")
-model = DiEC(10, unet="digits", fine_tune_unet=False, random_state=0)
+model = DiEC(10, unet="digits", random_state=0)
 labels = model.fit_predict(digits.images)
 print(json.dumps({"file": diec.__file__, "unets": unet_names(), "acc": scores(digits.labels, labels)["ACC"]}))
 """
