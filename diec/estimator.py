@@ -37,7 +37,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         criterion:str="neighbours", # what the search maximises: "neighbours", "stable_chi", or the paper's "chi", see `CRITERIA`
         n_draws:int=4, # R, noise draws averaged in an embedding; 2 or more for "stable_chi"
         search_size:int=1000, # m, images that the search looks at
-        fine_tune_unet:bool=True, # False: train the head alone, on embeddings computed once (the quick way)
+        fine_tune_unet:bool=False, # True: train the U-Net too, after the head, as the paper does; it takes several times as long
         objective:Objective|None=None, # weights of the loss; None: `Objective()`
         schedule:Schedule|None=None, # epochs and learning rates; None: `Schedule()`; its random_state is replaced by the one below
         checkpoint:str|None=None, # file from which `fit` resumes, and to which it writes; None: no checkpoints
@@ -166,7 +166,7 @@ def _config(d:DiEC) -> dict:
     params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("objective", "schedule")}
     cot = d.cot_ and asdict(d.cot_)
-    return {"format": "diec-model-1", "params": params, "seed": int(d.seed_), "layer": d.layer_, "t": d.t_, "cot": cot, "history": d.history_}
+    return {"format": "diec-model-2", "params": params, "seed": int(d.seed_), "layer": d.layer_, "t": d.t_, "cot": cot, "history": d.history_}
 
 def save_pretrained(self:DiEC,
     path:str|Path, # folder to write; it appears complete or not at all
@@ -191,7 +191,7 @@ def from_pretrained(cls,
     try:
         config = json.loads((path/"config.json").read_text())
         tensors = load_file(path/"model.safetensors")
-        if config.get("format") != "diec-model-1": raise ValueError(f"its format is {config.get('format')!r}, not 'diec-model-1'")
+        if config.get("format") != "diec-model-2": raise ValueError(f"its format is {config.get('format')!r}, not 'diec-model-2'")
         return _rebuild(cls, config, tensors, _read_folder(path/"unet"))
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError, TypeError, RuntimeError, ValueError) as e:
         raise ValueError(f"model folder {path} is damaged: {type(e).__name__}: {e}") from e

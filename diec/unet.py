@@ -115,8 +115,8 @@ def denoising_loss(
 @dataclass(frozen=True)
 class Recipe:
     "How a U-Net is pretrained"
-    n_steps:int=4_000 # optimiser steps
-    batch_size:int=128 # images a step, over all processes
+    n_steps:int=8_000 # optimiser steps
+    batch_size:int=64 # images a step, over all processes
     learning_rate:float=1e-3 # peak; AdamW; a linear warm-up, then a cosine to zero
     warmup_steps:int=500 # steps of warm-up
     weight_decay:float=1e-2 # of AdamW
@@ -125,7 +125,7 @@ class Recipe:
     prediction_type:str="epsilon" # what the network predicts, see `new_scheduler`
     beta_schedule:str="squaredcos_cap_v2" # how noise grows, see `new_scheduler`
     snr_gamma:float|None=None # bound of min-SNR weighting, see `loss_weight`; None: every timestep weighs the same
-    augment:float=0.0 # how far images are turned, stretched and moved at random, see `warped`; 0: as they are
+    augment:float=0.05 # how far images are turned, stretched and moved at random, see `warped`; 0: as they are
     random_state:int=0 # seed of weights, batches, timesteps and noise
 
     def check(self):
