@@ -56,7 +56,7 @@ rule cluster:
     input: notebook=notebook("cluster"), unet=weights
     output: record=record("cluster", "dataset", "seed"), model=directory(f"{RUNS}/cluster/{{dataset}}/{{seed}}")
     log: **log_of("cluster", "dataset", "seed")
-    params: code=code("cluster"), settings=lambda w: PLAN.settings("cluster", w), flags=lambda w, output: flags(PLAN.parameters("cluster", w), out=output.record, model=output.model)
+    params: code=code("cluster"), settings=lambda w: PLAN.settings("cluster", w), flags=lambda w, output: flags(PLAN.parameters("cluster", w), unet=PLAN.unet(w.dataset), out=output.record, model=output.model)
     shell: PAPERMILL
 
 rule ablation:
@@ -88,6 +88,12 @@ rule efficiency: # the clock is read: nothing runs beside it
     params: code=code("efficiency"), settings=lambda w: PLAN.settings("efficiency", w), flags=lambda w, output: flags(PLAN.parameters("efficiency", w), out=output.record)
     shell: PAPERMILL
 
+rule unet: # by the default recipe; goes on from its checkpoint. One that is there stays, whatever happens to the code: to make it anew, delete its folder
+    output: directory(f"{RUNS}/unets/{{dataset}}")
+    log: f"{RUNS}/logs/unet-{{dataset}}.txt"
+    params: checkpoint=lambda w: f"{RUNS}/unets/{w.dataset}.safetensors"
+    shell: f"export OMP_NUM_THREADS=1; exec {LEASH} python -m diec.unet {{wildcards.dataset}} --out {{output}} --checkpoint {{params.checkpoint}} --quiet > {{log}} 2>&1"
+
 rule pretraining: # its checkpoint is no output: a run that was cut off goes on from it
     input: notebook=notebook("pretraining")
     output: record=record("pretraining", "dataset", "variant")
@@ -99,7 +105,7 @@ rule pretraining: # its checkpoint is no output: a run that was cut off goes on 
 
 rule main_table:
     input: notebook=notebook("main_table"), published="nbs/experiments/published.yaml",
-        records=PLAN.records("cluster") + PLAN.peers(), autoencoders=PLAN.autoencoders()
+        records=PLAN.records("cluster", PLAN.datasets + PLAN.more) + PLAN.peers(), autoencoders=PLAN.autoencoders()
     output: table("main"), table("published"), timing("main")
     log: **log_of("main_table", under=OUT)
     params: code=code("main_table", pictures=True), settings=str((PLAN.absent, PLAN.absent_methods)), flags=lambda w, input: flags({"absent": PLAN.absent, "absent_methods": PLAN.absent_methods}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
@@ -153,11 +159,11 @@ rule map:
     input: notebook=notebook("map"), unet=weights
     output: [figure(f"{n}-{{dataset}}") for n in ("map", "search", "coupling")], table("map-{dataset}")
     log: **log_of("map", "dataset", under=OUT)
-    params: code=code("map", pictures=True), settings=lambda w: PLAN.settings("map", w, FIRST), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
+    params: code=code("map", pictures=True), settings=lambda w: PLAN.settings("map", w, FIRST), flags=lambda w: flags(PLAN.parameters("map", w, FIRST), unet=PLAN.unet(w.dataset), table=f"{OUT}/tables/map-{w.dataset}", out=f"{OUT}/figures")
     shell: PAPERMILL
 
 rule criteria:
-    input: notebook=notebook("criteria"), maps=[f"{OUT}/tables/map-{d}.csv" for d in PLAN.datasets]
+    input: notebook=notebook("criteria"), maps=[f"{OUT}/tables/map-{d}.csv" for d in PLAN.datasets + PLAN.more]
     output: table("criteria")
     log: **log_of("criteria", under=OUT)
     params: code=code("criteria", pictures=True), flags=lambda w, input: flags({}, maps=input.maps, out=f"{OUT}/tables/criteria")

@@ -52,12 +52,12 @@ def code(notebook: str, pictures: bool = False) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def absence(dataset: str) -> str | None:
-    "Why a data set can have no figures here; None if it can"
+def absence(dataset: str, pretrained: bool = False) -> str | None:
+    "Why a data set can have no figures here; None if it can. `pretrained`: its U-Net need not be there"
     from diec.data import dataset_available
     from diec.unet import unet_names
     if not dataset_available(dataset): return "not on this machine"
-    if dataset not in unet_names(): return "no pretrained U-Net yet"
+    if not pretrained and dataset not in unet_names(): return "no pretrained U-Net yet"
     return None
 
 
@@ -92,6 +92,9 @@ class Plan:
         self.methods = [m for m in self.methods if m not in self.absent_methods]
         self.absent = {d: why for d in config["datasets"] if (why := absence(d))}
         self.datasets = [d for d in config["datasets"] if d not in self.absent]
+        pretrain = config.get("pretrain") or [] # sets whose U-Net does not come with the package: they take part in the main table and the maps
+        self.absent |= {d: why for d in pretrain if (why := absence(d, pretrained=True))}
+        self.more = [d for d in pretrain if d not in self.absent]
 
     def parameters(self, experiment: str, wildcards, seed: int | None = None) -> dict:
         "A job's parameters: data set and seed, and what the plan says of this experiment"
@@ -111,16 +114,21 @@ class Plan:
         "Whether a peer begins with the shared autoencoder"
         return method in WITH_AUTOENCODER
 
+    def unet(self, dataset: str) -> str | None:
+        "Folder of the U-Net that the batch pretrains; None: the one that comes with the package is taken"
+        return f"{self.runs}/unets/{dataset}" if dataset in self.more else None
+
     def weights(self, dataset: str) -> list:
-        "The files of the U-Net that comes with the package"
+        "What the U-Net of a data set is made of: a folder of the batch, or the files that come with the package"
+        if dataset in self.more: return [self.unet(dataset)]
         return sorted(str(p.relative_to(ROOT)) for p in (ROOT/"diec"/"unets"/dataset).rglob("*.safetensors"))
 
-    def records(self, experiment: str, seeds=None) -> list:
+    def records(self, experiment: str, datasets=None, seeds=None) -> list:
         "The records of an experiment"
-        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets for s in seeds or self.seeds]
+        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in datasets or self.datasets for s in seeds or self.seeds]
 
     def peers(self) -> list:
-        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets for m in self.methods for s in self.seeds]
+        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets + self.more for m in self.methods for s in self.seeds]
 
     def pretraining(self) -> list:
         return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]
@@ -132,12 +140,13 @@ class Plan:
         return [f"{self.runs}/encoder/{d}.json" for d, variants in self._variants.items() if "default" in variants and not self.absent_methods]
 
     def autoencoders(self) -> list:
-        return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
+        return self.records("autoencoder", self.datasets + self.more) if any(map(self.has_autoencoder, self.methods)) else []
 
     def results(self) -> list:
         "Every table and figure, in the order in which the report shows them"
-        by_set = lambda *names: [f"figures/{n}-{d}" for d in self.datasets for n in names]
+        everywhere = self.datasets + self.more
+        by_set = lambda *names, datasets=self.datasets: [f"figures/{n}-{d}" for d in datasets for n in names]
         return ["figures/overview", "tables/main", "tables/published", "timings/main", *(["tables/claims", "tables/encoder"] if self.encoders() else []),
-                *by_set("map", "search", "coupling"), *(f"tables/map-{d}" for d in self.datasets), "tables/criteria", "tables/search", "timings/search",
+                *by_set("map", "search", "coupling", datasets=everywhere), *(f"tables/map-{d}" for d in everywhere), "tables/criteria", "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
                 *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *(["tables/transfer"] if self._transfer else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
+from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 
-from diec.cot import (CRITERIA, Clusterability, CommonSpace, Evaluation, kmeans, neighbour_consistency, score_map, search_layer, search_timestep, stability,
+from diec.cot import (CRITERIA, Clusterability, CommonSpace, Evaluation, kmeans, neighbour_consistency, neighbour_information, score_map, search_layer, search_timestep, stability,
                       unimodality_gap)
 from diec.hooks import DEFAULT_LAYER, Extractor, layer_names
 from diec.unet import new_scheduler
@@ -218,6 +218,31 @@ def test_neighbour_consistency():
     assert neighbour_consistency(line, line[:, 0] >= 10, k=2) == pytest.approx(1 - 2/40) # the two at the border have one neighbour each across it
     assert neighbour_consistency(line, line[:, 0] % 2, k=2) == pytest.approx(2/40) # only the second neighbours of the ends
     assert neighbour_consistency(line[:4], [0, 0, 0, 1], k=10) == pytest.approx(6/12) # three neighbours are all there are
+
+
+def test_neighbour_information():
+    "Against scikit-learn's mutual information of the pairs of neighbours, and at its ends"
+    rng = np.random.default_rng(0)
+    labels, near = rng.choice([0, 2, 5], 60), rng.integers(0, 60, (60, 4)) # numbers of clusters need not be consecutive
+    pairs = np.concatenate([np.c_[np.repeat(labels, 4), labels[near].ravel()], np.c_[labels[near].ravel(), np.repeat(labels, 4)]])
+    assert neighbour_information(labels, near) == pytest.approx(mutual_info_score(*pairs.T))
+    apart = np.repeat(np.arange(4), 15)
+    own = np.stack([rng.choice(np.flatnonzero(apart == c), 3) for c in apart])
+    assert neighbour_information(apart, own) == pytest.approx(np.log(4)) # four equal clusters that no pair of neighbours crosses
+    assert neighbour_information(np.zeros(60), near) == 0
+    assert neighbour_information(np.minimum(apart, 2), own) < np.log(3) # unequal ones say less
+
+
+def test_neighbours_choose_among_the_starts_of_kmeans():
+    "A wide group and two narrow ones near each other: the least inertia halves the wide one and leaves the others together"
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal((0, 0), 3, (200, 2)), rng.normal((20, -1.4), .3, (200, 2)), rng.normal((20, 1.4), .3, (200, 2))]).astype(np.float32)
+    truth = np.repeat([0, 1, 2], 200)
+    near = NearestNeighbors(n_neighbors=10).fit(x).kneighbors(return_distance=False)
+    plain, chosen = kmeans(x, 3, n_init=40), kmeans(x, 3, n_init=40, near=near)
+    assert plain.inertia_ < chosen.inertia_ and neighbour_information(chosen.labels_, near) > neighbour_information(plain.labels_, near)
+    assert adjusted_rand_score(truth, chosen.labels_) == 1 > adjusted_rand_score(truth, plain.labels_) + .3
+    assert (kmeans(x, 3, n_init=40, near=near).labels_ == chosen.labels_).all()
 
 
 def test_the_same_seed_gives_the_same_scores(real):

@@ -328,7 +328,8 @@ def test_the_start_is_kmeans_after_diffusion():
     model = ClusterModel.start(e, 3, random_state=4)
     with torch.no_grad(): z = model(model.embed(torch.from_numpy(e)))[0]
     plain = model.space.transform(e)
-    labels = kmeans(diffuse(plain, adaptive_graph(plain, 10), 20), 3, 4).labels_
+    graph = adaptive_graph(plain, 10)
+    labels = kmeans(diffuse(plain, graph, 20), 3, 4, 20, graph.neighbours).labels_
     assert torch.equal(model.start_labels, torch.from_numpy(labels).long()) and len(set(labels)) == 3
     assert torch.allclose(model.centres, torch.stack([z[labels == k].mean(0) for k in range(3)]), atol=1e-4)
     assert (z - model.centres[model.start_labels]).square().sum(1).mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
