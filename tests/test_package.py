@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+UNETS = ["digits", "fashion-mnist", "mnist-5k"]
 
 USE = """
 import json, sys
@@ -50,9 +51,10 @@ def test_the_wheel_holds_the_modules_and_the_unets(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for module in ("data", "unet", "hooks", "cot", "head", "losses", "trainer", "estimator", "metrics", "plots", "checkpoint"):
         assert f"diec/{module}.py" in names
-    for unet in ("digits", "mnist-5k"):
+    for unet in UNETS:
         for file in ("README.md", "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
             assert f"diec/unets/{unet}/{file}" in names
+    assert all(i.file_size <= 6e6 for i in zipfile.ZipFile(wheel).infolist()) # a wheel that a laptop downloads
     assert not [n for n in names if n.startswith(("tests/", "scripts/", "nbs/")) or n.endswith((".pkl", ".pt", ".bin"))]
 
 
@@ -63,5 +65,5 @@ def test_it_clusters_digits_from_a_fresh_environment(wheel, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     found = json.loads(run(python, "-c", USE, cwd=tmp_path, env=environment).splitlines()[-1])
     assert Path(found["file"]).is_relative_to(tmp_path)
-    assert found["unets"] == ["digits", "mnist-5k"]
+    assert found["unets"] == UNETS
     assert found["acc"] > 0.9
