@@ -226,7 +226,7 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
     *[(dict(layer=v), ("layer must be", repr(v), "mid_block", "search")) for v in ("middle", 5, None, ["mid_block"])],
     (dict(criterion="silhouette"), ("criterion", "'silhouette'", "stable_chi")),
     *[(dict(n_draws=v), ("n_draws", repr(v), "1 or more")) for v in (0, -1, 1.5, "x", True)],
-    (dict(n_draws=1, t="search"), ("n_draws", "1", "2 or more", "stable_chi")),
+    (dict(n_draws=1, t="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
     *[(dict(search_size=v), ("search_size", repr(v), "5 or more")) for v in (0, 4, "all", None)],
     *[(dict(batch_size=v), ("batch_size", repr(v), "1 or more")) for v in (0, "x", 1.5, None)],
     *[(dict(random_state=v), ("random_state", repr(v))) for v in (-1, 1.5, "seed")],
