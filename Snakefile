@@ -193,7 +193,7 @@ rule encoder: # the clock decides how long it trains: nothing runs beside it
 
 rule claims:
     input: notebook=notebook("claims"), encoders=PLAN.encoders(),
-        tables=[f"{OUT}/tables/{t}.csv" for t in (*(f"map-{d}" for d in PLAN.datasets), "search", "ablation-terms", "ablation-layer", "ablation-denoising")]
+        tables=[f"{OUT}/tables/{t}.csv" for t in (*(f"map-{d}" for d in PLAN.datasets + PLAN.more), "search", "ablation-terms", "ablation-layer", "ablation-denoising")]
     output: table("claims"), table("encoder")
     log: **log_of("claims", under=OUT)
     params: code=code("claims", pictures=True), flags=lambda w, input: flags({}, tables=f"{OUT}/tables", encoders=input.encoders, out=f"{OUT}/tables/claims")

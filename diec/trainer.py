@@ -40,12 +40,12 @@ class ClusterModel(nn.Module):
         self.centres = nn.Parameter(torch.zeros(n_clusters, n_components))
 
     @classmethod
-    def start(cls, e, n_clusters:int, head:bool=True, random_state:int=0, diffusion:int=20, n_init:int=20):
-        "Fit the common space to e (N, D), scale it, and put the centres where k-means finds groups after so many steps of diffusion"
+    def start(cls, e, n_clusters:int, head:bool=True, random_state:int=0, diffusion:int=20, n_init:int=20, by_information:bool=True):
+        "Fit the common space to e (N, D), scale it, and put the centres where k-means finds groups after so many steps of diffusion: of `n_init` starts the most informative about neighbours, or that with the least inertia"
         space = CommonSpace.fit(e, random_state=random_state)
         z = space.transform(e)
         graph = adaptive_graph(z, min(10, len(z) - 2))
-        found = kmeans(diffuse(z, graph, diffusion), n_clusters, random_state, n_init, graph.neighbours)
+        found = kmeans(diffuse(z, graph, diffusion), n_clusters, random_state, n_init, graph.neighbours if by_information else None)
         centres = np.stack([z[found.labels_ == k].mean(0) if (found.labels_ == k).any() else c for k, c in enumerate(found.cluster_centers_)])
         model = cls(e.shape[1], z.shape[1], n_clusters, head, random_state)
         model.space = space
