@@ -105,28 +105,28 @@ rule pretraining: # its checkpoint is no output: a run that was cut off goes on 
 
 rule main_table:
     input: notebook=notebook("main_table"), published="nbs/experiments/published.yaml",
-        records=PLAN.records("cluster", PLAN.datasets + PLAN.more) + PLAN.peers(), autoencoders=PLAN.autoencoders()
+        records=PLAN.records("cluster") + PLAN.peers(), autoencoders=PLAN.autoencoders()
     output: table("main"), table("published"), timing("main")
     log: **log_of("main_table", under=OUT)
     params: code=code("main_table", pictures=True), settings=str((PLAN.absent, PLAN.absent_methods)), flags=lambda w, input: flags({"absent": PLAN.absent, "absent_methods": PLAN.absent_methods}, records=[*input.records, *input.autoencoders], out=f"{OUT}/tables/main", published=f"{OUT}/tables/published", timings=f"{OUT}/timings/main")
     shell: PAPERMILL
 
 rule ablation_table:
-    input: notebook=notebook("ablation_table"), records=PLAN.records("ablation")
+    input: notebook=notebook("ablation_table"), records=PLAN.study("ablation")
     output: [table(f"ablation-{g}") for g in ("terms", "denoising", "layer", "timestep", "draws")]
     log: **log_of("ablation_table", under=OUT)
     params: code=code("ablation_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables")
     shell: PAPERMILL
 
 rule search_table:
-    input: notebook=notebook("search_table"), records=PLAN.records("search")
+    input: notebook=notebook("search_table"), records=PLAN.study("search")
     output: table("search"), timing("search")
     log: **log_of("search_table", under=OUT)
     params: code=code("search_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/search", timings=f"{OUT}/timings/search")
     shell: PAPERMILL
 
 rule sensitivity_figure:
-    input: notebook=notebook("sensitivity_figure"), records=PLAN.records("sensitivity")
+    input: notebook=notebook("sensitivity_figure"), records=PLAN.study("sensitivity")
     output: figure("sensitivity"), table("sensitivity")
     log: **log_of("sensitivity_figure", under=OUT)
     params: code=code("sensitivity_figure", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/figures/sensitivity", table=f"{OUT}/tables/sensitivity")
@@ -140,7 +140,7 @@ rule pretraining_table:
     shell: PAPERMILL
 
 rule efficiency_table:
-    input: notebook=notebook("efficiency_table"), records=PLAN.records("efficiency", seeds=[FIRST])
+    input: notebook=notebook("efficiency_table"), records=PLAN.study("efficiency", [FIRST])
     output: table("efficiency"), timing("efficiency"), timing("efficiency-layers"), figure("efficiency")
     log: **log_of("efficiency_table", under=OUT)
     params: code=code("efficiency_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/efficiency", timings=f"{OUT}/timings/efficiency", layers=f"{OUT}/timings/efficiency-layers", figure=f"{OUT}/figures/efficiency")

@@ -95,6 +95,13 @@ class Plan:
         pretrain = config.get("pretrain") or [] # sets whose U-Net does not come with the package: they take part in the main table and the maps
         self.absent |= {d: why for d in pretrain if (why := absence(d, pretrained=True))}
         self.more = [d for d in pretrain if d not in self.absent]
+        studies = config.get("studies") or {} # the data sets and seeds of ablation, search, sensitivity and efficiency
+        self.studied = [d for d in studies.get("datasets", self.datasets) if d in self.datasets]
+        self._study_seeds = self._some(studies)
+
+    def _some(self, settings: dict) -> list:
+        "The plan's seeds, or those of them that the settings of a data set or of the studies name"
+        return [s for s in self.seeds if s in settings.get("seeds", self.seeds)]
 
     def parameters(self, experiment: str, wildcards, seed: int | None = None) -> dict:
         "A job's parameters: data set and seed, and what the plan says of this experiment"
@@ -123,12 +130,20 @@ class Plan:
         if dataset in self.more: return [self.unet(dataset)]
         return sorted(str(p.relative_to(ROOT)) for p in (ROOT/"diec"/"unets"/dataset).rglob("*.safetensors"))
 
-    def records(self, experiment: str, datasets=None, seeds=None) -> list:
-        "The records of an experiment"
-        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in datasets or self.datasets for s in seeds or self.seeds]
+    def seeds_of(self, dataset: str) -> list:
+        "The seeds with which a data set takes part in the main table"
+        return self._some(self._by_dataset.get(dataset, {}))
+
+    def records(self, experiment: str) -> list:
+        "The records of the main table (cluster, autoencoder): each data set with its seeds"
+        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets + self.more for s in self.seeds_of(d)]
+
+    def study(self, experiment: str, seeds: list | None = None) -> list:
+        "The records of an experiment that looks into the method"
+        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.studied for s in seeds or self._study_seeds]
 
     def peers(self) -> list:
-        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets + self.more for m in self.methods for s in self.seeds]
+        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets + self.more for m in self.methods for s in self.seeds_of(d)]
 
     def pretraining(self) -> list:
         return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]
@@ -140,7 +155,7 @@ class Plan:
         return [f"{self.runs}/encoder/{d}.json" for d, variants in self._variants.items() if "default" in variants and not self.absent_methods]
 
     def autoencoders(self) -> list:
-        return self.records("autoencoder", self.datasets + self.more) if any(map(self.has_autoencoder, self.methods)) else []
+        return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
 
     def results(self) -> list:
         "Every table and figure, in the order in which the report shows them"

@@ -179,6 +179,14 @@ def test_parameters_come_from_the_plan_the_data_set_and_the_method():
     assert plan.parameters("cluster", SimpleNamespace(dataset="digits", seed="0")) == {"dataset": "digits", "seed": 0}
 
 
+def test_a_data_set_and_the_studies_may_have_fewer_seeds():
+    plan = lambda seeds: batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits", "mnist-5k"], seeds=seeds, peers=["classical"], by_dataset={"mnist-5k": {"seeds": [0, 2]}}, studies={"datasets": ["mnist-5k"], "seeds": [0, 1]}))
+    assert plan([0, 1, 2]).records("cluster") == [f"r/cluster/{d}/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
+    assert plan([0, 1, 2]).peers() == [f"r/peers/{d}/classical/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
+    assert plan([0, 1, 2]).study("search") == ["r/search/mnist-5k/0.json", "r/search/mnist-5k/1.json"]
+    assert plan([0]).records("cluster") == ["r/cluster/digits/0.json", "r/cluster/mnist-5k/0.json"] # seeds of the command line come first
+
+
 def test_plan_names_what_is_wrong():
     with pytest.raises(ValueError, match="peers must be among .*'DECK'"): batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], peers=["DECK"]))
     with pytest.raises(ValueError, match="must have 'seeds'"): batch.Plan(dict(name="x", out="y", datasets=["digits"]))
