@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['COARSE', 'OCTAVE', 'HALF', 'SPLITS', 'REACH', 'GROWTH', 'grains', 'neighbour_affinity', 'canonical_order', 'condense',
            'Tree', 'most_agreed', 'Level', 'Explanation', 'ReverseHierarchicalDiffusion', 'cut', 'predict',
-           'partial_fit', 'to_linkage', 'to_networkx', 'node_of', 'explain']
+           'partial_fit', 'to_linkage', 'to_networkx', 'node_of', 'explain', 'plot_tree', 'plot_condensation',
+           'plot_persistence', 'plot_icicle']
 
-# %% ../nbs/16_hierarchy.ipynb #919de754
+# %% ../nbs/16_hierarchy.ipynb #200c904d
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -21,9 +22,14 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .checks import check_integer
+import matplotlib.pyplot as plt
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import Rectangle
 
-# %% ../nbs/16_hierarchy.ipynb #0cb2067d
+from .checks import check_integer
+from .plots import _COLOURS, _array, _axis, _images, _same_length, _two_dimensions
+
+# %% ../nbs/16_hierarchy.ipynb #30793173
 def grains(
     X, # (N, d), dense or sparse
 ): # index of a row for each grain, (G,); grain of each row, (N,); rows of each grain, (G,)
@@ -37,7 +43,7 @@ def grains(
     _, first, grain, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     return first, grain, count
 
-# %% ../nbs/16_hierarchy.ipynb #c09e6a83
+# %% ../nbs/16_hierarchy.ipynb #897e4266
 def neighbour_affinity(
     X, # distinct points (G, d), dense or sparse
     k:int=10, # neighbours of a point, itself not counted; fewer where there are fewer points
@@ -55,7 +61,7 @@ def neighbour_affinity(
     A = csr_array((a.ravel(), near.ravel(), np.arange(0, n*k + 1, k)), (n, n))
     return (diags_array(m) @ A.maximum(A.T) @ diags_array(m) + own).tocsr()
 
-# %% ../nbs/16_hierarchy.ipynb #01a73a02
+# %% ../nbs/16_hierarchy.ipynb #936b6ce9
 def canonical_order(
     A, # affinity (N, N), sparse
 ) -> np.ndarray: # (N,), a permutation
@@ -71,7 +77,7 @@ def canonical_order(
         colour = np.unique(np.array(keys, dtype=object), return_inverse=True)[1].astype(np.int64)
     return np.argsort(colour, kind="stable")
 
-# %% ../nbs/16_hierarchy.ipynb #8f41d5c1
+# %% ../nbs/16_hierarchy.ipynb #3b9abff1
 def _match(A, most:int): # nodes a, nodes b: b is to go into a
     "At most so many pairs of nodes that are each other's strongest neighbour, the strongest first"
     degree, W = np.asarray(A.sum(1)).ravel(), A.tocoo()
@@ -87,7 +93,7 @@ def _match(A, most:int): # nodes a, nodes b: b is to go into a
     a = np.sort(a[np.argsort(-strength[a], kind="stable")][:most])
     return a, best[a]
 
-# %% ../nbs/16_hierarchy.ipynb #9d2addef
+# %% ../nbs/16_hierarchy.ipynb #67a225a0
 def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
     "Eigenvalues and right eigenvectors of the lazy walk, largest first; its stationary distribution"
     degree = np.asarray(A.sum(1)).ravel()
@@ -98,7 +104,7 @@ def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
     w, v = np.linalg.eigh((B + B.T)/2)
     return (1 + np.clip(w[::-1], -1, 1))/2, v[:, ::-1]*np.sqrt(degree.sum()/degree)[:, None], degree/degree.sum()
 
-# %% ../nbs/16_hierarchy.ipynb #6a5141a0
+# %% ../nbs/16_hierarchy.ipynb #aa271c41
 def _ward(Y, mass) -> list: # (a, b): b goes into a; cheapest first
     "Ward's merges of weighted points, by nearest-neighbour chains (Murtagh, 1983)"
     n, m = len(Y), mass.copy()
@@ -121,7 +127,7 @@ def _ward(Y, mass) -> list: # (a, b): b goes into a; cheapest first
         else: chain.append(j)
     return [(a, b) for _, _, a, b in sorted(merges)]
 
-# %% ../nbs/16_hierarchy.ipynb #d2a5c087
+# %% ../nbs/16_hierarchy.ipynb #4175143c
 COARSE, OCTAVE = 2000, 4 # nodes with which the diffusion begins, at most; levels while time doubles
 
 class _Forest:
@@ -150,7 +156,7 @@ def condense(
     _diffuse(A, forest, height + 1/OCTAVE, components)
     return np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights), forest.ids
 
-# %% ../nbs/16_hierarchy.ipynb #244077c5
+# %% ../nbs/16_hierarchy.ipynb #fc13f0ed
 def _diffuse(A, forest:_Forest, start:float, components:int):
     "Merge until there are half as many nodes as patterns alive, at t = 1, 2^(1/4), 2^(1/2), ..."
     lam, psi, mass = _eigenpairs(A)
@@ -168,7 +174,7 @@ def _diffuse(A, forest:_Forest, start:float, components:int):
             psi, mass = psi[kept], mass[kept]; forest.keep(kept)
         level += 1
 
-# %% ../nbs/16_hierarchy.ipynb #8a7524f4
+# %% ../nbs/16_hierarchy.ipynb #f9ba750c
 def _tops(merges, n:int) -> np.ndarray: # (n + merges,): the root that each node is under
     "Where the nodes of a forest end"
     top = np.arange(n + len(merges))
@@ -184,7 +190,7 @@ def _join(mass, centres=None) -> list:
         merges.append((a, b)); left[a] += left.pop(b)
     return merges
 
-# %% ../nbs/16_hierarchy.ipynb #89ed4ae3
+# %% ../nbs/16_hierarchy.ipynb #efc562a8
 class Tree:
     "A binary tree over leaves 0..n-1; the i-th merge makes node n + i, as in SciPy"
     def __init__(self,
@@ -225,7 +231,7 @@ class Tree:
             else: todo += self.merges[x - self.n].tolist()
         return np.sort(np.array(found))
 
-# %% ../nbs/16_hierarchy.ipynb #dde097cf
+# %% ../nbs/16_hierarchy.ipynb #e9e4a304
 HALF, SPLITS = 1500, 3 # points in a half, at most; pairs of trees that are compared
 
 class _Resample:
@@ -253,7 +259,7 @@ def _reweighted(A, count, rng) -> list: # the same
         return _Resample(every, Tree(csr_array((np.r_[v, v[i < j]], (np.r_[i, j[i < j]], np.r_[j, i[i < j]])), A.shape), count))
     return [(drawn(), drawn(), every, every) for _ in range(SPLITS)]
 
-# %% ../nbs/16_hierarchy.ipynb #a9d28266
+# %% ../nbs/16_hierarchy.ipynb #a33f8b1d
 def _agreement(pairs:list, most:int) -> dict: # k -> mean adjusted Rand index, k = 2, 3, ...
     "How well the trees of resampled data agree, cut into k"
     found = {}
@@ -268,16 +274,19 @@ def _agreement(pairs:list, most:int) -> dict: # k -> mean adjusted Rand index, k
 
 def most_agreed(
     agreement:dict, # k -> agreement, k = 2, 3, ...
-    most:int|None=None, # no level beyond this one, though the agreement there says whether this one is a top; None: all
+    most:int|None=None, # no level beyond this one, though the agreement there says whether this one stands out; None: all
     share:float=0.85, # of the highest agreement that a level must reach
+    bend:float=0.02, # by how much it must stand out over the mean of its two neighbours
 ) -> int: # k
-    "The finest level that is a local top of the agreement and near the highest"
-    k, v = list(agreement), np.r_[-np.inf, list(agreement.values()), -np.inf]
+    "The finest level that is near the highest agreement and stands out"
+    k, v = list(agreement), np.array(list(agreement.values()))
+    padded = np.r_[v[0], v, v[-1]]
+    out = v - (padded[:-2] + padded[2:])/2
     within = [i for i in range(len(k)) if most is None or k[i] <= most]
-    highest = max(v[i + 1] for i in within)
-    return max(k[i] for i in within if v[i + 1] == highest or v[i + 1] >= max(v[i], v[i + 2], share*highest))
+    highest = max(v[i] for i in within)
+    return max(k[i] for i in within if v[i] == highest or v[i] >= share*highest and out[i] >= bend)
 
-# %% ../nbs/16_hierarchy.ipynb #1580f921
+# %% ../nbs/16_hierarchy.ipynb #6b0e1c11
 @dataclass(frozen=True, eq=False)
 class Level:
     "The clusters between two moments"
@@ -297,7 +306,7 @@ class Explanation:
     features:list # (name, effect size, mean here, mean in the sibling), the largest effect first; empty for graphs and for the root
     stability:float # Jaccard index with the most similar node of trees of resampled data, mean; nan if too small to be found there
 
-# %% ../nbs/16_hierarchy.ipynb #28787574
+# %% ../nbs/16_hierarchy.ipynb #2bde63f4
 def _as_affinity(X):
     "A checked affinity from a matrix or a networkx graph; the names of its nodes or None"
     names = None
@@ -313,7 +322,7 @@ def _as_affinity(X):
     if abs(A - A.T).max() > 1e-9*abs(A).max(): raise ValueError("the affinity must be symmetric: the graph must be undirected")
     return ((A + A.T)/2).tocsr(), names
 
-# %% ../nbs/16_hierarchy.ipynb #b4479716
+# %% ../nbs/16_hierarchy.ipynb #8dc9de8e
 class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
     "A hierarchy of clusters by diffusion condensation, from single points to one cluster for each connected component"
     def __init__(self,
@@ -337,6 +346,7 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
             A, names = _as_affinity(X)
             order = canonical_order(A)
             X, grain, count, A = None, np.argsort(order), np.ones(len(order)), A[order][:, order].tocsr()
+            A.sort_indices() # sums are to be made in the same order, too
         else:
             X, names = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32]), None
             first, grain, count = grains(X)
@@ -347,7 +357,12 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         self._set(A, X, grain, count.astype(float), names)
         return self
 
-# %% ../nbs/16_hierarchy.ipynb #2faa2bef
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse, tags.input_tags.pairwise = True, self.affinity == "precomputed"
+        return tags
+
+# %% ../nbs/16_hierarchy.ipynb #cef2dca7
 def _check(self):
     "Refuse parameters that make no sense"
     if self.n_clusters is not None: check_integer("n_clusters", self.n_clusters, 1)
@@ -385,7 +400,7 @@ def _levels(self) -> list:
 
 for f in (_check, _set, _resampled): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #56f8b375
+# %% ../nbs/16_hierarchy.ipynb #390b1f9d
 def cut(self:ReverseHierarchicalDiffusion,
     n_clusters:int|None=None, # K, 1 to the number of distinct points
     level:int|None=None, # or: which of `levels_`; -1 is the coarsest
@@ -419,7 +434,7 @@ def _nearest(self, X): # grain (M,), distance (M,)
 
 for f in (cut, predict, _nearest): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #4f3dc7da
+# %% ../nbs/16_hierarchy.ipynb #023b5c75
 REACH, GROWTH = 2., 0.1 # how far a new point may lie, in units of sigma of its neighbour; how much may be added before all is fitted anew
 
 def partial_fit(self:ReverseHierarchicalDiffusion,
@@ -450,7 +465,7 @@ def _reach(self, grain): # distance of a grain to its k-th neighbour, (M,)
 
 for f in (partial_fit, _reach): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #38346240
+# %% ../nbs/16_hierarchy.ipynb #bbe7d87a
 def to_linkage(self:ReverseHierarchicalDiffusion) -> np.ndarray: # (N - 1, 4), see scipy.cluster.hierarchy.linkage
     "The tree over the rows; equal rows are joined at height 0"
     check_is_fitted(self, "tree_")
@@ -477,7 +492,7 @@ def to_networkx(self:ReverseHierarchicalDiffusion): # DiGraph
 
 for f in (to_linkage, to_networkx): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #f33cbc9b
+# %% ../nbs/16_hierarchy.ipynb #236abb2c
 def node_of(self:ReverseHierarchicalDiffusion,
     label:int, # a cluster
     n_clusters:int|None=None, # of the level with so many; None: of `labels_`
@@ -494,14 +509,16 @@ def explain(self:ReverseHierarchicalDiffusion,
 ) -> Explanation:
     "What is in a node, by what it differs from its sibling, and how sure it is"
     check_is_fitted(self, "tree_")
-    tree = self.tree_
-    inside = tree.leaves(check_integer("node", node, 0, 2*tree.n - 2))
-    held = np.zeros(tree.n); held[inside] = 1
+    inside = self.tree_.leaves(check_integer("node", node, 0, 2*self.tree_.n - 2))
+    rows = self._row[_by_centrality(self, inside)]
+    return Explanation(int(node), int(self.tree_.mass[inside].sum()), rows[:n_members], rows[::-1][:n_members], _effects(self, node, inside, names), _stability(self, inside))
+
+def _by_centrality(self, inside) -> np.ndarray:
+    "Leaves of a node, the most central first: by the share of their ties that stays within, then by all their ties"
+    held = np.zeros(self.tree_.n); held[inside] = 1
     degree = np.asarray(self._A.sum(1)).ravel()
     within = (self._A @ held)/np.where(degree > 0, degree, 1)
-    order = inside[np.lexsort((inside, -degree[inside], -within[inside]))] # all ties within: the best connected is the most central
-    rows = lambda g: np.array([self._row[x] for x in g], np.int64)
-    return Explanation(int(node), int(tree.mass[inside].sum()), rows(order[:n_members]), rows(order[::-1][:n_members]), _effects(self, node, inside, names), _stability(self, inside))
+    return inside[np.lexsort((inside, -degree[inside], -within[inside].round(6)))]
 
 def _effects(self, node, inside, names) -> list:
     "Cohen's d of each feature against the sibling"
@@ -530,3 +547,113 @@ def _stability(self, inside) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 for f in (node_of, explain): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
+
+# %% ../nbs/16_hierarchy.ipynb #7ec5c3ee
+class _Layout:
+    "The tree above a level: its ends from left to right, where each node is, and the merges from below"
+    def __init__(self, model, n_clusters:int):
+        tree = model.tree_
+        self.size = np.r_[tree.mass, np.zeros(tree.n - 1)]
+        for i, (a, b) in enumerate(tree.merges): self.size[tree.n + i] = self.size[a] + self.size[b]
+        self.label = {int(node): k for k, node in enumerate(tree.cut(n_clusters)[1])}
+        self.ends, self.merges, self.x, self.y = [], [], {}, {}
+        todo = [(2*tree.n - 2, False)]
+        while todo:
+            node, done = todo.pop()
+            self.y[node] = tree.heights[node - tree.n] if node >= tree.n else 0.
+            if node in self.label: self.x[node] = len(self.ends); self.ends.append(node); continue
+            a, b = sorted(tree.merges[node - tree.n].tolist(), key=lambda c: -self.size[c])
+            if done: self.x[node] = (self.x[a] + self.x[b])/2; self.merges.append((node, a, b))
+            else: todo += [(node, True), (b, False), (a, False)]
+        floor = min((self.y[n] for n, _, _ in self.merges), default=2.) - 2
+        for node in self.ends: self.y[node] = floor # they hang at one height
+
+# %% ../nbs/16_hierarchy.ipynb #6d55ed50
+def plot_tree(self:ReverseHierarchicalDiffusion,
+    images=None, # (N, C, H, W) in [-1, 1]: the most central one is drawn at each node
+    n_clusters:int|None=None, # ends of the tree; None: the chosen level
+    names=None, # of the rows, (N,): the most central ones of each end are named
+    ax=None, # where to draw; a new figure when None
+):
+    "The tree from the root down to a level, with the size of each end"
+    check_is_fitted(self, "tree_")
+    lay = _Layout(self, n_clusters or self.n_clusters_)
+    tiles = None if images is None else _same_length(_images(images), "images", len(self.grain_), "the data")
+    ax = _axis(ax, (max(5, 0.62*len(lay.ends)), 4.2))
+    for node, a, b in lay.merges:
+        ax.plot([lay.x[a], lay.x[a], lay.x[b], lay.x[b]], [lay.y[a], lay.y[node], lay.y[node], lay.y[b]], color="0.35", lw=1.2, zorder=1)
+    for node in lay.x:
+        end, central = node in lay.label, self._row[_by_centrality(self, self.tree_.leaves(node))]
+        if tiles is not None:
+            image = OffsetImage(tiles[central[0]], zoom=(24 if end else 16)/tiles.shape[2], interpolation="nearest")
+            ax.add_artist(AnnotationBbox(image, (lay.x[node], lay.y[node]), pad=0.1, bboxprops=dict(lw=1.5, edgecolor=_COLOURS[lay.label[node] % 10] if end else "0.35")))
+        if end:
+            text = "\n".join([f"{lay.size[node]:,.0f}", *([] if names is None else [str(names[r]) for r in central[:3]])])
+            ax.annotate(text, (lay.x[node], lay.y[node]), (0, -17 if tiles is not None else -4), textcoords="offset points", ha="center", va="top", fontsize=7)
+    low, high = min(lay.y.values()), max(lay.y.values())
+    if low == high: high = low + 1
+    ax.set(ylabel="height (octaves of diffusion time)", xticks=[], xlim=(-0.7, len(lay.ends) - 0.3), ylim=(low - (0.22 if names is not None else 0.12)*(high - low), high + 0.08*(high - low)))
+    ax.spines["bottom"].set_visible(False)
+    return ax
+
+# %% ../nbs/16_hierarchy.ipynb #a35ab2c9
+def plot_condensation(self:ReverseHierarchicalDiffusion,
+    points, # (N, D): where to draw the rows; brought to the plane by principal components where D is above 2
+    n_clusters=(50, 20, 10, 5, 2), # levels, from left to right; those with more clusters than there are points are left out
+):
+    "The same points at several levels: grey while there are many clusters, then coloured; figure"
+    check_is_fitted(self, "tree_")
+    points = _two_dimensions(_same_length(_array(points, "points", 2), "points", len(self.grain_), "the data"), "pca", 0)[0]
+    shown = [k for k in n_clusters if k <= self.tree_.n]
+    fig, axes = plt.subplots(1, len(shown), figsize=(2.3*len(shown), 2.5), layout="constrained", squeeze=False)
+    for ax, k in zip(axes[0], shown):
+        labels = self.cut(k)
+        centres = np.stack([points[labels == c].mean(0) for c in range(k)])
+        ax.scatter(*points.T, s=3, lw=0, color=[_COLOURS[c % 10] for c in labels] if k <= 10 else "0.75", rasterized=True)
+        ax.scatter(*centres.T, s=4 + 400*np.bincount(labels)/len(labels), facecolor="none", edgecolor="k", lw=0.8)
+        ax.set(title=f"{k} clusters", xticks=[], yticks=[]); ax.spines[:].set_visible(False)
+    return fig
+
+# %% ../nbs/16_hierarchy.ipynb #54d906c6
+def plot_persistence(self:ReverseHierarchicalDiffusion, most:int=15):
+    "For each number of clusters how long it lives, and how well resampled data agree on it; figure"
+    check_is_fitted(self, "tree_")
+    ks = [k for k in range(1, most + 1) if k <= self.tree_.n]
+    heights = np.r_[0., self.tree_.heights]
+    fig, (bars, dots) = plt.subplots(1, 2, figsize=(8, 0.6 + 0.2*len(ks)), sharey=True, layout="constrained")
+    for k in ks:
+        begin, end = heights[self.tree_.n - k], heights[self.tree_.n - k + 1] if k > 1 else heights[-1] + 1
+        bars.barh(k, end - begin, left=begin, height=0.7, color="#D55E00" if k == self.n_clusters_ else "0.7")
+    bars.set(xlabel="height (octaves of diffusion time)", ylabel="number of clusters", yticks=ks, title="how long a level lives"); bars.invert_yaxis()
+    agreed = {k: v for k, v in self.agreement_.items() if k <= most}
+    dots.plot(list(agreed.values()), list(agreed), "o-", color="0.5", ms=4, lw=0.8)
+    if self.n_clusters_ in agreed: dots.plot(agreed[self.n_clusters_], self.n_clusters_, "o", color="#D55E00", ms=7)
+    dots.set(xlabel="agreement of resampled data (ARI)", title="how sure it is" if agreed else "not computed: n_clusters was given", xlim=(min([0., *agreed.values()]), 1.05))
+    for ax in (bars, dots): ax.spines[["top", "right"]].set_visible(False); ax.grid(axis="x", alpha=0.3); ax.set_axisbelow(True)
+    return fig
+
+# %% ../nbs/16_hierarchy.ipynb #49293a6f
+def plot_icicle(self:ReverseHierarchicalDiffusion,
+    n_clusters:int|None=None, # of the lowest row; None: the chosen level
+    names=None, # of the lowest row's clusters, by label; None: their numbers
+    ax=None, # where to draw; a new figure when None
+):
+    "The tree as nested bars, as wide as they are large; a row for each number of clusters from 1 down"
+    check_is_fitted(self, "tree_")
+    lay = _Layout(self, n_clusters or self.n_clusters_)
+    total, left, edge = lay.size[lay.ends].sum(), {}, 0.
+    for node in lay.ends: left[node] = edge; edge += lay.size[node]/total
+    for node, a, b in lay.merges: left[node] = min(left[a], left[b])
+    rank = {node: i for i, (node, _, _) in enumerate(sorted(lay.merges, key=lambda m: -m[0]))} # the order in which splits happen from the root
+    parent = {c: node for node, a, b in lay.merges for c in (a, b)}
+    ax = _axis(ax, (8, 0.5 + 0.28*len(lay.ends)))
+    for node in lay.x:
+        top = rank[parent[node]] + 1 if node in parent else 0
+        bottom = rank.get(node, len(lay.ends) - 1) + 1
+        end = node in lay.label
+        ax.add_patch(Rectangle((left[node], top), lay.size[node]/total, bottom - top, facecolor=_COLOURS[lay.label[node] % 10] if end else "0.9", edgecolor="white", lw=1.5))
+        if end and lay.size[node] > 0.02*total: ax.text(left[node] + lay.size[node]/total/2, (top + bottom)/2, f"{lay.label[node] if names is None else names[lay.label[node]]}", ha="center", va="center", fontsize=8)
+    ax.set(xlim=(0, 1), ylim=(len(lay.ends), 0), xlabel="share of the data", ylabel="number of clusters", yticks=np.arange(len(lay.ends)) + 0.5, yticklabels=np.arange(1, len(lay.ends) + 1))
+    return ax
+
+for f in (plot_tree, plot_condensation, plot_persistence, plot_icicle): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
