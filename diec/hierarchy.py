@@ -8,7 +8,7 @@ __all__ = ['COARSE', 'OCTAVE', 'FINEST', 'HALF', 'SPLITS', 'REACH', 'GROWTH', 'g
            'partial_fit', 'to_linkage', 'to_networkx', 'node_of', 'explain', 'plot_tree', 'plot_condensation',
            'plot_persistence', 'plot_icicle']
 
-# %% ../nbs/16_hierarchy.ipynb #28a578f8
+# %% ../nbs/16_hierarchy.ipynb #caf07cc9
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -29,7 +29,7 @@ from matplotlib.patches import Rectangle
 from .checks import check_integer
 from .plots import _COLOURS, _array, _axis, _images, _same_length, _two_dimensions
 
-# %% ../nbs/16_hierarchy.ipynb #9a93602d
+# %% ../nbs/16_hierarchy.ipynb #e249cede
 def grains(
     X, # (N, d), dense or sparse
 ): # index of a row for each grain, (G,); grain of each row, (N,); rows of each grain, (G,)
@@ -43,7 +43,7 @@ def grains(
     _, first, grain, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     return first, grain, count
 
-# %% ../nbs/16_hierarchy.ipynb #3043c20f
+# %% ../nbs/16_hierarchy.ipynb #467fdb06
 def neighbour_affinity(
     X, # distinct points (G, d), dense or sparse
     k:int=10, # neighbours of a point, itself not counted; fewer where there are fewer points
@@ -61,7 +61,7 @@ def neighbour_affinity(
     A = csr_array((a.ravel(), near.ravel(), np.arange(0, n*k + 1, k)), (n, n))
     return (diags_array(m) @ A.maximum(A.T) @ diags_array(m) + own).tocsr()
 
-# %% ../nbs/16_hierarchy.ipynb #3b83a132
+# %% ../nbs/16_hierarchy.ipynb #1b0b7f6d
 def canonical_order(
     A, # affinity (N, N), sparse
 ) -> np.ndarray: # (N,), a permutation
@@ -77,7 +77,7 @@ def canonical_order(
         colour = np.unique(np.array(keys, dtype=object), return_inverse=True)[1].astype(np.int64)
     return np.argsort(colour, kind="stable")
 
-# %% ../nbs/16_hierarchy.ipynb #a99328b3
+# %% ../nbs/16_hierarchy.ipynb #79fb5a23
 def _match(A, most:int): # nodes a, nodes b: b is to go into a
     "At most so many pairs of nodes that are each other's strongest neighbour, the strongest first"
     degree, W = np.asarray(A.sum(1)).ravel(), A.tocoo()
@@ -93,7 +93,7 @@ def _match(A, most:int): # nodes a, nodes b: b is to go into a
     a = np.sort(a[np.argsort(-strength[a], kind="stable")][:most])
     return a, best[a]
 
-# %% ../nbs/16_hierarchy.ipynb #61038bf0
+# %% ../nbs/16_hierarchy.ipynb #288a2c4b
 def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
     "Eigenvalues and right eigenvectors of the lazy walk, largest first; its stationary distribution"
     degree = np.asarray(A.sum(1)).ravel()
@@ -104,7 +104,7 @@ def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
     w, v = np.linalg.eigh((B + B.T)/2)
     return (1 + np.clip(w[::-1], -1, 1))/2, v[:, ::-1]*np.sqrt(degree.sum()/degree)[:, None], degree/degree.sum()
 
-# %% ../nbs/16_hierarchy.ipynb #a483d77c
+# %% ../nbs/16_hierarchy.ipynb #91caaf88
 def _ward(Y, mass) -> list: # (a, b): b goes into a; cheapest first
     "Ward's merges of weighted points, by nearest-neighbour chains (Murtagh, 1983)"
     n, m = len(Y), mass.copy()
@@ -127,7 +127,7 @@ def _ward(Y, mass) -> list: # (a, b): b goes into a; cheapest first
         else: chain.append(j)
     return [(a, b) for _, _, a, b in sorted(merges)]
 
-# %% ../nbs/16_hierarchy.ipynb #fded4346
+# %% ../nbs/16_hierarchy.ipynb #dfc0983f
 COARSE, OCTAVE, FINEST = 2000, 4, 16 # nodes with which the diffusion begins, at most; levels while time doubles; steps of diffusion before nodes are compared
 
 class _Forest:
@@ -156,7 +156,7 @@ def condense(
     _diffuse(A, forest, height + 1/OCTAVE, components)
     return np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights), forest.ids
 
-# %% ../nbs/16_hierarchy.ipynb #37ba7296
+# %% ../nbs/16_hierarchy.ipynb #3df4cfe8
 def _diffuse(A, forest:_Forest, start:float, components:int):
     "Merge until there are as many nodes as patterns alive, at t = 1, 2^(1/4), 2^(1/2), ..."
     lam, psi, mass = _eigenpairs(A)
@@ -174,7 +174,7 @@ def _diffuse(A, forest:_Forest, start:float, components:int):
             psi, mass = psi[kept], mass[kept]; forest.keep(kept)
         level += 1
 
-# %% ../nbs/16_hierarchy.ipynb #83532360
+# %% ../nbs/16_hierarchy.ipynb #5e417d8d
 def _tops(merges, n:int) -> np.ndarray: # (n + merges,): the root that each node is under
     "Where the nodes of a forest end"
     top = np.arange(n + len(merges))
@@ -190,7 +190,7 @@ def _join(mass, centres=None) -> list:
         merges.append((a, b)); left[a] += left.pop(b)
     return merges
 
-# %% ../nbs/16_hierarchy.ipynb #85c04b53
+# %% ../nbs/16_hierarchy.ipynb #bc976e04
 class Tree:
     "A binary tree over leaves 0..n-1; the i-th merge makes node n + i, as in SciPy"
     def __init__(self,
@@ -231,7 +231,7 @@ class Tree:
             else: todo += self.merges[x - self.n].tolist()
         return np.sort(np.array(found))
 
-# %% ../nbs/16_hierarchy.ipynb #b9941b78
+# %% ../nbs/16_hierarchy.ipynb #f841fe88
 HALF, SPLITS = 1500, 3 # points in a half, at most; pairs of trees that are compared
 
 class _Resample:
@@ -259,7 +259,7 @@ def _reweighted(A, count, rng) -> list: # the same
         return _Resample(every, Tree(csr_array((np.r_[v, v[i < j]], (np.r_[i, j[i < j]], np.r_[j, i[i < j]])), A.shape), count))
     return [(drawn(), drawn(), every, every) for _ in range(SPLITS)]
 
-# %% ../nbs/16_hierarchy.ipynb #d424e28b
+# %% ../nbs/16_hierarchy.ipynb #821fdb8e
 def _agreement(pairs:list, most:int) -> dict: # k -> mean adjusted Rand index, k = 2, 3, ...
     "How well the trees of resampled data agree, cut into k"
     found = {}
@@ -286,7 +286,7 @@ def most_agreed(
     highest = max(v[i] for i in within)
     return max(k[i] for i in within if v[i] == highest or v[i] >= share*highest and out[i] >= bend)
 
-# %% ../nbs/16_hierarchy.ipynb #7c7eae6f
+# %% ../nbs/16_hierarchy.ipynb #6d08b3b2
 @dataclass(frozen=True, eq=False)
 class Level:
     "The clusters between two moments"
@@ -306,7 +306,7 @@ class Explanation:
     features:list # (name, effect size, mean here, mean in the sibling), the largest effect first; empty for graphs and for the root
     stability:float # Jaccard index with the most similar node of trees of resampled data, mean; nan if too small to be found there
 
-# %% ../nbs/16_hierarchy.ipynb #4e6d84ff
+# %% ../nbs/16_hierarchy.ipynb #8f2eee18
 def _as_affinity(X):
     "A checked affinity from a matrix or a networkx graph; the names of its nodes or None"
     names = None
@@ -322,7 +322,7 @@ def _as_affinity(X):
     if abs(A - A.T).max() > 1e-9*abs(A).max(): raise ValueError("the affinity must be symmetric: the graph must be undirected")
     return ((A + A.T)/2).tocsr(), names
 
-# %% ../nbs/16_hierarchy.ipynb #73525a49
+# %% ../nbs/16_hierarchy.ipynb #4d4edaa7
 class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
     "A hierarchy of clusters by diffusion condensation, from single points to one cluster for each connected component"
     def __init__(self,
@@ -362,7 +362,7 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         tags.input_tags.sparse, tags.input_tags.pairwise = True, self.affinity == "precomputed"
         return tags
 
-# %% ../nbs/16_hierarchy.ipynb #2182c9bb
+# %% ../nbs/16_hierarchy.ipynb #edf96447
 def _check(self):
     "Refuse parameters that make no sense"
     if self.n_clusters is not None: check_integer("n_clusters", self.n_clusters, 1)
@@ -400,7 +400,7 @@ def _levels(self) -> list:
 
 for f in (_check, _set, _resampled): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #f1eefbc9
+# %% ../nbs/16_hierarchy.ipynb #efb11e0f
 def cut(self:ReverseHierarchicalDiffusion,
     n_clusters:int|None=None, # K, 1 to the number of distinct points
     level:int|None=None, # or: which of `levels_`; -1 is the coarsest
@@ -434,7 +434,7 @@ def _nearest(self, X): # grain (M,), distance (M,)
 
 for f in (cut, predict, _nearest): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #51e270c9
+# %% ../nbs/16_hierarchy.ipynb #a7c0ff99
 REACH, GROWTH = 2., 0.1 # how far a new point may lie, in units of sigma of its neighbour; how much may be added before all is fitted anew
 
 def partial_fit(self:ReverseHierarchicalDiffusion,
@@ -465,7 +465,7 @@ def _reach(self, grain): # distance of a grain to its k-th neighbour, (M,)
 
 for f in (partial_fit, _reach): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #00fb9ff8
+# %% ../nbs/16_hierarchy.ipynb #a03c4d3c
 def to_linkage(self:ReverseHierarchicalDiffusion) -> np.ndarray: # (N - 1, 4), see scipy.cluster.hierarchy.linkage
     "The tree over the rows; equal rows are joined at height 0"
     check_is_fitted(self, "tree_")
@@ -492,7 +492,7 @@ def to_networkx(self:ReverseHierarchicalDiffusion): # DiGraph
 
 for f in (to_linkage, to_networkx): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #83a9f46f
+# %% ../nbs/16_hierarchy.ipynb #f5740f4e
 def node_of(self:ReverseHierarchicalDiffusion,
     label:int, # a cluster
     n_clusters:int|None=None, # of the level with so many; None: of `labels_`
@@ -510,15 +510,15 @@ def explain(self:ReverseHierarchicalDiffusion,
     "What is in a node, by what it differs from its sibling, and how sure it is"
     check_is_fitted(self, "tree_")
     inside = self.tree_.leaves(check_integer("node", node, 0, 2*self.tree_.n - 2))
-    rows = self._row[_by_centrality(self, inside)]
-    return Explanation(int(node), int(self.tree_.mass[inside].sum()), rows[:n_members], rows[::-1][:n_members], _effects(self, node, inside, names), _stability(self, inside))
+    within, share = _ties(self, inside)
+    central, peripheral = (self._row[inside[np.lexsort((inside, v))][:n_members]] for v in (-within, share))
+    return Explanation(int(node), int(self.tree_.mass[inside].sum()), central, peripheral, _effects(self, node, inside, names), _stability(self, inside))
 
-def _by_centrality(self, inside) -> np.ndarray:
-    "Leaves of a node, the most central first: by the share of their ties that stays within, then by all their ties"
+def _ties(self, inside): # within the node, (len(inside),); their share of all
+    "How strongly the leaves of a node are tied to each other"
     held = np.zeros(self.tree_.n); held[inside] = 1
-    degree = np.asarray(self._A.sum(1)).ravel()
-    within = (self._A @ held)/np.where(degree > 0, degree, 1)
-    return inside[np.lexsort((inside, -degree[inside], -within[inside].round(6)))]
+    within, degree = (self._A @ held)[inside], np.asarray(self._A.sum(1)).ravel()[inside]
+    return within.round(9), (within/np.where(degree > 0, degree, 1)).round(9)
 
 def _effects(self, node, inside, names) -> list:
     "Cohen's d of each feature against the sibling"
@@ -548,7 +548,7 @@ def _stability(self, inside) -> float:
 
 for f in (node_of, explain): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #e59c7b99
+# %% ../nbs/16_hierarchy.ipynb #7a1b369a
 class _Layout:
     "The tree above a level: its ends from left to right, where each node is, and the merges from below"
     def __init__(self, model, n_clusters:int):
@@ -568,7 +568,12 @@ class _Layout:
         floor = min((self.y[n] for n, _, _ in self.merges), default=2.) - 2
         for node in self.ends: self.y[node] = floor # they hang at one height
 
-# %% ../nbs/16_hierarchy.ipynb #1a295c63
+# %% ../nbs/16_hierarchy.ipynb #fb721c52
+def _most_central(self, node) -> np.ndarray:
+    "Three rows at most"
+    inside = self.tree_.leaves(node)
+    return self._row[inside[np.lexsort((inside, -_ties(self, inside)[0]))][:3]]
+
 def plot_tree(self:ReverseHierarchicalDiffusion,
     images=None, # (N, C, H, W) in [-1, 1]: the most central one is drawn at each node
     n_clusters:int|None=None, # ends of the tree; None: the chosen level
@@ -583,12 +588,12 @@ def plot_tree(self:ReverseHierarchicalDiffusion,
     for node, a, b in lay.merges:
         ax.plot([lay.x[a], lay.x[a], lay.x[b], lay.x[b]], [lay.y[a], lay.y[node], lay.y[node], lay.y[b]], color="0.35", lw=1.2, zorder=1)
     for node in lay.x:
-        end, central = node in lay.label, self._row[_by_centrality(self, self.tree_.leaves(node))]
+        end, central = node in lay.label, _most_central(self, node)
         if tiles is not None:
             image = OffsetImage(tiles[central[0]], zoom=(24 if end else 16)/tiles.shape[2], interpolation="nearest")
             ax.add_artist(AnnotationBbox(image, (lay.x[node], lay.y[node]), pad=0.1, bboxprops=dict(lw=1.5, edgecolor=_COLOURS[lay.label[node] % 10] if end else "0.35")))
         if end:
-            text = "\n".join([f"{lay.size[node]:,.0f}", *([] if names is None else [str(names[r]) for r in central[:3]])])
+            text = "\n".join([f"{lay.size[node]:,.0f}", *([] if names is None else [str(names[r]) for r in central])])
             ax.annotate(text, (lay.x[node], lay.y[node]), (0, -17 if tiles is not None else -4), textcoords="offset points", ha="center", va="top", fontsize=7)
     low, high = min(lay.y.values()), max(lay.y.values())
     if low == high: high = low + 1
@@ -596,7 +601,7 @@ def plot_tree(self:ReverseHierarchicalDiffusion,
     ax.spines["bottom"].set_visible(False)
     return ax
 
-# %% ../nbs/16_hierarchy.ipynb #f7789ba6
+# %% ../nbs/16_hierarchy.ipynb #f455d4fb
 def plot_condensation(self:ReverseHierarchicalDiffusion,
     points, # (N, D): where to draw the rows; brought to the plane by principal components where D is above 2
     n_clusters=(50, 20, 10, 5, 2), # levels, from left to right; those with more clusters than there are points are left out
@@ -614,7 +619,7 @@ def plot_condensation(self:ReverseHierarchicalDiffusion,
         ax.set(title=f"{k} clusters", xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     return fig
 
-# %% ../nbs/16_hierarchy.ipynb #c27c31c8
+# %% ../nbs/16_hierarchy.ipynb #a33a34aa
 def plot_persistence(self:ReverseHierarchicalDiffusion, most:int=15):
     "For each number of clusters how long it lives, and how well resampled data agree on it; figure"
     check_is_fitted(self, "tree_")
@@ -632,7 +637,7 @@ def plot_persistence(self:ReverseHierarchicalDiffusion, most:int=15):
     for ax in (bars, dots): ax.spines[["top", "right"]].set_visible(False); ax.grid(axis="x", alpha=0.3); ax.set_axisbelow(True)
     return fig
 
-# %% ../nbs/16_hierarchy.ipynb #f2181059
+# %% ../nbs/16_hierarchy.ipynb #93e4a73a
 def plot_icicle(self:ReverseHierarchicalDiffusion,
     n_clusters:int|None=None, # of the lowest row; None: the chosen level
     names=None, # of the lowest row's clusters, by label; None: their numbers
@@ -652,7 +657,7 @@ def plot_icicle(self:ReverseHierarchicalDiffusion,
         bottom = rank.get(node, len(lay.ends) - 1) + 1
         end = node in lay.label
         ax.add_patch(Rectangle((left[node], top), lay.size[node]/total, bottom - top, facecolor=_COLOURS[lay.label[node] % 10] if end else "0.9", edgecolor="white", lw=1.5))
-        if end and lay.size[node] > 0.02*total: ax.text(left[node] + lay.size[node]/total/2, (top + bottom)/2, f"{lay.label[node] if names is None else names[lay.label[node]]}", ha="center", va="center", fontsize=8)
+        if end and lay.size[node] > 0.02*total: ax.text(left[node] + lay.size[node]/total/2, (top + bottom)/2, f"{lay.label[node] if names is None else names[lay.label[node]]}", ha="center", va="center", fontsize=8, rotation=0 if lay.size[node] > 0.1*total or names is None else 90)
     ax.set(xlim=(0, 1), ylim=(len(lay.ends), 0), xlabel="share of the data", ylabel="number of clusters", yticks=np.arange(len(lay.ends)) + 0.5, yticklabels=np.arange(1, len(lay.ends) + 1))
     return ax
 
