@@ -183,7 +183,7 @@ def _config(d:DiEC) -> dict:
     params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("objective", "schedule")}
     cot = d.cot_ and asdict(d.cot_)
-    return {"format": "diec-model-2", "params": params, "seed": int(d.seed_), "n_clusters": int(d.n_clusters_), "layer": d.layer_, "t": d.t_, "cot": cot, "history": d.history_}
+    return {"format": "diec-model-2", "params": params, "seed": int(d.seed_), "layer": d.layer_, "t": d.t_, "cot": cot, "history": d.history_}
 
 def save_pretrained(self:DiEC,
     path:str|Path, # folder to write; it appears complete or not at all
@@ -223,7 +223,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
         if params[name]: params[name] = kind(**params[name])
     d = cls(**params, unet=unet, random_state=config["seed"])
     d.extract_ = _extractor(d)
-    d.n_clusters_, d.layer_, d.t_, d.history_, d.labels_ = config["n_clusters"], config["layer"], config["t"], config["history"], tensors.pop("labels").numpy()
+    d.n_clusters_, d.layer_, d.t_, d.history_, d.labels_ = len(tensors["centres"]), config["layer"], config["t"], config["history"], tensors.pop("labels").numpy()
     cot = config["cot"]
     d.cot_ = cot and COTResult(**cot | {"evaluations": [Evaluation(**e) for e in cot["evaluations"]]})
     if not 0 <= d.labels_.min() <= d.labels_.max() < d.n_clusters_: raise ValueError(f"labels must lie in 0..{d.n_clusters_ - 1}")
