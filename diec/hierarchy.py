@@ -8,7 +8,7 @@ __all__ = ['COARSE', 'OCTAVE', 'FINEST', 'HALF', 'SPLITS', 'REACH', 'GROWTH', 'g
            'partial_fit', 'to_linkage', 'to_networkx', 'node_of', 'explain', 'plot_tree', 'plot_condensation',
            'plot_persistence', 'plot_icicle']
 
-# %% ../nbs/16_hierarchy.ipynb #caf07cc9
+# %% ../nbs/16_hierarchy.ipynb #2cf749b0
 from dataclasses import dataclass, replace
 from numbers import Integral
 
@@ -29,7 +29,7 @@ from matplotlib.patches import Rectangle
 from .checks import check_integer
 from .plots import _COLOURS, _array, _axis, _images, _same_length, _two_dimensions
 
-# %% ../nbs/16_hierarchy.ipynb #e249cede
+# %% ../nbs/16_hierarchy.ipynb #a837b7d7
 def grains(
     X, # (N, d), dense or sparse
 ): # index of a row for each grain, (G,); grain of each row, (N,); rows of each grain, (G,)
@@ -43,7 +43,7 @@ def grains(
     _, first, grain, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     return first, grain, count
 
-# %% ../nbs/16_hierarchy.ipynb #467fdb06
+# %% ../nbs/16_hierarchy.ipynb #291bccdf
 def neighbour_affinity(
     X, # distinct points (G, d), dense or sparse
     k:int=10, # neighbours of a point, itself not counted; fewer where there are fewer points
@@ -61,7 +61,7 @@ def neighbour_affinity(
     A = csr_array((a.ravel(), near.ravel(), np.arange(0, n*k + 1, k)), (n, n))
     return (diags_array(m) @ A.maximum(A.T) @ diags_array(m) + own).tocsr()
 
-# %% ../nbs/16_hierarchy.ipynb #1b0b7f6d
+# %% ../nbs/16_hierarchy.ipynb #e9f63498
 def canonical_order(
     A, # affinity (N, N), sparse
 ) -> np.ndarray: # (N,), a permutation
@@ -77,7 +77,7 @@ def canonical_order(
         colour = np.unique(np.array(keys, dtype=object), return_inverse=True)[1].astype(np.int64)
     return np.argsort(colour, kind="stable")
 
-# %% ../nbs/16_hierarchy.ipynb #79fb5a23
+# %% ../nbs/16_hierarchy.ipynb #1ba39bf2
 def _match(A, most:int): # nodes a, nodes b: b is to go into a
     "At most so many pairs of nodes that are each other's strongest neighbour, the strongest first"
     degree, W = np.asarray(A.sum(1)).ravel(), A.tocoo()
@@ -93,7 +93,7 @@ def _match(A, most:int): # nodes a, nodes b: b is to go into a
     a = np.sort(a[np.argsort(-strength[a], kind="stable")][:most])
     return a, best[a]
 
-# %% ../nbs/16_hierarchy.ipynb #288a2c4b
+# %% ../nbs/16_hierarchy.ipynb #71e498ff
 def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
     "Eigenvalues and right eigenvectors of the lazy walk, largest first; its stationary distribution"
     degree = np.asarray(A.sum(1)).ravel()
@@ -104,7 +104,7 @@ def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
     w, v = np.linalg.eigh((B + B.T)/2)
     return (1 + np.clip(w[::-1], -1, 1))/2, v[:, ::-1]*np.sqrt(degree.sum()/degree)[:, None], degree/degree.sum()
 
-# %% ../nbs/16_hierarchy.ipynb #91caaf88
+# %% ../nbs/16_hierarchy.ipynb #617c6f2a
 def _ward(Y, mass) -> list: # (a, b): b goes into a; cheapest first
     "Ward's merges of weighted points, by nearest-neighbour chains (Murtagh, 1983)"
     n, m = len(Y), mass.copy()
@@ -127,7 +127,7 @@ def _ward(Y, mass) -> list: # (a, b): b goes into a; cheapest first
         else: chain.append(j)
     return [(a, b) for _, _, a, b in sorted(merges)]
 
-# %% ../nbs/16_hierarchy.ipynb #dfc0983f
+# %% ../nbs/16_hierarchy.ipynb #944db23a
 COARSE, OCTAVE, FINEST = 2000, 4, 16 # nodes with which the diffusion begins, at most; levels while time doubles; steps of diffusion before nodes are compared
 
 class _Forest:
@@ -156,7 +156,7 @@ def condense(
     _diffuse(A, forest, height + 1/OCTAVE, components)
     return np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights), forest.ids
 
-# %% ../nbs/16_hierarchy.ipynb #3df4cfe8
+# %% ../nbs/16_hierarchy.ipynb #c917e110
 def _diffuse(A, forest:_Forest, start:float, components:int):
     "Merge until there are as many nodes as patterns alive, at t = 1, 2^(1/4), 2^(1/2), ..."
     lam, psi, mass = _eigenpairs(A)
@@ -174,7 +174,7 @@ def _diffuse(A, forest:_Forest, start:float, components:int):
             psi, mass = psi[kept], mass[kept]; forest.keep(kept)
         level += 1
 
-# %% ../nbs/16_hierarchy.ipynb #5e417d8d
+# %% ../nbs/16_hierarchy.ipynb #a5a116e6
 def _tops(merges, n:int) -> np.ndarray: # (n + merges,): the root that each node is under
     "Where the nodes of a forest end"
     top = np.arange(n + len(merges))
@@ -190,7 +190,7 @@ def _join(mass, centres=None) -> list:
         merges.append((a, b)); left[a] += left.pop(b)
     return merges
 
-# %% ../nbs/16_hierarchy.ipynb #bc976e04
+# %% ../nbs/16_hierarchy.ipynb #da2f5ead
 class Tree:
     "A binary tree over leaves 0..n-1; the i-th merge makes node n + i, as in SciPy"
     def __init__(self,
@@ -231,7 +231,7 @@ class Tree:
             else: todo += self.merges[x - self.n].tolist()
         return np.sort(np.array(found))
 
-# %% ../nbs/16_hierarchy.ipynb #f841fe88
+# %% ../nbs/16_hierarchy.ipynb #b3052ea4
 HALF, SPLITS = 1500, 3 # points in a half, at most; pairs of trees that are compared
 
 class _Resample:
@@ -259,7 +259,7 @@ def _reweighted(A, count, rng) -> list: # the same
         return _Resample(every, Tree(csr_array((np.r_[v, v[i < j]], (np.r_[i, j[i < j]], np.r_[j, i[i < j]])), A.shape), count))
     return [(drawn(), drawn(), every, every) for _ in range(SPLITS)]
 
-# %% ../nbs/16_hierarchy.ipynb #821fdb8e
+# %% ../nbs/16_hierarchy.ipynb #56a97438
 def _agreement(pairs:list, most:int) -> dict: # k -> mean adjusted Rand index, k = 2, 3, ...
     "How well the trees of resampled data agree, cut into k"
     found = {}
@@ -275,7 +275,7 @@ def _agreement(pairs:list, most:int) -> dict: # k -> mean adjusted Rand index, k
 def most_agreed(
     agreement:dict, # k -> agreement, k = 2, 3, ...
     most:int|None=None, # no level beyond this one, though the agreement there says whether this one stands out; None: all
-    share:float=0.85, # of the highest agreement that a level must reach
+    share:float=0.9, # of the highest agreement that a level must reach
     bend:float=0.02, # by how much it must stand out over the mean of its two neighbours
 ) -> int: # k
     "The finest level that is near the highest agreement and stands out"
@@ -286,7 +286,7 @@ def most_agreed(
     highest = max(v[i] for i in within)
     return max(k[i] for i in within if v[i] == highest or v[i] >= share*highest and out[i] >= bend)
 
-# %% ../nbs/16_hierarchy.ipynb #6d08b3b2
+# %% ../nbs/16_hierarchy.ipynb #f123029f
 @dataclass(frozen=True, eq=False)
 class Level:
     "The clusters between two moments"
@@ -306,7 +306,7 @@ class Explanation:
     features:list # (name, effect size, mean here, mean in the sibling), the largest effect first; empty for graphs and for the root
     stability:float # Jaccard index with the most similar node of trees of resampled data, mean; nan if too small to be found there
 
-# %% ../nbs/16_hierarchy.ipynb #8f2eee18
+# %% ../nbs/16_hierarchy.ipynb #b2bebcd6
 def _as_affinity(X):
     "A checked affinity from a matrix or a networkx graph; the names of its nodes or None"
     names = None
@@ -322,7 +322,7 @@ def _as_affinity(X):
     if abs(A - A.T).max() > 1e-9*abs(A).max(): raise ValueError("the affinity must be symmetric: the graph must be undirected")
     return ((A + A.T)/2).tocsr(), names
 
-# %% ../nbs/16_hierarchy.ipynb #4d4edaa7
+# %% ../nbs/16_hierarchy.ipynb #f98512c3
 class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
     "A hierarchy of clusters by diffusion condensation, from single points to one cluster for each connected component"
     def __init__(self,
@@ -362,7 +362,7 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         tags.input_tags.sparse, tags.input_tags.pairwise = True, self.affinity == "precomputed"
         return tags
 
-# %% ../nbs/16_hierarchy.ipynb #edf96447
+# %% ../nbs/16_hierarchy.ipynb #76967376
 def _check(self):
     "Refuse parameters that make no sense"
     if self.n_clusters is not None: check_integer("n_clusters", self.n_clusters, 1)
@@ -400,7 +400,7 @@ def _levels(self) -> list:
 
 for f in (_check, _set, _resampled): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #efb11e0f
+# %% ../nbs/16_hierarchy.ipynb #51a2c423
 def cut(self:ReverseHierarchicalDiffusion,
     n_clusters:int|None=None, # K, 1 to the number of distinct points
     level:int|None=None, # or: which of `levels_`; -1 is the coarsest
@@ -434,7 +434,7 @@ def _nearest(self, X): # grain (M,), distance (M,)
 
 for f in (cut, predict, _nearest): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #a7c0ff99
+# %% ../nbs/16_hierarchy.ipynb #be9b124f
 REACH, GROWTH = 2., 0.1 # how far a new point may lie, in units of sigma of its neighbour; how much may be added before all is fitted anew
 
 def partial_fit(self:ReverseHierarchicalDiffusion,
@@ -465,7 +465,7 @@ def _reach(self, grain): # distance of a grain to its k-th neighbour, (M,)
 
 for f in (partial_fit, _reach): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #a03c4d3c
+# %% ../nbs/16_hierarchy.ipynb #25189890
 def to_linkage(self:ReverseHierarchicalDiffusion) -> np.ndarray: # (N - 1, 4), see scipy.cluster.hierarchy.linkage
     "The tree over the rows; equal rows are joined at height 0"
     check_is_fitted(self, "tree_")
@@ -492,7 +492,7 @@ def to_networkx(self:ReverseHierarchicalDiffusion): # DiGraph
 
 for f in (to_linkage, to_networkx): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #f5740f4e
+# %% ../nbs/16_hierarchy.ipynb #093e059c
 def node_of(self:ReverseHierarchicalDiffusion,
     label:int, # a cluster
     n_clusters:int|None=None, # of the level with so many; None: of `labels_`
@@ -548,7 +548,7 @@ def _stability(self, inside) -> float:
 
 for f in (node_of, explain): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
-# %% ../nbs/16_hierarchy.ipynb #7a1b369a
+# %% ../nbs/16_hierarchy.ipynb #c536cac5
 class _Layout:
     "The tree above a level: its ends from left to right, where each node is, and the merges from below"
     def __init__(self, model, n_clusters:int):
@@ -568,7 +568,7 @@ class _Layout:
         floor = min((self.y[n] for n, _, _ in self.merges), default=2.) - 2
         for node in self.ends: self.y[node] = floor # they hang at one height
 
-# %% ../nbs/16_hierarchy.ipynb #fb721c52
+# %% ../nbs/16_hierarchy.ipynb #34b6bcc1
 def _most_central(self, node) -> np.ndarray:
     "Three rows at most"
     inside = self.tree_.leaves(node)
@@ -601,7 +601,7 @@ def plot_tree(self:ReverseHierarchicalDiffusion,
     ax.spines["bottom"].set_visible(False)
     return ax
 
-# %% ../nbs/16_hierarchy.ipynb #f455d4fb
+# %% ../nbs/16_hierarchy.ipynb #8e3a64f2
 def plot_condensation(self:ReverseHierarchicalDiffusion,
     points, # (N, D): where to draw the rows; brought to the plane by principal components where D is above 2
     n_clusters=(50, 20, 10, 5, 2), # levels, from left to right; those with more clusters than there are points are left out
@@ -619,7 +619,7 @@ def plot_condensation(self:ReverseHierarchicalDiffusion,
         ax.set(title=f"{k} clusters", xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     return fig
 
-# %% ../nbs/16_hierarchy.ipynb #a33a34aa
+# %% ../nbs/16_hierarchy.ipynb #068ce8f4
 def plot_persistence(self:ReverseHierarchicalDiffusion, most:int=15):
     "For each number of clusters how long it lives, and how well resampled data agree on it; figure"
     check_is_fitted(self, "tree_")
@@ -637,7 +637,7 @@ def plot_persistence(self:ReverseHierarchicalDiffusion, most:int=15):
     for ax in (bars, dots): ax.spines[["top", "right"]].set_visible(False); ax.grid(axis="x", alpha=0.3); ax.set_axisbelow(True)
     return fig
 
-# %% ../nbs/16_hierarchy.ipynb #93e4a73a
+# %% ../nbs/16_hierarchy.ipynb #327f323c
 def plot_icicle(self:ReverseHierarchicalDiffusion,
     n_clusters:int|None=None, # of the lowest row; None: the chosen level
     names=None, # of the lowest row's clusters, by label; None: their numbers
