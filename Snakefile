@@ -101,6 +101,13 @@ rule pretraining: # its checkpoint is no output: a run that was cut off goes on 
     params: code=code("pretraining"), settings=lambda w: PLAN.settings("pretraining", w, FIRST), flags=lambda w, output: flags(PLAN.parameters("pretraining", w, FIRST), out=output.record, checkpoint=output.record.replace(".json", ".safetensors"))
     shell: PAPERMILL
 
+rule hierarchy: # over points that are drawn, tables, a network, or images in the embedding of a fitted model
+    input: notebook=notebook("hierarchy"), model=lambda w: PLAN.model(w.dataset, w.seed)
+    output: record=record("hierarchy", "dataset", "seed")
+    log: **log_of("hierarchy", "dataset", "seed")
+    params: code=code("hierarchy"), settings=lambda w: PLAN.settings("hierarchy", w), flags=lambda w, input, output: flags(PLAN.parameters("hierarchy", w), model=input.get("model"), out=output.record)
+    shell: PAPERMILL
+
 # ---------------------------------------------------------------------------------------- tables, over data sets and seeds
 
 rule main_table:
@@ -144,6 +151,35 @@ rule efficiency_table:
     output: table("efficiency"), timing("efficiency"), timing("efficiency-layers"), figure("efficiency")
     log: **log_of("efficiency_table", under=OUT)
     params: code=code("efficiency_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/efficiency", timings=f"{OUT}/timings/efficiency", layers=f"{OUT}/timings/efficiency-layers", figure=f"{OUT}/figures/efficiency")
+    shell: PAPERMILL
+
+rule hierarchy_table:
+    input: notebook=notebook("hierarchy_table"), records=PLAN.hierarchies()
+    output: table("hierarchy"), table("hierarchy-counts"), table("hierarchy-update"), timing("hierarchy-update")
+    log: **log_of("hierarchy_table", under=OUT)
+    params: code=code("hierarchy_table", pictures=True), flags=lambda w, input: flags({}, records=input.records, out=f"{OUT}/tables/hierarchy", counts=f"{OUT}/tables/hierarchy-counts", updates=f"{OUT}/tables/hierarchy-update", timings=f"{OUT}/timings/hierarchy-update")
+    shell: PAPERMILL
+
+rule hierarchy_cost: # the clock is read: nothing runs beside it
+    input: notebook=notebook("hierarchy_cost")
+    output: timing("hierarchy-cost"), figure("hierarchy-cost")
+    log: **log_of("hierarchy_cost", under=OUT)
+    threads: workflow.cores or 1
+    params: code=code("hierarchy_cost", pictures=True), settings=PLAN.settings("hierarchy_cost"), flags=lambda w: flags(PLAN.parameters("hierarchy_cost"), out=f"{OUT}/timings/hierarchy-cost", figure=f"{OUT}/figures/hierarchy-cost")
+    shell: PAPERMILL
+
+rule hierarchy_network:
+    input: notebook=notebook("hierarchy_network")
+    output: table("hierarchy-network"), figure("communities-karate"), figure("communities-novel")
+    log: **log_of("hierarchy_network", under=OUT)
+    params: code=code("hierarchy_network", pictures=True), settings=PLAN.settings("hierarchy_network"), flags=lambda w: flags(PLAN.parameters("hierarchy_network"), out=f"{OUT}/tables/hierarchy-network", figures=f"{OUT}/figures")
+    shell: PAPERMILL
+
+rule hierarchy_prediction:
+    input: notebook=notebook("hierarchy_prediction")
+    output: table("hierarchy-prediction"), figure("hierarchy-prediction")
+    log: **log_of("hierarchy_prediction", under=OUT)
+    params: code=code("hierarchy_prediction", pictures=True), settings=PLAN.settings("hierarchy_prediction"), flags=lambda w: flags(PLAN.parameters("hierarchy_prediction"), out=f"{OUT}/tables/hierarchy-prediction", figure=f"{OUT}/figures/hierarchy-prediction")
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- figures, a data set at a time, first seed
@@ -204,6 +240,13 @@ rule portrait:
     output: [figure(f"{n}-{{dataset}}") for n in ("training", "embedding", "surest", "least-sure", "confusion", "denoising")]
     log: **log_of("portrait", "dataset", under=OUT)
     params: code=code("portrait", pictures=True), settings=lambda w: PLAN.settings("portrait", w, FIRST), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, record=input.record, out=f"{OUT}/figures")
+    shell: PAPERMILL
+
+rule hierarchy_images:
+    input: notebook=notebook("hierarchy_images"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}"
+    output: [figure(f"{n}-{{dataset}}") for n in ("persistence", "hierarchy", "condensation", "kinds")], table("hierarchy-{dataset}")
+    log: **log_of("hierarchy_images", "dataset", under=OUT)
+    params: code=code("hierarchy_images", pictures=True), settings=lambda w: PLAN.settings("hierarchy_images", w, FIRST), flags=lambda w, input: flags(PLAN.parameters("hierarchy_images", w, FIRST), model=input.model, table=f"{OUT}/tables/hierarchy-{w.dataset}", out=f"{OUT}/figures")
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- all on one page

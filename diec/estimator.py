@@ -94,7 +94,8 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
 
     def hierarchy(self, X) -> ReverseHierarchicalDiffusion: # fitted, with K of this model
         "The tree of sub-kinds and kinds over the refined embedding of images"
-        return ReverseHierarchicalDiffusion(min(self.n_clusters_, len(X)), random_state=self.seed_).fit(self.transform(X))
+        z = self.transform(X)
+        return ReverseHierarchicalDiffusion(min(self.n_clusters_, len(z)), random_state=self.seed_).fit(z)
 
     @property
     def cluster_centers_(self) -> np.ndarray: # (K, d)

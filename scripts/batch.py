@@ -98,13 +98,15 @@ class Plan:
         studies = config.get("studies") or {} # the data sets and seeds of ablation, search, sensitivity and efficiency
         self.studied = [d for d in studies.get("datasets", self.datasets) if d in self.datasets]
         self._study_seeds = self._some(studies)
+        self._hierarchy = config.get("hierarchy") or {} # on what the hierarchies are compared, with which seeds; none: no hierarchies at all
 
     def _some(self, settings: dict) -> list:
         "The plan's seeds, or those of them that the settings of a data set or of the studies name"
         return [s for s in self.seeds if s in settings.get("seeds", self.seeds)]
 
-    def parameters(self, experiment: str, wildcards, seed: int | None = None) -> dict:
-        "A job's parameters: data set and seed, and what the plan says of this experiment"
+    def parameters(self, experiment: str, wildcards=None, seed: int | None = None) -> dict:
+        "A job's parameters: data set and seed, if it has them, and what the plan says of this experiment"
+        if wildcards is None: return self._parameters.get(experiment, {})
         found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed) if seed is None else seed}
         if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
         variant = {"variant": wildcards.variant} | self._variants[wildcards.dataset][wildcards.variant] if hasattr(wildcards, "variant") else {}
@@ -113,7 +115,7 @@ class Plan:
         of_method = own.get(f"{experiment}/{wildcards.method}", {}) if hasattr(wildcards, "method") else {}
         return found | self._parameters.get(experiment, {}) | own.get(experiment, {}) | of_method | variant
 
-    def settings(self, experiment: str, wildcards, seed: int | None = None) -> str:
+    def settings(self, experiment: str, wildcards=None, seed: int | None = None) -> str:
         "The same as text, for Snakemake to compare with what a job was made with"
         return json.dumps(self.parameters(experiment, wildcards, seed), sort_keys=True)
 
@@ -157,11 +159,27 @@ class Plan:
     def autoencoders(self) -> list:
         return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
 
+    def model(self, dataset: str, seed) -> list:
+        "The fitted model of a set of images; nothing for other data"
+        return [f"{self.runs}/cluster/{dataset}/{seed}"] if dataset in self.datasets + self.more else []
+
+    def _hierarchies(self) -> list:
+        "What hierarchies are compared on: of sets of images those that are here"
+        from diec.data import dataset_names
+        return [d for d in self._hierarchy.get("datasets", []) if d not in dataset_names() or d in self.datasets + self.more]
+
+    def hierarchies(self) -> list:
+        return [f"{self.runs}/hierarchy/{d}/{s}.json" for d in self._hierarchies() for s in self._some(self._hierarchy)]
+
     def results(self) -> list:
         "Every table and figure, in the order in which the report shows them"
         everywhere = self.datasets + self.more
         by_set = lambda *names, datasets=self.datasets: [f"figures/{n}-{d}" for d in datasets for n in names]
+        images = [d for d in self._hierarchies() if d in self.datasets]
+        hierarchy = [] if not self._hierarchy else ["tables/hierarchy", "tables/hierarchy-counts", "tables/hierarchy-update", "timings/hierarchy-update", "timings/hierarchy-cost", "figures/hierarchy-cost",
+                    *by_set("hierarchy", "persistence", "condensation", "kinds", datasets=images), *(f"tables/hierarchy-{d}" for d in images),
+                    "figures/communities-karate", "figures/communities-novel", "tables/hierarchy-network", "tables/hierarchy-prediction", "figures/hierarchy-prediction"]
         return ["figures/overview", "tables/main", "tables/published", "timings/main", *(["tables/claims", "tables/encoder"] if self.encoders() else []),
                 *by_set("map", "search", "coupling", datasets=everywhere), *(f"tables/map-{d}" for d in everywhere), "tables/criteria", "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
-                *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *(["tables/transfer"] if self._transfer else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency"]
+                *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *(["tables/transfer"] if self._transfer else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency", *hierarchy]

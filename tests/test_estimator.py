@@ -189,6 +189,29 @@ def test_layer_and_timestep(digits, criterion, layer, t):
 def test_one_draw_with_chi(digits): assert len(quick(n_draws=1, criterion="chi", t="search", search_size=40).fit(digits).labels_) == 200
 
 
+def test_the_number_of_clusters_can_be_estimated(digits, same, tmp_path):
+    model = quick(n_clusters=None).fit(digits)
+    assert model.n_clusters_ == len(model.cluster_centers_) >= 2 and set(model.labels_) <= set(range(model.n_clusters_)) and model.n_clusters is None
+    assert quick(n_clusters=None).fit(digits).n_clusters_ == model.n_clusters_
+    model.save_pretrained(tmp_path/"m")
+    loaded = DiEC.from_pretrained(tmp_path/"m")
+    assert loaded.n_clusters is None and loaded.n_clusters_ == model.n_clusters_ and np.array_equal(loaded.predict(digits), model.predict(digits))
+    assert quick(n_clusters=4).fit(digits[:60]).n_clusters_ == 4
+
+
+def test_the_number_that_is_estimated_is_near_the_true_one():
+    model = DiEC(None, "digits", t=200, schedule=Schedule(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images)
+    assert 8 <= model.n_clusters_ <= 15 # sub-kinds of ones count as kinds
+
+
+def test_the_hierarchy_of_a_fitted_model(fitted, digits):
+    tree = fitted.hierarchy(digits)
+    assert tree.n_clusters_ == 4 and len(tree.labels_) == len(digits) == len(tree.cut(7)) and len(set(tree.cut(7))) == 7
+    assert adjusted_rand_score(tree.labels_, fitted.labels_) > 0
+    assert fitted.hierarchy(digits[:3]).n_clusters_ <= 3
+    with pytest.raises(NotFittedError): quick().hierarchy(digits)
+
+
 def test_fine_tuning_is_an_option(digits, digits_unet, same):
     frozen, tuned = quick(unet=digits_unet).fit(digits), quick(unet=digits_unet, fine_tune_unet=True).fit(digits)
     assert same(frozen.unet_, digits_unet[0]) and not same(tuned.unet_, digits_unet[0])
