@@ -9,7 +9,7 @@ __all__ = []
 # %% ../nbs/12_package.ipynb #67b91683
 from importlib import import_module
 
-_FACE = {"DiEC": "estimator", "load_dataset": "data", "load_unet": "unet", "pretrain": "unet"} # name -> module that defines it
+_FACE = {"DiEC": "estimator", "ReverseHierarchicalDiffusion": "hierarchy", "load_dataset": "data", "load_unet": "unet", "pretrain": "unet"} # name -> module that defines it
 
 # %% ../nbs/12_package.ipynb #61f4a086
 def __getattr__(name:str):
