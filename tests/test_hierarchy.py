@@ -246,3 +246,133 @@ def test_pictures():
     club = fit(nx.karate_club_graph())
     assert club.plot_tree(names=club.nodes_, n_clusters=4) and fit(X, n_clusters=3).plot_persistence()
     assert len(fit(np.zeros((3, 2))).plot_icicle().patches) == 1 and fit(np.zeros((3, 2))).plot_tree()
+
+
+# --- what a sceptical reader tried
+
+def R(*args, **kwargs): return ReverseHierarchicalDiffusion(*args, **kwargs)
+
+
+@pytest.mark.parametrize("scale", [1e307, 1e200, 1e-200, 1e-300])
+def test_the_scale_of_an_affinity_does_not_matter(scale):
+    A = nx.to_numpy_array(nx.karate_club_graph())
+    assert np.array_equal(R(2, affinity="precomputed").fit(A*scale).labels_, R(2, affinity="precomputed").fit(A).labels_)
+
+
+@pytest.mark.parametrize("scale", [2.**600, 2.**-600])
+def test_the_scale_of_features_does_not_matter(scale):
+    X = make_blobs(200, centers=4, random_state=0)[0]
+    one, other = R().fit(X), R().fit(X*scale)
+    assert np.array_equal(one.labels_, other.labels_) and np.array_equal(other.predict(X[:9]*scale), one.labels_[:9])
+    a, b = (m.explain(m.node_of(0)).features for m in (one, other))
+    assert [f[1] for f in a] == pytest.approx([f[1] for f in b]) and [f[2]*scale for f in a] == pytest.approx([f[2] for f in b])
+
+
+def test_one_point_out_of_all_proportion():
+    X = np.r_[make_blobs(100, random_state=0)[0], [[1e160, 0]]]
+    assert len(R(2).fit(X).labels_) == 101
+
+
+def test_no_fewer_clusters_than_components_that_are_no_strays():
+    X, y = make_blobs(1800, centers=30, cluster_std=.05, center_box=(-50, 50), random_state=0)
+    model = R().fit(X)
+    assert model.n_clusters_ == model.n_components_ == 30 and adjusted_rand_score(y, model.labels_) == 1
+    assert R(max_clusters=5).fit(X).n_clusters_ == 30
+    assert R().fit(nx.empty_graph(20)).n_clusters_ == 20 and R().fit(nx.disjoint_union_all([nx.complete_graph(8)]*30)).n_clusters_ == 30
+
+
+def test_more_clusters_than_were_looked_for_is_said():
+    X, _ = make_blobs(800, centers=20, n_features=8, cluster_std=2.5, random_state=0)
+    with pytest.warns(UserWarning, match="max_clusters"): R(max_clusters=6).fit(X)
+
+
+@pytest.mark.parametrize("data", [np.random.default_rng(0).normal(size=(400, 2)), np.random.default_rng(1).normal(size=(400, 8)), np.random.default_rng(1).uniform(size=(400, 2)), nx.complete_graph(30), nx.gnp_random_graph(200, 0.1, seed=0)], ids=["normal", "normal, 8d", "uniform", "complete", "random graph"])
+def test_where_there_is_nothing_there_is_one_cluster(data): assert R().fit(data).n_clusters_ == 1
+
+
+@pytest.mark.parametrize("n, k", [(15, 3), (10, 2), (24, 4)])
+def test_few_points(n, k):
+    X, y = make_blobs(n, centers=k, cluster_std=.05, center_box=(-50, 50), random_state=0)
+    assert adjusted_rand_score(y, R(k).fit(X).labels_) == 1
+    assert R().fit(np.repeat([[0.], [5.], [99.]], 30, axis=0)).n_clusters_ == 3 # three values, many times each
+
+
+def test_nodes_have_one_numbering():
+    X = make_blobs(120, centers=3, random_state=1)[0]
+    model = R(3).fit(np.r_[X, X[:20]])
+    graph, Z = model.to_networkx(), model.to_linkage()
+    for node in (*range(0, 140, 9), *range(140, 279, 7)):
+        told = model.explain(node)
+        rows = [v for v in nx.descendants(graph, node) | {node} if graph.out_degree(v) == 0]
+        assert told.node == node and set(told.central) <= {r for r in range(140) if model.grain_[r] in model.grain_[rows]}
+        if node >= 140 and Z[node - 140, 2] > 0: assert told.size == graph.nodes[node]["size"] == len(rows)
+    for k in range(3): assert model.explain(model.node_of(k)).size == (model.labels_ == k).sum() == graph.nodes[model.node_of(k)]["size"]
+
+
+def test_peripheral_is_at_the_rim_where_nothing_leads_out():
+    X, y = make_blobs(400, centers=4, cluster_std=.5, center_box=(-30, 30), random_state=0)
+    model = R().fit(X)
+    assert model.n_components_ == 4
+    for k in range(4):
+        far = np.linalg.norm(X - X[model.labels_ == k].mean(0), axis=1)
+        told = model.explain(model.node_of(k), n_members=8)
+        assert np.median(far[told.peripheral]) > np.median(far[model.labels_ == k]) > np.median(far[told.central])
+
+
+@pytest.mark.parametrize("change", [lambda X: X*1e-13, lambda X: X + 1e8, lambda X: X*1e9], ids=["small", "far away", "large"])
+def test_effect_sizes_do_not_depend_on_the_unit(change):
+    X = make_blobs(300, centers=3, random_state=0)[0]
+    def effects(X):
+        model = R(3).fit(X)
+        return [f[:2] for f in model.explain(model.node_of(0)).features]
+    assert [(n, pytest.approx(d, rel=1e-3)) for n, d in effects(X)] == effects(change(X))
+
+
+def test_names_of_features_are_kept():
+    pd = pytest.importorskip("pandas")
+    X = make_blobs(300, centers=3, random_state=0)[0]
+    model = R(3).fit(pd.DataFrame(X, columns=["width", "height"]))
+    assert {f[0] for f in model.explain(model.node_of(0)).features} == {"width", "height"}
+    model.partial_fit(pd.DataFrame(X[:100] + 0.01, columns=["width", "height"]))
+    assert list(model.feature_names_in_) == ["width", "height"]
+
+
+def test_strange_points_one_at_a_time_are_noticed():
+    X = make_blobs(300, centers=[[0, 0], [20, 0], [0, 20]], random_state=0)[0]
+    model = R().fit(X)
+    for x in make_blobs(60, centers=[[60, 60]], cluster_std=.3, random_state=0)[0]: model.partial_fit(x[None])
+    assert model.n_clusters_ == 4 and len(set(model.labels_[300:])) == 1 and not set(model.labels_[300:]) & set(model.labels_[:300])
+    assert sum(model.explain(model.node_of(k)).size for k in range(4)) == 360
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda m: m.plot_tree(n_clusters=0), "n_clusters"), (lambda m: m.plot_tree(n_clusters="x"), "n_clusters"), (lambda m: m.plot_icicle(n_clusters=10**6), "n_clusters"), (lambda m: m.plot_condensation(np.zeros((60, 2)), n_clusters=0), "n_clusters"),
+    (lambda m: m.plot_tree(names=["a"]), "names"), (lambda m: m.plot_icicle(names=["a"]), "names"), (lambda m: m.explain(0, names=["a"]), "names"), (lambda m: m.explain(0, n_members=-2), "n_members"), (lambda m: m.explain(119), "node"),
+    (lambda m: m.cut(level=True), "level"), (lambda m: m.cut(), "got neither"), (lambda m: m.predict(np.zeros((1, 2)), n_clusters=2, level=0), "one of"), (lambda m: R(random_state="x").fit(np.zeros((9, 2))), "random_state"),
+    (lambda m: R(affinity="precomputed").fit(np.eye(4) + 1).predict(-np.ones((1, 4))), "0 or more")])
+def test_arguments_are_checked(call, words):
+    with pytest.raises(ValueError, match=words): call(R(3).fit(make_blobs(60, random_state=0)[0]))
+
+
+def test_all_points_equal_can_be_explained():
+    for X in ([[1., 2.]], np.ones((20, 2))):
+        model = R().fit(X)
+        assert model.n_clusters_ == 1 and model.explain(model.node_of(0)).size == len(X)
+
+
+def test_a_fit_that_fails_leaves_the_one_before():
+    X = make_blobs(60, random_state=0)[0]
+    model = R(3).fit(X)
+    labels = model.labels_.copy()
+    with pytest.raises(ValueError): model.fit(np.full((60, 6), np.nan))
+    assert model.n_features_in_ == 2 and np.array_equal(model.predict(X), labels)
+    assert not hasattr(model.fit(nx.karate_club_graph()), "n_features_in_")
+
+
+def test_levels_can_be_predicted_and_seeds_be_none():
+    X = make_blobs(200, centers=4, random_state=2)[0]
+    model = R(random_state=None).fit(X)
+    assert np.array_equal(model.predict(X, level=-1), model.cut(level=-1)) and np.array_equal(model.predict(X, n_clusters=6), model.cut(6))
+    assert R(random_state=np.random.RandomState(0)).fit(X).n_clusters_ >= 1
+    story = R(2).fit(nx.les_miserables_graph())
+    assert story.to_networkx().nodes[3]["name"] == story.nodes_[3]
