@@ -105,7 +105,7 @@ rule hierarchy: # over points that are drawn, tables, a network, or images in th
     input: notebook=notebook("hierarchy"), model=lambda w: PLAN.model(w.dataset, w.seed)
     output: record=record("hierarchy", "dataset", "seed")
     log: **log_of("hierarchy", "dataset", "seed")
-    params: code=code("hierarchy"), settings=lambda w: PLAN.settings("hierarchy", w), flags=lambda w, input, output: flags(PLAN.parameters("hierarchy", w), model=input.get("model"), out=output.record)
+    params: code=code("hierarchy"), settings=lambda w: PLAN.settings("hierarchy", w), flags=lambda w, input, output: flags(PLAN.parameters("hierarchy", w), model=next(iter(input.get("model", [])), None), out=output.record)
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- tables, over data sets and seeds
