@@ -430,7 +430,7 @@ def _count(self):
         return
     most = max(self.max_clusters, least)
     self.agreement_ = _agreement(self._resampled(), min(most + 1, tree.n//4 + 1))
-    self.n_clusters_ = max(least, most_agreed(self.agreement_, most)) if self.agreement_ else least
+    self.n_clusters_ = max(least, most_agreed(self.agreement_, most, floor=0.55 if self._X is not None else 0.3)) if self.agreement_ else least
     if self.n_clusters_ == most > least: warnings.warn(f"the number of clusters found, {most}, is the most that was looked for; there may be more: max_clusters says how many to look for", stacklevel=4)
 
 def _components(tree) -> int:
@@ -742,7 +742,8 @@ def plot_icicle(self:ReverseHierarchicalDiffusion,
         bottom = rank.get(node, len(lay.ends) - 1) + 1
         end = node in lay.label
         ax.add_patch(Rectangle((left[node], top), lay.size[node]/total, bottom - top, facecolor=_COLOURS[lay.label[node] % 10] if end else "0.9", edgecolor="white", lw=1.5))
-        if end and lay.size[node] > 0.02*total: ax.text(left[node] + lay.size[node]/total/2, (top + bottom)/2, f"{lay.label[node] if names is None else names[lay.label[node]]}", ha="center", va="center", fontsize=8, rotation=0 if lay.size[node] > 0.1*total or names is None else 90, clip_on=True)
+        flat = names is None or lay.size[node] > 0.1*total
+        if end and lay.size[node] > 0.02*total and (flat or bottom - top > 1): ax.text(left[node] + lay.size[node]/total/2, (top + bottom)/2, f"{lay.label[node] if names is None else names[lay.label[node]]}", ha="center", va="center", fontsize=8, rotation=0 if flat else 90, clip_on=True)
     ax.set(xlim=(0, 1), ylim=(len(lay.ends), 0), xlabel="share of the data", ylabel="number of clusters", yticks=np.arange(len(lay.ends)) + 0.5, yticklabels=np.arange(1, len(lay.ends) + 1))
     return ax
 

@@ -1,0 +1,44 @@
+"""How long `fit` takes beside a peer: `python -m scripts.fit_seconds`. Same images, one thread each, in turns; CPU seconds and the clock's.
+
+DiEC reads a U-Net that comes with the package, so its pretraining is not counted; the peer trains its autoencoder, as it always must.
+"""
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from diec.baselines import PEERS, run_baseline
+from diec.data import load_dataset
+from diec.estimator import DiEC
+from diec.metrics import clustering_accuracy, format_mean_std, markdown_table
+
+
+def timed(call):
+    cpu, clock = time.process_time(), time.perf_counter()
+    labels = call()
+    return labels, time.process_time() - cpu, time.perf_counter() - clock
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="mnist-5k", help="a data set with a U-Net in the package (default: mnist-5k)")
+    parser.add_argument("--peer", default="DEC", choices=tuple(PEERS), help="the method beside it (default: DEC)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a turn each (default: 0 1 2)")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    data, found = load_dataset(args.dataset), {}
+    K = len(data.classes)
+    for seed in args.seeds:
+        for name, call in (("DiEC", lambda: DiEC(K, args.dataset, random_state=seed, device="cpu").fit_predict(data.images)), (args.peer, lambda: run_baseline(args.peer, data.images, K, seed))):
+            labels, cpu, clock = timed(call)
+            found.setdefault(name, []).append((clustering_accuracy(data.labels, labels), cpu, clock))
+            print(f"{name}, seed {seed}: ACC {100*found[name][-1][0]:.1f}, {cpu:.0f} CPU seconds, {clock:.0f} by the clock", flush=True)
+    show = lambda v, percent=False: format_mean_std(np.mean(v), np.std(v, ddof=1) if len(v) > 1 else float("nan"), 1, percent)
+    print(markdown_table([{"method": n, "ACC": show([x[0] for x in v], True), "CPU seconds": show([x[1] for x in v]), "seconds by the clock": show([x[2] for x in v])} for n, v in found.items()]))
+    ratio = [a[1]/b[1] for a, b in zip(found["DiEC"], found[args.peer])]
+    print(f"CPU seconds of DiEC as a share of {args.peer}'s, turn by turn: {', '.join(f'{r:.2f}' for r in ratio)}")
+
+
+if __name__ == "__main__":
+    main()
