@@ -227,6 +227,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     d.n_clusters_, d.layer_, d.t_, d.history_, d.labels_ = len(tensors["centres"]), config["layer"], config["t"], config["history"], tensors.pop("labels").numpy()
     cot = config["cot"]
     d.cot_ = cot and COTResult(**cot | {"evaluations": [Evaluation(**e) for e in cot["evaluations"]]})
+    if d.n_clusters not in (None, d.n_clusters_): raise ValueError(f"n_clusters is {d.n_clusters!r}, but there are {d.n_clusters_} centres")
     if not 0 <= d.labels_.min() <= d.labels_.max() < d.n_clusters_: raise ValueError(f"labels must lie in 0..{d.n_clusters_ - 1}")
     _modules(d.extract_.unet, [d.layer_]); d.extract_.check_timestep(d.t_)
     n_components, n_features = tensors["space.components"].shape

@@ -244,7 +244,7 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
 # --- errors
 
 @pytest.mark.parametrize("kwargs, words", [
-    *[(dict(n_clusters=v), ("n_clusters", repr(v), "2..58", "60 images")) for v in (1, 0, -5, 59, 10**9, 2.0, "ten", None, True)],
+    *[(dict(n_clusters=v), ("n_clusters", repr(v), "2..58", "60 images")) for v in (1, 0, -5, 59, 10**9, 2.0, "ten", True)],
     *[(dict(t=v), ("t must be", repr(v), "0..999", "search")) for v in (-1, 1000, 2.5, "find", None, True)],
     *[(dict(layer=v), ("layer must be", repr(v), "mid_block", "search")) for v in ("middle", 5, None, ["mid_block"])],
     (dict(criterion="silhouette"), ("criterion", "'silhouette'", "stable_chi")),

@@ -1,4 +1,5 @@
 "The hierarchy: scikit-learn's own checks, what must not depend on the order of rows, bad input, and the tree against other ways to get it."
+import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import pytest
@@ -9,6 +10,12 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from diec.hierarchy import ReverseHierarchicalDiffusion, Tree, canonical_order, condense, most_agreed, neighbour_affinity
+
+
+@pytest.fixture(autouse=True)
+def no_figures_are_left():
+    yield
+    plt.close("all")
 
 
 @parametrize_with_checks([ReverseHierarchicalDiffusion()])
@@ -282,8 +289,8 @@ def test_no_fewer_clusters_than_components_that_are_no_strays():
 
 
 def test_more_clusters_than_were_looked_for_is_said():
-    X, _ = make_blobs(800, centers=20, n_features=8, cluster_std=2.5, random_state=0)
-    with pytest.warns(UserWarning, match="max_clusters"): R(max_clusters=6).fit(X)
+    X, _ = make_blobs(720, centers=12, n_features=8, cluster_std=2.5, random_state=0)
+    with pytest.warns(UserWarning, match="max_clusters"): assert R(max_clusters=12).fit(X).n_clusters_ == 12
 
 
 @pytest.mark.parametrize("data", [np.random.default_rng(0).normal(size=(400, 2)), np.random.default_rng(1).normal(size=(400, 8)), np.random.default_rng(1).uniform(size=(400, 2)), nx.complete_graph(30), nx.gnp_random_graph(200, 0.1, seed=0)], ids=["normal", "normal, 8d", "uniform", "complete", "random graph"])
