@@ -173,15 +173,18 @@ TITLES = {
     "overview": "The method", "main": "Clustering quality", "published": "The peers, and what their authors report", "map": "Layer by timestep", "search": "The search for the timestep", "claims": "The claims, put to the test", "encoder": "A learned encoder, given the same time", "criteria": "Criteria for the timestep",
     "coupling": "Weak coupling of layer and timestep", "ablation-terms": "Ablation: the terms of the loss", "ablation-denoising": "Ablation: the denoising branch", "ablation-layer": "Ablation: other layers",
     "ablation-timestep": "Ablation: other timesteps", "ablation-draws": "Ablation: noise draws", "sensitivity": "Sensitivity to the weights", "pretraining": "Ways of pretraining", "transfer": "Images never seen", "training": "Training", "embedding": "The embedding before and after",
-    "confusion": "Confusion and calibration", "surest": "The most certain images", "least-sure": "The least certain images", "denoising": "Still a diffusion model", "efficiency": "Efficiency"}
+    "confusion": "Confusion and calibration", "surest": "The most certain images", "least-sure": "The least certain images", "denoising": "Still a diffusion model", "efficiency": "Efficiency",
+    "hierarchy": "Hierarchies, compared", "hierarchy-counts": "The number of clusters", "hierarchy-update": "New points in a hierarchy", "hierarchy-cost": "What a hierarchy costs", "hierarchy-network": "Communities", "hierarchy-prediction": "Clusters as features", "persistence": "How long levels live",
+    "condensation": "Condensation", "kinds": "Kinds of images", "communities": "Communities"}
 
 
-CLOCK = {"main": "Seconds of a fit", "search": "Seconds of the search", "efficiency": "Time and memory"}
+CLOCK = {"main": "Seconds of a fit", "search": "Seconds of the search", "efficiency": "Time and memory", "hierarchy-update": "What new points cost"}
 
 
 def heading(kind: str, stem: str) -> str:
     "A title for a result that brings none: NAME, or NAME-DATASET"
     if kind == "timings" and stem in CLOCK: return CLOCK[stem]
+    if kind == "figures" and stem.startswith("hierarchy-") and stem not in TITLES: return f"The tree: {stem.removeprefix('hierarchy-')}"
     known = max((t for t in TITLES if stem == t or stem.startswith(f"{t}-")), key=len, default=None)
     if known is None: return stem.replace("-", " ").replace("_", " ")
     return TITLES[known] + (f": {stem.removeprefix(known)[1:]}" if stem != known else "")
