@@ -102,10 +102,10 @@ rule pretraining: # its checkpoint is no output: a run that was cut off goes on 
     shell: PAPERMILL
 
 rule hierarchy: # over points that are drawn, tables, a network, or images in the embedding of a fitted model
-    input: notebook=notebook("hierarchy"), model=lambda w: PLAN.model(w.dataset, w.seed)
+    input: notebook=notebook("hierarchy"), model=lambda w: PLAN.model(w.dataset, w.seed) or []
     output: record=record("hierarchy", "dataset", "seed")
     log: **log_of("hierarchy", "dataset", "seed")
-    params: code=code("hierarchy"), settings=lambda w: PLAN.settings("hierarchy", w), flags=lambda w, input, output: flags(PLAN.parameters("hierarchy", w), model=next(iter(input.get("model", [])), None), out=output.record)
+    params: code=code("hierarchy"), settings=lambda w: PLAN.settings("hierarchy", w), flags=lambda w, output: flags(PLAN.parameters("hierarchy", w), model=PLAN.model(w.dataset, w.seed), out=output.record)
     shell: PAPERMILL
 
 # ---------------------------------------------------------------------------------------- tables, over data sets and seeds

@@ -15,11 +15,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from .checkpoint import atomic_folder
-from .checks import check_integer
+from .checks import check_integer, check_seed
 from .cot import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
 from .data import as_images
 from .hierarchy import ReverseHierarchicalDiffusion
@@ -142,20 +141,13 @@ def _extractor(d:DiEC) -> Extractor:
     try: unet = unet.to(torch.device(device))
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
         raise ValueError(f"device must be one that torch can use here, got {d.device!r}: {e}") from e
-    d.seed_ = _seed(d.random_state)
+    d.seed_ = check_seed(d.random_state)
     extract = Extractor(unet.eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
     try:
         if d.layer != "search": _modules(unet, [d.layer])
         if d.t != "search": extract.check_timestep(d.t)
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return extract
-
-# %% ../nbs/10_estimator.ipynb #34b6077d
-def _seed(random_state) -> int:
-    "An integer seed from what scikit-learn takes as random_state"
-    if isinstance(random_state, (int, np.integer)): return check_integer("random_state", random_state, 0)
-    try: return int(check_random_state(random_state).randint(2**31))
-    except ValueError as e: raise ValueError(f"random_state must be None, an int of 0 or more, or a RandomState, got {random_state!r}") from e
 
 # %% ../nbs/10_estimator.ipynb #fa155d8c
 def _place(d:DiEC, extract:Extractor, images, K:int) -> tuple:

@@ -159,9 +159,9 @@ class Plan:
     def autoencoders(self) -> list:
         return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
 
-    def model(self, dataset: str, seed) -> list:
-        "The fitted model of a set of images; nothing for other data"
-        return [f"{self.runs}/cluster/{dataset}/{seed}"] if dataset in self.datasets + self.more else []
+    def model(self, dataset: str, seed) -> str | None:
+        "Folder of the fitted model of a set of images; None for other data"
+        return f"{self.runs}/cluster/{dataset}/{seed}" if dataset in self.datasets + self.more else None
 
     def _hierarchies(self) -> list:
         "What hierarchies are compared on: of sets of images those that are here"

@@ -5,13 +5,13 @@ DiEC reads a U-Net that comes with the package, so its pretraining is not counte
 import argparse
 import time
 
-import numpy as np
 import torch
 
 from diec.baselines import PEERS, run_baseline
 from diec.data import load_dataset
 from diec.estimator import DiEC
-from diec.metrics import clustering_accuracy, format_mean_std, markdown_table
+from diec.metrics import clustering_accuracy, markdown_table
+from diec.results import mean_std
 
 
 def timed(call):
@@ -34,8 +34,7 @@ def main(argv=None):
             labels, cpu, clock = timed(call)
             found.setdefault(name, []).append((clustering_accuracy(data.labels, labels), cpu, clock))
             print(f"{name}, seed {seed}: ACC {100*found[name][-1][0]:.1f}, {cpu:.0f} CPU seconds, {clock:.0f} by the clock", flush=True)
-    show = lambda v, percent=False: format_mean_std(np.mean(v), np.std(v, ddof=1) if len(v) > 1 else float("nan"), 1, percent)
-    print(markdown_table([{"method": n, "ACC": show([x[0] for x in v], True), "CPU seconds": show([x[1] for x in v]), "seconds by the clock": show([x[2] for x in v])} for n, v in found.items()]))
+    print(markdown_table([{"method": n, "ACC": mean_std([x[0] for x in v]), "CPU seconds": mean_std([x[1] for x in v], percent=False), "seconds by the clock": mean_std([x[2] for x in v], percent=False)} for n, v in found.items()]))
     ratio = [a[1]/b[1] for a, b in zip(found["DiEC"], found[args.peer])]
     print(f"CPU seconds of DiEC as a share of {args.peer}'s, turn by turn: {', '.join(f'{r:.2f}' for r in ratio)}")
 

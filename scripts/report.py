@@ -184,10 +184,10 @@ CLOCK = {"main": "Seconds of a fit", "search": "Seconds of the search", "efficie
 def heading(kind: str, stem: str) -> str:
     "A title for a result that brings none: NAME, or NAME-DATASET"
     if kind == "timings" and stem in CLOCK: return CLOCK[stem]
-    if kind == "figures" and stem.startswith("hierarchy-") and stem not in TITLES: return f"The tree: {stem.removeprefix('hierarchy-')}"
-    known = max((t for t in TITLES if stem == t or stem.startswith(f"{t}-")), key=len, default=None)
+    titles = TITLES | ({"hierarchy": "The tree"} if kind == "figures" else {})
+    known = max((t for t in titles if stem == t or stem.startswith(f"{t}-")), key=len, default=None)
     if known is None: return stem.replace("-", " ").replace("_", " ")
-    return TITLES[known] + (f": {stem.removeprefix(known)[1:]}" if stem != known else "")
+    return titles[known] + (f": {stem.removeprefix(known)[1:]}" if stem != known else "")
 
 
 def result(out: Path, name: str) -> dict:
