@@ -242,6 +242,13 @@ rule portrait:
     params: code=code("portrait", pictures=True), settings=lambda w: PLAN.settings("portrait", w, FIRST), flags=lambda w, input: flags(PLAN.parameters("portrait", w, FIRST), model=input.model, record=input.record, out=f"{OUT}/figures")
     shell: PAPERMILL
 
+rule shortfall:
+    input: notebook=notebook("shortfall"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}", record=f"{RUNS}/cluster/{{dataset}}/{FIRST}.json"
+    output: table("shortfall-{dataset}"), table("confused-{dataset}"), figure("confused-{dataset}")
+    log: **log_of("shortfall", "dataset", under=OUT)
+    params: code=code("shortfall", pictures=True), settings=lambda w: PLAN.settings("shortfall", w, FIRST), flags=lambda w, input: flags(PLAN.parameters("shortfall", w, FIRST), model=input.model, record=input.record, table=f"{OUT}/tables/shortfall-{w.dataset}", pairs=f"{OUT}/tables/confused-{w.dataset}", figure=f"{OUT}/figures/confused-{w.dataset}")
+    shell: PAPERMILL
+
 rule hierarchy_images:
     input: notebook=notebook("hierarchy_images"), model=f"{RUNS}/cluster/{{dataset}}/{FIRST}"
     output: [figure(f"{n}-{{dataset}}") for n in ("persistence", "hierarchy", "condensation", "kinds")], table("hierarchy-{dataset}")

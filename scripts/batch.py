@@ -98,6 +98,7 @@ class Plan:
         studies = config.get("studies") or {} # the data sets and seeds of ablation, search, sensitivity and efficiency
         self.studied = [d for d in studies.get("datasets", self.datasets) if d in self.datasets]
         self._study_seeds = self._some(studies)
+        self._shortfall = [d for d in config.get("shortfall") or [] if d in self.datasets + self.more] # where what a clustering gets wrong is looked into
         self._hierarchy = config.get("hierarchy") or {} # on what the hierarchies are compared, with which seeds; none: no hierarchies at all
 
     def _some(self, settings: dict) -> list:
@@ -179,7 +180,8 @@ class Plan:
         hierarchy = [] if not self._hierarchy else ["tables/hierarchy", "tables/hierarchy-counts", "tables/hierarchy-update", "timings/hierarchy-update", "timings/hierarchy-cost", "figures/hierarchy-cost",
                     *by_set("hierarchy", "persistence", "condensation", "kinds", datasets=images), *(f"tables/hierarchy-{d}" for d in images),
                     "figures/communities-karate", "figures/communities-novel", "tables/hierarchy-network", "tables/hierarchy-prediction", "figures/hierarchy-prediction"]
-        return ["figures/overview", "tables/main", "tables/published", "timings/main", *(["tables/claims", "tables/encoder"] if self.encoders() else []),
+        short = [f"{kind}-{d}" for d in self._shortfall for kind in ("tables/shortfall", "tables/confused", "figures/confused")]
+        return ["figures/overview", "tables/main", "tables/published", "timings/main", *short, *(["tables/claims", "tables/encoder"] if self.encoders() else []),
                 *by_set("map", "search", "coupling", datasets=everywhere), *(f"tables/map-{d}" for d in everywhere), "tables/criteria", "tables/search", "timings/search",
                 *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
                 *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *(["tables/transfer"] if self._transfer else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency", *hierarchy]

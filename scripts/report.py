@@ -170,7 +170,7 @@ def grouped_sources(sources: list) -> list:
 # ------------------------------------------------------------------------------------------------ the page
 
 TITLES = {
-    "overview": "The method", "main": "Clustering quality", "published": "The peers, and what their authors report", "map": "Layer by timestep", "search": "The search for the timestep", "claims": "The claims, put to the test", "encoder": "A learned encoder, given the same time", "criteria": "Criteria for the timestep",
+    "overview": "The method", "main": "Clustering quality", "published": "The peers, and what their authors report", "map": "Layer by timestep", "search": "The search for the timestep", "claims": "The claims, put to the test", "shortfall": "Where it falls short", "confused": "Classes that are confused", "encoder": "A learned encoder, given the same time", "criteria": "Criteria for the timestep",
     "coupling": "Weak coupling of layer and timestep", "ablation-terms": "Ablation: the terms of the loss", "ablation-denoising": "Ablation: the denoising branch", "ablation-layer": "Ablation: other layers",
     "ablation-timestep": "Ablation: other timesteps", "ablation-draws": "Ablation: noise draws", "sensitivity": "Sensitivity to the weights", "pretraining": "Ways of pretraining", "transfer": "Images never seen", "training": "Training", "embedding": "The embedding before and after",
     "confusion": "Confusion and calibration", "surest": "The most certain images", "least-sure": "The least certain images", "denoising": "Still a diffusion model", "efficiency": "Efficiency",
