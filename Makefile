@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock requirements-clustpy.lock settings.ini setup.p
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
-reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, 5 seeds (hours)
+reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, up to 5 seeds (a day)
 	$(RUN) python -m scripts.reproduce --plan $(PLAN) $(ARGS)
 
 check: env ## make the quick plan anew and compare its figures with the committed ones of the full plan

@@ -4,6 +4,7 @@ Reads OUT/tables, OUT/timings (tables of what the clock said) and OUT/figures, a
 """
 import argparse
 import base64
+import io
 import json
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
+from PIL import Image
 
 from diec.checkpoint import atomic_file
 
@@ -110,6 +112,13 @@ def figure(path: Path) -> dict:
     svg, png = path.with_name(f"{path.name}.svg").read_bytes(), path.with_name(f"{path.name}.png").read_bytes()
     width, height = svg_size(svg)
     return {"svg": svg, "png": png, "use": "svg" if len(svg) <= MOST_SVG else "png", "width": width, "height": height}
+
+
+def fewer_colours(png: bytes) -> bytes:
+    "A PNG with 256 colours, if that is smaller"
+    made = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(made, "PNG", optimize=True)
+    return min(png, made.getvalue(), key=len)
 
 
 def data_uri(picture: dict) -> str:
@@ -226,10 +235,16 @@ def page(results: list, title: str, plan=None) -> str:
 
 
 def small_page(results: list, title: str, plan=None) -> str:
-    "The report, with as many SVGs replaced by their PNGs as it takes to stay below the limit"
+    "The report, with as many SVGs replaced by their PNGs as it takes to stay below the limit; where that is not enough, by PNGs of 256 colours"
+    reduced = False
     while len((html := page(results, title, plan)).encode()) > MOST:
-        pictures = [r["picture"] for r in results if "picture" in r and r["picture"]["use"] == "svg"]
+        every = [r["picture"] for r in results if "picture" in r]
+        pictures = [p for p in every if p["use"] == "svg"]
         saved, i = max([(len(p["svg"]) - len(p["png"]), i) for i, p in enumerate(pictures)], default=(0, 0))
+        if saved <= 0 and not reduced:
+            for p in every: p["png"] = fewer_colours(p["png"])
+            reduced = True
+            continue
         if saved <= 0: raise SystemExit(f"The report would take {len(html.encode()):,} bytes, of {MOST:,}. The largest: {_largest(results)}")
         pictures[i]["use"] = "png"
     return html

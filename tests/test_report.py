@@ -2,7 +2,9 @@
 import re
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from PIL import Image
 
 from diec.results import Provenance, keep_figure, save_table
 from scripts import report
@@ -61,6 +63,15 @@ def test_a_picture_of_many_points_comes_as_pixels(out, monkeypatch):
     monkeypatch.setattr(report, "MOST_SVG", 100)
     html = made(out)
     assert "data:image/png;base64," in html and "svg+xml" not in html and 'alt="A &#34;curve&#34;."' in html
+
+
+def test_a_page_that_is_too_large_gets_fewer_colours(out, monkeypatch):
+    monkeypatch.setattr(report, "MOST_SVG", 100)
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    Image.fromarray(noise).save(out/"figures"/"curve.png")
+    large = len(made(out).encode())
+    monkeypatch.setattr(report, "MOST", large - 2000)
+    assert len(made(out).encode()) <= large - 2000
 
 
 def test_a_page_that_stays_too_large_is_refused(out, monkeypatch):
