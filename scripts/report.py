@@ -236,18 +236,14 @@ def page(results: list, title: str, plan=None) -> str:
 
 def small_page(results: list, title: str, plan=None) -> str:
     "The report, with as many SVGs replaced by their PNGs as it takes to stay below the limit; where that is not enough, by PNGs of 256 colours"
-    reduced = False
-    while len((html := page(results, title, plan)).encode()) > MOST:
-        every = [r["picture"] for r in results if "picture" in r]
-        pictures = [p for p in every if p["use"] == "svg"]
-        saved, i = max([(len(p["svg"]) - len(p["png"]), i) for i, p in enumerate(pictures)], default=(0, 0))
-        if saved <= 0 and not reduced:
-            for p in every: p["png"] = fewer_colours(p["png"])
-            reduced = True
-            continue
-        if saved <= 0: raise SystemExit(f"The report would take {len(html.encode()):,} bytes, of {MOST:,}. The largest: {_largest(results)}")
-        pictures[i]["use"] = "png"
-    return html
+    pictures = [r["picture"] for r in results if "picture" in r]
+    for reduce in (False, True):
+        if reduce:
+            for p in pictures: p["png"] = fewer_colours(p["png"])
+        larger = sorted((p for p in pictures if p["use"] == "svg" and len(p["svg"]) > len(p["png"])), key=lambda p: len(p["svg"]) - len(p["png"]))
+        while len((html := page(results, title, plan)).encode()) > MOST and larger: larger.pop()["use"] = "png"
+        if len(html.encode()) <= MOST: return html
+    raise SystemExit(f"The report would take {len(html.encode()):,} bytes, of {MOST:,}. The largest: {_largest(results)}")
 
 
 def _largest(results: list) -> str:
