@@ -23,6 +23,7 @@ from .cot import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, s
 from .data import as_images
 from .hierarchy import ReverseHierarchicalDiffusion
 from .hooks import DEFAULT_LAYER, Extractor, _modules
+from .parallel import device as default_device, is_main, wait
 from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from .unet import _read_folder, load_unet, save_unet
 
@@ -77,7 +78,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         images = _prepare(self.extract_, as_images(X, argument="X"))
         e = self.extract_(images, [self.layer_], self.t_, progress=self.progress)[self.layer_]
-        with torch.no_grad(): return tuple(v.numpy() for v in self.model_(self.model_.embed(torch.from_numpy(e))))
+        with torch.no_grad(): return tuple(v.numpy() for v in self.model_(self.model_.embed_all(e)))
 
     def predict(self, X) -> np.ndarray: # (N,), int64 in 0..K-1
         "The cluster of each image, also of images not seen in `fit`"
@@ -137,7 +138,7 @@ def _extractor(d:DiEC) -> Extractor:
     elif isinstance(d.unet, tuple) and len(d.unet) == 2: unet, scheduler = copy.deepcopy(d.unet[0]), d.unet[1]
     else: raise TypeError(f"unet must be a name, a folder, a hub id or a pair (UNet2DModel, scheduler), got {type(d.unet).__name__}")
     if not hasattr(scheduler, "config"): raise TypeError(f"unet must be a pair (UNet2DModel, scheduler), got {type(scheduler).__name__} for the scheduler")
-    device = d.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = d.device or default_device()
     try: unet = unet.to(torch.device(device))
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
         raise ValueError(f"device must be one that torch can use here, got {d.device!r}: {e}") from e
@@ -181,8 +182,12 @@ def _config(d:DiEC) -> dict:
 def save_pretrained(self:DiEC,
     path:str|Path, # folder to write; it appears complete or not at all
 ):
-    "Save a fitted DiEC"
+    "Save a fitted DiEC; of several processes one does it, the others wait"
     check_is_fitted(self, "model_")
+    if is_main(): _write(self, path)
+    wait()
+
+def _write(self, path):
     with atomic_folder(path, marker="config.json") as folder:
         save_unet(folder/"unet", self.unet_, self.extract_.scheduler)
         save_file({**self.model_.state_dict(), "labels": torch.from_numpy(self.labels_)}, folder/"model.safetensors")

@@ -6,7 +6,7 @@
 __all__ = ['DEFAULT_LAYER', 'layer_names', 'parts', 'activations', 'image_noise', 'flat', 'embedding', 'Extractor']
 
 # %% ../nbs/05_hooks.ipynb #d6887484
-import zlib
+import math, tempfile, zlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .checks import check_integer
 from .data import as_images, fit_to
+from .parallel import add_up, world
 from .unet import UNet2DModel, generator
 
 # %% ../nbs/05_hooks.ipynb #cdb6aef3
@@ -130,11 +131,13 @@ class Extractor:
         random_state:int=0, # seed of the noise
         batch_size:int=256, # images in one forward pass
         max_side:int=4, # see `flat`
+        max_bytes:int=2**31, # embeddings of a data set above this go to a memory map in the system's temporary folder
     ):
         _modules(unet, [])
         self.unet, self.scheduler = unet, scheduler
         self.n_draws, self.random_state = check_integer("n_draws", n_draws, 1), check_integer("random_state", random_state, 0)
         self.batch_size, self.max_side = check_integer("batch_size", batch_size, 1), check_integer("max_side", max_side, 1)
+        self.max_bytes = check_integer("max_bytes", max_bytes, 0)
         self.T = scheduler.config.num_train_timesteps
 
     def prepare(self, images) -> torch.Tensor: # (N, C, H, W) of the U-Net's size
@@ -154,10 +157,12 @@ class Extractor:
 
     @torch.no_grad()
     def batches(self, images, layers, t:int, progress:bool=False):
-        "Yield (slice of the images, draw r, layer -> (B, D) tensor), one batch and one draw at a time"
+        "Yield (slice of the images, draw r, layer -> (B, D) tensor), one batch and one draw at a time; of several processes each its share"
         images, t, device = self.prepare(images), self.check_timestep(t), next(self.unet.parameters()).device
         layers = [layers] if isinstance(layers, str) else tuple(layers)
-        for i in tqdm(range(0, len(images), self.batch_size), desc=f"embed t={t}", unit="batch", leave=False, disable=not progress):
+        starts, (rank, size) = range(0, len(images), self.batch_size), world()
+        if len(starts) >= size: starts = starts[rank::size] # with fewer batches than processes each does all
+        for i in tqdm(starts, desc=f"embed t={t}", unit="batch", leave=False, disable=not progress):
             x0 = images[i:i + self.batch_size]
             for r, xt in enumerate(self.noised(x0, t)):
                 found = activations(self.unet, xt.to(device), t, layers)
@@ -168,15 +173,26 @@ class Extractor:
         out = {}
         for where, r, batch in self.batches(images, layers, t, progress):
             for l, e in batch.items():
-                if l not in out: out[l] = np.zeros((len(images), e.shape[1]), np.float32)
+                if l not in out: out[l] = self._room(len(images), e.shape[1])
                 out[l][where] += e.numpy()/self.n_draws
-        return out
+        return self._whole(out, len(images))
 
     def draws(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (R, N, D) float32
         "e^(r)(t) at each layer, draw by draw"
         out = {}
         for where, r, batch in self.batches(images, layers, t, progress):
             for l, e in batch.items():
-                if l not in out: out[l] = np.empty((self.n_draws, len(images), e.shape[1]), np.float32)
+                if l not in out: out[l] = self._room(self.n_draws, len(images), e.shape[1])
                 out[l][r, where] = e.numpy()
+        return self._whole(out, len(images))
+
+    def _room(self, *shape) -> np.ndarray: # zeros
+        "Room for embeddings, on disk if they are large"
+        if 4*math.prod(shape) <= self.max_bytes: return np.zeros(shape, np.float32)
+        with tempfile.TemporaryFile() as f: return np.memmap(f, np.float32, "w+", shape=shape) # gone when it is no longer used
+
+    def _whole(self, out:dict, n_images:int) -> dict:
+        "What all processes found, in each of them"
+        if -(-n_images//self.batch_size) >= world()[1]:
+            for e in out.values(): add_up(e)
         return out

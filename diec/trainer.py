@@ -20,6 +20,7 @@ from .cot import CommonSpace, kmeans
 from .head import ResidualHead
 from .hooks import Extractor, activations, embedding
 from .losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
+from .parallel import add_up, is_main, wait, world
 from .unet import denoising_loss, generator, has_fast_bfloat16
 
 # %% ../nbs/09_trainer.ipynb #1c2ad84d
@@ -58,6 +59,10 @@ class ClusterModel(nn.Module):
     def embed(self, e:torch.Tensor) -> torch.Tensor: # (N, d)
         "Raw embeddings to the scaled common space, where the head begins"
         return self.space(e)*self.scale
+
+    def embed_all(self, e) -> torch.Tensor: # (N, d)
+        "The same for an array of any length, which may be on disk"
+        return torch.from_numpy(self.space.transform(e))*self.scale
 
     def forward(self, x:torch.Tensor): # x (N, d) from `embed` -> z (N, d), q (N, K)
         "Where the points lie after the head, and to whom they belong"
@@ -189,21 +194,46 @@ def _head_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "Frozen U-Net: the embeddings are those of the view"
     return _clustering_terms(trainer.model, view, trainer.objective, index, view.x[index])
 
+# %% ../nbs/09_trainer.ipynb #fc21eada
+def _share(n:int) -> slice:
+    "This process's part of a batch; the whole where there are fewer images than processes"
+    rank, size = world()
+    return slice(rank, None, size) if n >= size else slice(None)
+
+def _all_rows(e:torch.Tensor, n:int, share:slice) -> torch.Tensor: # (n, D)
+    "The rows of all processes; a gradient flows to the own ones"
+    if len(e) == n: return e
+    whole = torch.zeros(n, e.shape[1])
+    whole[share] = e.detach().float()
+    add_up(whole)
+    own = torch.zeros(n, dtype=torch.bool)
+    own[share] = True
+    return whole.masked_scatter(own[:, None].expand_as(whole), e.float())
+
+def _add_up_gradients(trainer:Trainer, n:int, terms:dict):
+    "After each process went back through its part of a batch: the U-Net's gradients and the denoising loss of the whole"
+    if world()[1] == 1 or n < world()[1]: return
+    for p in trainer.extract.unet.parameters():
+        if p.grad is None: p.grad = torch.zeros_like(p) # the same parameters for all
+        add_up(p.grad)
+    if "diff" in terms: terms["diff"] = add_up(terms["diff"].detach().clone())
+
 # %% ../nbs/09_trainer.ipynb #f747b442
 def _joint_terms(trainer:Trainer, view:_View, images, index, step) -> dict:
     "The U-Net takes part: one pass to layer l at t, one whole pass at random timesteps"
     extract, objective = trainer.extract, trainer.objective
     unet, add_noise, device = extract.unet, extract.scheduler.add_noise, next(extract.unet.parameters()).device
-    x0, g = images[index], trainer._generator(2, trainer.epoch, step)
-    noise = [torch.randn(x0.shape, generator=g) for _ in range(2)]
+    g, shape, share = trainer._generator(2, trainer.epoch, step), (len(index), *images.shape[1:]), _share(len(index))
+    noise = [torch.randn(shape, generator=g)[share] for _ in range(2)]
+    t = torch.randint(0, extract.T, (len(index),), generator=g)[share]
+    x0 = images[index[share]]
     xt = add_noise(x0, noise[0], torch.full((len(x0),), trainer.t)).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
         e = embedding(activations(unet, xt, trainer.t, trainer.layer), trainer.layer, extract.max_side)
-    terms = _clustering_terms(trainer.model, view, objective, index, trainer.model.embed(e.cpu()))
+    terms = _clustering_terms(trainer.model, view, objective, index, trainer.model.embed(_all_rows(e.cpu(), len(index), share)))
     if objective.lambda_diff:
-        t = torch.randint(0, extract.T, (len(x0),), generator=g)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-            diff = denoising_loss(unet, extract.scheduler, x0.to(device), t.to(device), noise[1].to(device)).mean()
+            diff = denoising_loss(unet, extract.scheduler, x0.to(device), t.to(device), noise[1].to(device)).sum()/len(index)
         terms["diff"] = objective.lambda_diff*diff.cpu()
     return terms
 
@@ -219,7 +249,9 @@ def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float|N
         total = sum(terms.values())
         if not torch.isfinite(total):
             raise FloatingPointError(f"the objective became {total.item()} in epoch {trainer.epoch} of the {trainer.stage} stage: {({k: v.item() for k, v in terms.items()})}")
-        trainer.optimizer.zero_grad(); total.backward(); trainer.optimizer.step()
+        trainer.optimizer.zero_grad(); total.backward()
+        if trainer.stage == "joint": _add_up_gradients(trainer, len(index), terms); total = sum(terms.values())
+        trainer.optimizer.step()
         for k, v in (terms | {"total": total}).items(): sums[k] = sums.get(k, 0.) + v.item()/len(batches)
     row = {"stage": trainer.stage, "epoch": len(trainer.history["epoch"]) + 1, "changed": changed}
     for k, column in trainer.history.items(): column.append(row.get(k, sums.get(k))) # None: no such term in this stage
@@ -237,12 +269,12 @@ def fit(
     "Train until both stages are done. Killed and started again with the same checkpoint, it ends with the same bits (on one CPU)."
     images, schedule = trainer.extract.prepare(images), trainer.schedule
     if checkpoint and Path(checkpoint).exists(): trainer.load(checkpoint, images); e = e if trainer.stage == "head" else None
-    bar = tqdm(total=schedule.head_epochs + schedule.joint_epochs, initial=trainer.epoch, desc="refine", unit="epoch", disable=not progress)
+    bar = tqdm(total=schedule.head_epochs + schedule.joint_epochs, initial=trainer.epoch, desc="refine", unit="epoch", disable=not (progress and is_main()))
     while trainer.stage != "done" and (stop_after is None or len(trainer.history["epoch"]) < stop_after):
         if e is None: e = trainer.extract(images, [trainer.layer], trainer.t)[trainer.layer]
         if trainer.epoch & (trainer.epoch - 1) == 0: trainer.graph = None # 0, 1, 2, 4, 8, ...
         learn = trainer.model.start_labels if trainer.warming_up else None
-        try: view = _View(trainer.model, trainer.model.embed(torch.from_numpy(e)), trainer.objective, trainer.graph, learn)
+        try: view = _View(trainer.model, trainer.model.embed_all(e), trainer.objective, trainer.graph, learn)
         except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
         changed = None if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
         trainer.labels, trainer.graph = view.labels, view.graph
@@ -252,6 +284,7 @@ def fit(
         else:
             _run_epoch(trainer, view, images, changed); bar.update()
             if trainer.stage == "joint": e = None # the U-Net has moved
-        if checkpoint: trainer.save(checkpoint, images)
+        if checkpoint and is_main(): trainer.save(checkpoint, images)
+        wait() # nobody is ahead of the checkpoint
     bar.close()
     return trainer.labels.numpy().astype(np.int64)

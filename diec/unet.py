@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from .checkpoint import atomic_folder, fingerprint, load_state, save_state
 from .checks import check_integer, check_number
 from .data import as_images, dataset_names, fit_to, load_dataset
+from .parallel import is_main
 
 # %% ../nbs/04_unet.ipynb #b57a3679
 def new_scheduler(
@@ -310,7 +311,8 @@ def save_unet(
     files:dict|None=None, # further files, name -> text or bytes (a model card, say)
     half:bool=False, # store the weights as float16
 ):
-    "Save as a diffusers pipeline folder"
+    "Save as a diffusers pipeline folder; of several processes one does it"
+    if not is_main(): return
     with atomic_folder(path, marker="model_index.json") as folder:
         unet.save_config(folder/"unet")
         weights = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in unet.state_dict().items()}
