@@ -25,5 +25,6 @@ setup(
     package_data={cfg["lib_name"]: ["unets/**/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")},
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

@@ -112,7 +112,7 @@ def pack_folder(
     if (store/"images.json").is_file():
         try:
             if json.loads((store/"images.json").read_text()).get("state") == state["state"]: return open_pack(store)
-        except (ValueError, AttributeError): pass
+        except (ValueError, AttributeError, RecursionError): pass
     journal = _Journal(store, state, 3*size*size)
     try:
         for name in tqdm(files, desc="read", unit="image", disable=not progress):

@@ -146,3 +146,22 @@ def _keep(folder, weights, facts):
 def kept(folder):
     from safetensors.torch import load_file
     return load_file(Path(folder)/"weights.safetensors"), json.loads((Path(folder)/"facts.json").read_text())
+
+
+def distributed_fit(rank, world, folder, port):
+    "One of several processes that fit one DiEC"
+    if world > 1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["ACCELERATE_USE_CPU"] = "true"
+    from diec.estimator import DiEC
+    diec.trainer.has_fast_bfloat16 = lambda device: False
+    written, save_state = [], diec.trainer.save_state
+    def counting(path, state):
+        written.append(state["stage"])
+        save_state(path, state)
+    diec.trainer.save_state = counting
+    model = DiEC(3, (small(), new_scheduler()), search_size=20, fine_tune_unet=True, schedule=SCHEDULE, checkpoint=Path(folder)/"checkpoint", batch_size=7, random_state=0, device="cpu").fit(images())
+    model.save_pretrained(Path(folder)/"model")
+    out = Path(folder)/f"rank{rank}"
+    out.mkdir(exist_ok=True)
+    _keep(out, {**model.unet_.state_dict(), **model.model_.state_dict()}, {"labels": model.labels_.tolist(), "history": model.history_, "t": model.t_, "written": written})
+    if world > 1: torch.distributed.destroy_process_group()

@@ -1,0 +1,163 @@
+"The command diec: a folder of images in, groups out."
+import csv, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diec.cli import main, sort_into, write_labels
+from diec.data import DataError, load_dataset
+from diec.folders import find_images, open_pack, pack_folder
+
+
+def picture(path, digit, size=24, mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.round((digit[0] + 1)*127.5).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST).convert(mode).save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    "Digits 0, 1 and 6, 25 of each, nested, of several sizes; three files that are no pictures"
+    folder, digits = tmp_path_factory.mktemp("photos"), load_dataset("digits")
+    for k in (0, 1, 6):
+        for i in np.flatnonzero(digits.labels == k)[:25]: picture(folder/f"{i % 2}"/"deeper"/f"{i % 3}"/f"{k}-{i}.{'png' if i % 2 else 'JPG'}", digits.images[i], 16 + 8*(i % 3))
+    (folder/"0"/"text.png").write_text("no picture"); (folder/"empty.jpeg").touch(); (folder/"half.png").write_bytes(next(folder.rglob("*.png")).read_bytes()[:60])
+    return folder
+
+
+def run(*words): main([str(w) for w in words])
+def labels_of(path): return {r["file"]: int(r["cluster"]) for r in csv.DictReader(open(path, encoding="utf-8", errors="surrogateescape"))}
+
+
+@pytest.fixture(scope="module")
+def made(photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("made")/"out"
+    run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--into", out.parent/"sorted", "--quiet")
+    return out
+
+
+def test_a_folder_is_sorted(made, capsys):
+    rows = list(csv.DictReader(open(made/"labels.csv")))
+    assert len(rows) == 75 and list(rows[0]) == ["file", "cluster", "confidence", "distance"]
+    groups = [{r["cluster"] for r in rows if Path(r["file"]).name[0] == k} for k in "016"]
+    assert all(len(g) == 1 for g in groups) and len(set.union(*groups)) == 3
+    assert all(0 < float(r["confidence"]) <= 1 and float(r["distance"]) >= 0 for r in rows)
+    page = (made/"report.html").read_text()
+    assert "75 images in 3 groups" in page and "half.png" in page and "text.png" in page and "<script" not in page and "src=\"http" not in page
+    sorted_ = sorted((made.parent/"sorted").glob("cluster-*/*"))
+    assert len(sorted_) == 75 and all(p.is_symlink() and p.exists() for p in sorted_)
+
+
+def test_new_images_are_predicted_as_in_the_fit(made, photos, tmp_path):
+    run("predict", made/"model", photos, "--out", tmp_path/"labels.csv", "--quiet")
+    assert labels_of(tmp_path/"labels.csv") == labels_of(made/"labels.csv")
+
+
+def test_the_same_again_is_done_at_once_and_the_same(made, photos, capsys):
+    before = {p.name: p.read_bytes() for p in (made/"labels.csv", made/"model"/"model.safetensors", made/"report.html")}
+    run("cluster", photos, "--unet", "digits", "-k", 3, "--out", made, "--quiet")
+    assert before == {p.name: p.read_bytes() for p in (made/"labels.csv", made/"model"/"model.safetensors", made/"report.html")}
+
+
+def test_the_number_is_estimated_and_a_unet_pretrained(photos, tmp_path, capsys):
+    run("cluster", photos, "--steps", 3, "--image-size", 8, "--out", tmp_path/"out", "--quiet")
+    said = capsys.readouterr().out
+    assert "clusters (estimated)" in said and "pretrain" in said and "3 files could not be read" in said
+    assert (tmp_path/"out"/"unet"/"model_index.json").is_file()
+    run("cluster", photos, "--unet", tmp_path/"out"/"unet", "-k", 2, "--out", tmp_path/"again", "--quiet")
+
+
+def test_information(made, capsys):
+    for words in (("info", made/"model"), ("unets",), ("datasets",)): run(*words)
+    said = capsys.readouterr().out
+    assert "75" in said and "mid_block" in said and "mnist-5k" in said and "parameters" in said and "digits           here" in said
+
+
+def test_search(capsys, photos, tmp_path):
+    run("search", photos, "--unet", "digits", "-k", 3, "--quiet", "--work", tmp_path)
+    assert "best: mid_block+up_blocks.0, timestep" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words, said", [
+    (("cluster", "EMPTY"), "no PNG or JPEG image"), (("cluster", "MISSING"), "no such folder"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "1"), "n_clusters must be"),
+    (("cluster", "PHOTOS", "--unet", "digits", "-k", "500"), "n_clusters must be"), (("cluster", "PHOTOS", "--unet", "nothing/here"), "nothing/here"), (("info", "EMPTY"), "config.json"),
+    (("predict", "EMPTY", "PHOTOS"), "config.json"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "3", "--into", "PHOTOS"), "--into must be")], ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+def test_errors_are_one_line(words, said, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"empty").mkdir()
+    names = {"EMPTY": tmp_path/"empty", "MISSING": tmp_path/"missing", "PHOTOS": photos}
+    with pytest.raises(SystemExit) as e: run(*(names.get(w, w) for w in words), *(() if words[0] == "info" else ("--quiet",)))
+    err = capsys.readouterr().err
+    assert e.value.code == 2 and said in err and "Traceback" not in err and err.startswith("diec: ")
+
+
+def test_all_pictures_broken(tmp_path, capsys):
+    for i in range(3): (tmp_path/f"{i}.png").write_bytes(b"x")
+    with pytest.raises(SystemExit): run("cluster", tmp_path, "--out", tmp_path/"out", "--quiet")
+    assert "none of the 3 pictures could be read" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_complete():
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "diec.cli", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and all(v in done.stdout for v in ("cluster", "pretrain", "search", "predict", "datasets", "unets", "info"))
+    assert " torch" not in done.stderr.replace("|", " ").split("diec.cli")[0]
+
+
+# --- the parts
+
+def test_names_of_any_kind(tmp_path):
+    digit = load_dataset("digits").images[0]
+    for name in ("a b.png", "a,b\".png", "ä.png", "a__b.png", os.fsdecode(b"\xff\xfe.png")): picture(tmp_path/"in"/name, digit)
+    picture(tmp_path/"in"/"a"/"b.png", digit) # becomes a__b.png too
+    (tmp_path/"in"/"loop").symlink_to(tmp_path/"in")
+    files = find_images(tmp_path/"in")
+    assert len(files) == 6
+    pack = pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8)
+    assert pack.files == files and open_pack(tmp_path/"out"/"images").files == files
+    write_labels(tmp_path/"labels.csv", files, np.arange(6), np.ones(6), np.zeros(6))
+    assert labels_of(tmp_path/"labels.csv") == dict(zip(files, range(6)))
+    for copy in (False, True):
+        sort_into(tmp_path/"sorted", tmp_path/"in", files, np.zeros(6, int), copy)
+        assert len(list((tmp_path/"sorted").glob("cluster-0/*.png"))) == 6 and all(p.exists() and p.is_symlink() != copy for p in (tmp_path/"sorted").glob("cluster-0/*.png"))
+
+
+def test_a_folder_that_changed_is_read_anew(tmp_path):
+    digits = load_dataset("digits").images
+    for i in range(3): picture(tmp_path/"in"/f"{i}.png", digits[i])
+    first = np.array(pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8).images)
+    picture(tmp_path/"in"/"1.png", digits[7], mode="RGB"); picture(tmp_path/"in"/"3.png", digits[9])
+    again = pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8)
+    assert len(again) == 4 and np.array_equal(again.images[[0, 2]], first[[0, 2]]) and not np.array_equal(again.images[1], first[1])
+
+
+def test_colour_comes_late(tmp_path):
+    digits = load_dataset("digits").images
+    for i in range(3): picture(tmp_path/"in"/f"{i}.png", digits[i])
+    assert pack_folder(tmp_path/"in", tmp_path/"a"/"images", 8).images.shape == (3, 1, 8, 8)
+    Image.new("RGB", (9, 9), "red").save(tmp_path/"in"/"z.png")
+    pack = pack_folder(tmp_path/"in", tmp_path/"a"/"images", 8)
+    assert pack.images.shape == (4, 3, 8, 8) and (pack.images[3, 0] == 255).all() and (pack.images[3, 1:] == 0).all()
+
+
+@pytest.mark.parametrize("facts", ["", "{}", "[]", '{"format": "diec-images-1", "shape": [2147483648, 3, 32, 32], "files": [], "skipped": []}', '{"format": "diec-images-1", "shape": [1, 1, 8, -8], "files": ["a"], "skipped": []}',
+                                   '{"format": "diec-images-1", "shape": [1, 1, 8, 9e9], "files": ["a"], "skipped": []}', "["*100_000])
+def test_a_pack_that_makes_no_sense(tmp_path, facts):
+    picture(tmp_path/"in"/"0.png", load_dataset("digits").images[0])
+    store = tmp_path/"out"/"images"
+    whole = np.array(pack_folder(tmp_path/"in", store, 8).images)
+    (store/"images.json").write_text(facts)
+    with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
+    assert np.array_equal(pack_folder(tmp_path/"in", store, 8).images, whole) # made anew
+
+
+@pytest.mark.parametrize("after", [0.3, 1.5, 3., 5., 8.])
+def test_killed_and_started_again_it_ends_with_the_same_bytes(made, photos, tmp_path, after):
+    command = [sys.executable, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    time.sleep(after)
+    first.send_signal(signal.SIGKILL); first.wait()
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+    for name in ("labels.csv", "model/model.safetensors", "model/unet/unet/diffusion_pytorch_model.safetensors"): assert (tmp_path/"out"/name).read_bytes() == (made/name).read_bytes()
