@@ -6,6 +6,7 @@
 __all__ = ['ClusterModel', 'Objective', 'Schedule', 'Trainer', 'fit']
 
 # %% ../nbs/09_trainer.ipynb #5886a7f9
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,6 +117,20 @@ class _View:
         self.target = target_distribution(q) if learn is None else nn.functional.one_hot(learn, q.shape[1]).to(q.dtype)
         self.labels = q.argmax(1)
         self.graph = (graph or adaptive_graph(self.z, min(objective.n_neighbors, len(x) - 2))) if objective.lambda_graph else None
+
+# %% ../nbs/09_trainer.ipynb #4c83b3ef
+@torch.no_grad()
+def _reseed(model:ClusterModel, view:_View) -> list: # the clusters that were dead
+    "Put the centres of empty clusters where images are held least"
+    sizes, far = torch.bincount(view.labels, minlength=len(model.centres)), (view.z - model.centres[view.labels]).square().sum(1)
+    dead = torch.nonzero(sizes == 0).flatten().tolist()
+    for k in dead:
+        far[sizes[view.labels] < 2] = -1 # not the only one of a cluster
+        i = int(far.argmax())
+        if far[i] <= 1e-12: return dead[:dead.index(k)] # as many kinds of image as clusters are not there
+        model.centres[k] = view.z[i]
+        sizes[view.labels[i]] -= 1; far[i] = -1
+    return dead
 
 # %% ../nbs/09_trainer.ipynb #d3a83994
 def _clustering_terms(model:ClusterModel, view:_View, objective:Objective, index:torch.Tensor, x:torch.Tensor) -> dict:
@@ -276,6 +291,9 @@ def fit(
         learn = trainer.model.start_labels if trainer.warming_up else None
         try: view = _View(trainer.model, trainer.model.embed_all(e), trainer.objective, trainer.graph, learn)
         except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
+        if dead := _reseed(trainer.model, view):
+            logging.getLogger("diec").warning("epoch %d of the %s stage: no image was in cluster %s; put anew where images are held least", trainer.epoch, trainer.stage, ", ".join(map(str, dead)))
+            view = _View(trainer.model, view.x, trainer.objective, view.graph, learn)
         changed = None if trainer.labels is None else (view.labels != trainer.labels).float().mean().item()
         trainer.labels, trainer.graph = view.labels, view.graph
         limit = schedule.head_epochs if trainer.stage == "head" else schedule.joint_epochs

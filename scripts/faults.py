@@ -1,0 +1,252 @@
+"""Kill, fill and feed rubbish, and see what is left: `make faults`, or `python -m scripts.faults --kills 20 --seconds 60 --out results`.
+
+Three parts. *Kills*: the command `diec` is killed (SIGKILL) at random moments of each of its stages and started again; what it ends with is compared, byte by byte, with what an undisturbed run leaves. *Disk*: the same with a
+disk too small for it (a file system in memory, where the machine lets us mount one; else a limit on the size of files). *Rubbish*: each reader gets files made by hypothesis, whole ones with bytes changed among them; it may refuse them
+with an error of its kind, and nothing else: no crash, no hang, no great memory, no code run from a file.
+"""
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diec.data import DataError, load_dataset
+from diec.results import Provenance, save_table
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+
+
+# --- kills
+
+def pictures(folder: Path, n: int = 90):
+    "Digits as files of several sizes, some broken"
+    digits = load_dataset("digits")
+    for i in range(n):
+        p = folder/f"{i % 3}"/f"{i:03d}.png"
+        p.parent.mkdir(parents=True, exist_ok=True)
+        side = 8*(1 + i % 4)
+        Image.fromarray(np.round((digits.images[i, 0] + 1)*127.5).astype(np.uint8)).resize((side, side)).save(p)
+    (folder/"broken.png").write_bytes(b"no picture")
+
+
+STAGES = { # the command, and the files that its end is judged by
+    "pretraining": (["pretrain", "IN", "--out", "OUT/unet", "--image-size", "8", "--steps", "60", "--quiet"], ["unet"]),
+    "search": (["search", "IN", "--unet", "digits", "-k", "4", "--quiet", "--work", "OUT/work"], []),
+    "fitting and writing": (["cluster", "IN", "--unet", "digits", "-k", "4", "--out", "OUT", "--into", "OUT.sorted", "--fine-tune", "--quiet"], ["labels.csv", "model"]),
+}
+
+
+def command(words, place):
+    return [sys.executable, "-m", "diec.cli", *(w.replace("IN", str(place.parent/"in")).replace("OUT", str(place/"out")) for w in words)]
+
+
+def digest(place: Path, said: str, names) -> str:
+    "Of the files that count, or of what was said where there are none"
+    sha = hashlib.sha256()
+    for path in sorted(p for n in names for p in ([place/"out"/n] if (place/"out"/n).is_file() else (place/"out"/n).rglob("*"))):
+        if path.is_file() and path.name != "history.json": sha.update(f"{path.relative_to(place)}".encode()); sha.update(path.read_bytes())
+    if not names: sha.update(said.encode())
+    return sha.hexdigest()
+
+
+def half_written(place: Path) -> list:
+    "Files that can be read as whole and are not"
+    from safetensors import safe_open
+    bad = []
+    for p in place.rglob("*"):
+        if p.name.endswith(".partial") or ".partial" in str(p.relative_to(place)) or not p.is_file(): continue
+        try:
+            if p.suffix == ".json": json.loads(p.read_text())
+            elif p.suffix == ".safetensors":
+                with safe_open(p, "pt") as f: [f.get_tensor(k) for k in f.keys()]
+        except Exception as e: bad.append(f"{p}: {e}")
+    return bad
+
+
+def kills(n: int, rng) -> list:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        pictures(folder/"in")
+        for stage, (words, names) in STAGES.items():
+            place = folder/"whole"
+            start = time.perf_counter()
+            done = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True, check=True)
+            length, wanted = time.perf_counter() - start, digest(place, done.stdout, names)
+            failures, halves, struck = 0, 0, 0
+            for i in range(n):
+                place = folder/f"killed-{i}"
+                for _ in range(rng.randint(1, 2)): # once or twice
+                    child = subprocess.Popen(command(words, place), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    try: child.wait(rng.uniform(0.3, 1.)*length)
+                    except subprocess.TimeoutExpired: child.kill(); struck += 1
+                    child.wait()
+                    halves += len(half_written(place)) if place.exists() else 0
+                again = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True)
+                failures += again.returncode != 0 or digest(place, again.stdout, names) != wanted
+                subprocess.run(["rm", "-rf", str(place), f"{place}/out.sorted"])
+            rows.append({"what": f"killed while {stage}", "cases": struck, "failures": failures + halves, "judged by": "the same bytes as an undisturbed run; no half-written file"})
+            print(rows[-1], flush=True)
+    return rows
+
+
+# --- a full disk
+
+def small_disk(place: Path, megabytes: int):
+    "A file system of so many megabytes; whether it could be mounted"
+    place.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)], capture_output=True).returncode == 0
+
+
+def disk() -> list:
+    failures = cases = 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        pictures(folder/"in")
+        words, names = STAGES["fitting and writing"]
+        whole = folder/"whole"
+        wanted = digest(whole, subprocess.run(command(words, whole), env=ENV, capture_output=True, text=True, check=True).stdout, names)
+        for megabytes in (1, 3, 5, 8):
+            place = folder/f"small-{megabytes}"
+            mounted = small_disk(place, megabytes)
+            limit = None if mounted else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (megabytes*100_000,)*2) or signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            tried = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True, preexec_fn=limit)
+            cases += 1
+            clear = tried.returncode == 0 or (tried.returncode == 2 and "Traceback" not in tried.stderr)
+            sound = not half_written(place)
+            if mounted: subprocess.run(["mount", "-o", "remount,size=200m", str(place)], check=True)
+            again = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True)
+            good = again.returncode == 0 and digest(place, again.stdout, names) == wanted
+            if not (clear and sound and good): failures += 1; print(megabytes, tried.returncode, tried.stderr[-300:], sound, again.stderr[-300:])
+            if mounted: subprocess.run(["umount", str(place)])
+    row = {"what": "disk full" if mounted else "files may not grow", "cases": cases, "failures": failures, "judged by": "one line of error, no half-written file, and the same bytes once there is room"}
+    print(row, flush=True)
+    return [row]
+
+
+# --- rubbish
+
+def seeds_of(folder: Path) -> dict:
+    "For each reader: whole files to start from, what it reads them with, and the errors that it may raise"
+    from diec.checkpoint import load_state, save_state
+    from diec.cli import main as diec
+    from diec.data import read_idx, read_image_folder, read_libsvm
+    from diec.estimator import DiEC
+    from diec.folders import open_pack, pack_folder
+    from diec.trainer import Schedule
+    from diec.unet import load_unet, new_scheduler, new_unet, save_unet
+    import torch
+    pictures(folder/"in", 12)
+    pack_folder(folder/"in", folder/"store"/"images", 8)
+    save_state(folder/"state.safetensors", {"a": torch.arange(6.), "b": [1, "x", None]})
+    unet = new_unet(8, block_out_channels=(8, 8)), new_scheduler()
+    save_unet(folder/"unet", *unet)
+    DiEC(2, unet, t=10, n_draws=1, schedule=Schedule(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images[:30]).save_pretrained(folder/"model")
+    png = (folder/"in"/"0"/"000.png").read_bytes()
+    jpeg = folder/"x.jpg"
+    Image.open(folder/"in"/"0"/"003.png").save(jpeg)
+    idx = b"\x00\x00\x08\x03" + np.array([2, 3, 4], ">i4").tobytes() + bytes(24)
+    def picture(data, place, suffix):
+        (place/"pics").mkdir(exist_ok=True); (place/"pics"/f"a{suffix}").write_bytes(data)
+        read_image_folder(place/"pics", 8)
+    def one(reader, name):
+        def read(data, place): (place/name).write_bytes(data); return reader(place/name)
+        return read
+    def within(source, name, reader):
+        def read(data, place):
+            import shutil
+            target = place/"tree"
+            shutil.copytree(source, target)
+            try: (target/name).write_bytes(data); reader(target)
+            finally: shutil.rmtree(target)
+        return read
+    model, net, store = folder/"model", folder/"unet", folder/"store"/"images"
+    wrong = (ValueError, OSError, TypeError) # DataError is a ValueError
+    return {
+        "IDX": ([idx], one(read_idx, "x-ubyte"), wrong), "libsvm": ([b"1 1:0.5 3:1\n2 2:-1\n"], one(lambda p: read_libsvm(p, 4), "x"), wrong),
+        "PNG": ([png], lambda d, p: picture(d, p, ".png"), wrong), "JPEG": ([jpeg.read_bytes()], lambda d, p: picture(d, p, ".jpg"), wrong),
+        "checkpoint": ([(folder/"state.safetensors").read_bytes()], one(load_state, "s.safetensors"), wrong),
+        "pack of images": ([(store/"images.json").read_bytes()], within(store, "images.json", open_pack), wrong),
+        "U-Net's config": ([(net/"unet"/"config.json").read_bytes()], within(net, "unet/config.json", load_unet), wrong), "U-Net's weights": ([(net/"unet"/"diffusion_pytorch_model.safetensors").read_bytes()], within(net, "unet/diffusion_pytorch_model.safetensors", load_unet), wrong),
+        "scheduler's config": ([(net/"scheduler"/"scheduler_config.json").read_bytes()], within(net, "scheduler/scheduler_config.json", load_unet), wrong),
+        "model's config": ([(model/"config.json").read_bytes()], within(model, "config.json", DiEC.from_pretrained), wrong), "model's tensors": ([(model/"model.safetensors").read_bytes()], within(model, "model.safetensors", DiEC.from_pretrained), wrong),
+    }
+
+
+def rubbish(seconds: float) -> list:
+    from hypothesis import HealthCheck, given, seed, settings, strategies as st
+    rows = []
+    class Planted:
+        def __init__(self, path): self.path = path
+        def __reduce__(self): return os.mkdir, (self.path,)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = Path(folder)
+        for name, (wholes, read, allowed) in seeds_of(folder).items():
+            marker = folder/"code-was-run"
+            fixed = [*wholes, b"", pickle.dumps(Planted(str(marker))), b"PK\x03\x04" + bytes(50), *(w[:len(w)//2] for w in wholes), *(w + b"x" for w in wholes)]
+            state = {"cases": 0, "failures": 0, "slowest": 0.}
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            def attempt(data):
+                with tempfile.TemporaryDirectory(dir=folder) as place:
+                    start = time.perf_counter()
+                    try: read(data, Path(place))
+                    except allowed: pass
+                    except Exception as e:
+                        state["failures"] += 1
+                        (Path("runs")/"faults").mkdir(parents=True, exist_ok=True)
+                        (Path("runs")/"faults"/f"{name.replace(' ', '-')}-{state['failures']}").write_bytes(data)
+                        print(f"{name}: {type(e).__name__}: {str(e)[:200]}", flush=True)
+                    state["slowest"] = max(state["slowest"], time.perf_counter() - start)
+                state["cases"] += 1
+            for data in fixed: attempt(data)
+            changes = st.lists(st.tuples(st.integers(0, 2**20), st.sampled_from(("set", "drop", "insert", "number")), st.binary(min_size=1, max_size=8)), min_size=1, max_size=6)
+            def mutate(whole, changes):
+                data = bytearray(whole)
+                for where, how, what in changes:
+                    at = where % (len(data) + 1)
+                    if how == "set": data[at:at + len(what)] = what
+                    elif how == "drop": del data[at:at + len(what)]
+                    elif how == "insert": data[at:at] = what
+                    else: # a number in text grows, where there is one
+                        digits = [i for i, c in enumerate(data) if 48 <= c <= 57]
+                        if digits: data[(i := digits[where % len(digits)]):i] = b"9"*len(what)
+                attempt(bytes(data))
+            quiet, end, turn = settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck)), time.perf_counter() + seconds, 0
+            while time.perf_counter() < end:
+                seed(turn)(quiet(given(st.sampled_from(wholes), changes)(mutate)))()
+                turn += 1
+            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024
+            bad = state["failures"] + marker.exists() + (state["slowest"] > 20) + (grown > 500)
+            rows.append({"what": f"rubbish for a reader: {name}", "cases": state["cases"], "failures": int(bad), "judged by": f"an error of its kind or none; no code run; slowest {state['slowest']:.1f} s; memory grew by {max(0, grown):.0f} MB"})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="runs that are killed, for each stage (default: 20)")
+    parser.add_argument("--seconds", type=float, default=30, help="of rubbish, for each reader (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument("--out", help="folder for tables/faults (default: print only)")
+    args = parser.parse_args(argv)
+    provenance = Provenance("faults", vars(args))
+    rows = [*rubbish(args.seconds), *(disk() if args.kills else []), *(kills(args.kills, random.Random(args.seed)) if args.kills else [])]
+    if args.out: save_table(Path(args.out)/"tables"/"faults", rows, rows, "What was done to the readers and to the command, how often, and how often it did harm.", provenance)
+    sys.exit(any(r["failures"] for r in rows))
+
+
+if __name__ == "__main__":
+    main()
