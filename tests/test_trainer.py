@@ -348,3 +348,16 @@ def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
         fit(trainer, images, checkpoint=tmp_path/f"{warmup}", stop_after=1)
         assert trainer.warming_up == (warmup > 1)
         if after: assert (trainer.labels == trainer.model.start_labels).float().mean() < after
+
+def test_a_dead_cluster_is_put_anew_and_said(caplog):
+    t, x = children.trainer(n_clusters=3)
+    with torch.no_grad(): t.model.centres[1] = 1e3 # nobody is near
+    t.model.start_labels = None
+    with caplog.at_level("WARNING", logger="diec"): labels = fit(t, x, stop_after=2)
+    assert "cluster 1" in caplog.text and set(labels.tolist()) == {0, 1, 2}
+
+
+def test_images_that_are_all_alike_leave_clusters_dead():
+    x = np.zeros((20, 1, 8, 8), np.float32)
+    t, _ = children.trainer(n_clusters=3, data=x)
+    assert len(fit(t, x)) == 20 # and it ends

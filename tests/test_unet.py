@@ -1,5 +1,5 @@
 "Pretraining that survives being killed, and U-Nets loaded from good, damaged and malicious folders."
-import functools, json, random, shutil, signal, socket
+import functools, json, random, shutil, signal, socket, time
 from pathlib import Path
 
 import diffusers
@@ -493,3 +493,26 @@ def test_sampling_is_deterministic_and_bounded(digits_unet):
     one, two, other = (sample(*digits_unet, n=2, n_steps=3, random_state=r) for r in (0, 0, 1))
     assert one.shape == (2, 1, 8, 8) and torch.equal(one, two) and not torch.equal(one, other)
     assert one.abs().max() <= 1
+
+
+@pytest.mark.parametrize("file, change", [("unet/config.json", {"block_out_channels": [10**9, 10**9]}), ("unet/config.json", {"layers_per_block": 10**6}), ("unet/config.json", {"block_out_channels": [8]*10**5}), ("unet/config.json", {"block_out_channels": [16, 16]}),
+                                          ("unet/config.json", {"norm_eps": float("nan")}), ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}), ("scheduler/scheduler_config.json", {"trained_betas": [0.1]*10**6})], ids=lambda v: str(v)[:40])
+def test_settings_out_of_proportion_are_refused_at_once(folder, file, change):
+    path = folder/file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match="damaged"): load_unet(folder)
+    assert time.perf_counter() - start < 5
+
+
+def test_a_loss_that_climbs_is_noticed(tmp_path, monkeypatch):
+    import diec.unet
+    losses = iter([*np.linspace(1, 0.1, 200), *np.linspace(0.1, 9, 400)])
+    step = diec.unet._train_step
+    def climbing(run, scheduler, images):
+        run.step += 1
+        return float(next(losses))
+    monkeypatch.setattr(diec.unet, "_train_step", climbing)
+    with pytest.raises(FloatingPointError, match="the denoising loss grows"): pretrain(children.images(), Recipe(n_steps=600, batch_size=8), children.small(), tmp_path/"checkpoint", checkpoint_every=100, progress=False)
+    from diec.checkpoint import load_state
+    assert load_state(tmp_path/"checkpoint")["step"] >= 200 # the last good state
