@@ -38,8 +38,9 @@ def test_a_fit_by_several_is_the_fit_of_one(tmp_path, same, size):
     for weights, its in found:
         assert same(weights, found[0][0]) and its["labels"] == facts["labels"] and its["t"] == facts["t"]
         for k in ("kl", "graph", "ent", "diff", "total"): np.testing.assert_allclose(np.array(its["history"][k], float), np.array(facts["history"][k], float), rtol=1e-3, atol=1e-5)
-    change = max((alone[k] - v).abs().max() for k, v in children.small().state_dict().items())
-    assert change > 1e-4 # it was trained
-    for k in alone: torch.testing.assert_close(found[0][0][k], alone[k], rtol=0, atol=float(0.1*change))
+    start = children.small().state_dict()
+    flat = lambda weights: torch.cat([weights[k].flatten() for k in start])
+    moved = (flat(alone) - flat(start)).norm() # single weights whose gradient is next to nothing may go either way: Adam's step does not get smaller
+    assert moved > 1e-3 and (flat(found[0][0]) - flat(alone)).norm() < 0.02*moved
     assert facts["written"] == found[0][1]["written"] and not any(its["written"] for _, its in found[1:]) # checkpoints by one
     assert (tmp_path/"several"/"model"/"config.json").is_file()
