@@ -55,7 +55,7 @@ def _inline(picture, alt:str, width=None) -> str:
 # %% ../nbs/19_sheets.ipynb #028cbb67
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}h1,h2{line-height:1.2}h2{margin-top:2.5rem}
 table{border-collapse:collapse}td,th{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr+tr td{border-top:1px solid #ddd}
-img{max-width:100%;height:auto;display:block}.k{margin:1.2rem 0}.k b{display:inline-block;min-width:7rem}.k small{color:#555}figure{margin:.3rem 0}figcaption{color:#555;font-size:.85rem}code{overflow-wrap:anywhere}"""
+img{max-width:100%;height:auto;display:block}.k{margin:1.2rem 0}.k b{display:inline-block;min-width:7rem}.k small{color:#555}figure{margin:.25rem 0;display:flex;align-items:center;gap:.7rem}figcaption{order:-1;flex:0 0 6rem;text-align:right;color:#555;font-size:.85rem}.k img{min-width:0}code{overflow-wrap:anywhere}"""
 
 def _table(rows, numbers=()) -> str:
     "A table of HTML from dicts"
