@@ -50,6 +50,9 @@ readme: env ## README.md from nbs/index.ipynb
 notebooks: env ## run every notebook and store its outputs
 	$(RUN) bash scripts/notebooks.sh
 
+faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (half an hour)
+	$(RUN) python -m scripts.faults --out results $(ARGS)
+
 lock: ## requirements.lock from an environment with the newest versions that settings.ini allows
 	bash scripts/lock.sh $(PYTHON)
 
