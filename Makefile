@@ -9,7 +9,7 @@ export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
 PLAN ?= quick
-.PHONY: help env lab reproduce check test unets readme notebooks lock clean
+.PHONY: help env lab reproduce check faults test unets readme notebooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
