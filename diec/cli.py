@@ -46,12 +46,12 @@ def _named(*settings) -> str: # ten hexadecimal digits
     "A name for a checkpoint that no other settings share"
     return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:10]
 
-def _pretrained(images, work, args):
+def _pretrained(pack, work, args):
     "A U-Net for these images: pretrained here, or gone on with"
     from diec.unet import Recipe, pretrain
     recipe = Recipe(**({"n_steps": args.steps} if args.steps else {}), random_state=args.seed)
-    checkpoint = work/f"pretrain-{_named(asdict(recipe), images.shape)}.safetensors"
-    return pretrain(images, recipe, checkpoint=checkpoint, progress=not args.quiet), recipe
+    checkpoint = work/f"pretrain-{_named(asdict(recipe), pack.state, pack.images.shape)}.safetensors"
+    return pretrain(pack.images, recipe, checkpoint=checkpoint, progress=not args.quiet), recipe
 
 # %% ../nbs/20_cli.ipynb #768b637e
 def cluster(args):
@@ -68,11 +68,11 @@ def cluster(args):
     _say(f"{len(pack):,} images of {size}x{size} in {'colour' if pack.images.shape[1] == 3 else 'grey'}; {len(pack.skipped)} files could not be read")
     clock.lap("read")
     if unet is None:
-        trained, _ = _pretrained(pack.images, work, args)
+        trained, _ = _pretrained(pack, work, args)
         unet = trained.unet, trained.scheduler
         save_unet(out/"unet", *unet)
         clock.lap("pretrain")
-    name = _named(args.n_clusters, args.seed, args.fine_tune, str(args.unet), args.steps, pack.images.shape)
+    name = _named(args.n_clusters, args.seed, args.fine_tune, str(args.unet), args.steps, pack.state, pack.images.shape)
     diec = DiEC(args.n_clusters, unet, fine_tune_unet=args.fine_tune, checkpoint=work/f"fit-{name}.safetensors", random_state=args.seed, progress=not args.quiet and is_main()).fit(pack.images)
     clock.lap("fit")
     _write_out(out, diec, pack, clock, args)
@@ -157,7 +157,7 @@ def pretrain_verb(args):
         trained = make_unet(args.images, out, f"{out}.checkpoint.safetensors", Recipe(**({"n_steps": args.steps} if args.steps else {}), random_state=args.seed), not args.quiet)
     else:
         pack = _packed(args.images, Path(f"{out}.work")/f"images-{_named(args.image_size, None)}", args.image_size, None, not args.quiet)
-        trained, _ = _pretrained(pack.images, Path(f"{out}.work"), args)
+        trained, _ = _pretrained(pack, Path(f"{out}.work"), args)
         save_unet(out, trained.unet, trained.scheduler, {"history.json": json.dumps(trained.history) + "\n"})
     _say(f"{out}: {sum(p.numel() for p in trained.unet.parameters()):,} parameters, {len(trained.history['step']):,} steps, denoising loss {np.mean(trained.history['loss'][-100:]):.4f}")
 

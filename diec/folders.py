@@ -44,6 +44,7 @@ class ImagePack:
     images: np.ndarray # memory map (N, C, size, size), uint8; read-only
     files: list # names, relative to the folder, one a row
     skipped: list # (name, why) of what could not be read
+    state: str = "" # hash of names, sizes and times of the files
 
     def __len__(self): return len(self.files)
 
@@ -59,7 +60,7 @@ def open_pack(
         if (store/"images.u8").stat().st_size != (size := int(np.prod(shape, dtype=object))): raise ValueError(f"images.u8 should have {size:,} bytes")
     except FileNotFoundError: raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e: raise DataError(f"{store/'images.json'}: not a whole pack of images ({e})") from None
-    return ImagePack(np.memmap(store/"images.u8", np.uint8, "r", shape=shape), facts["files"], [tuple(s) for s in facts["skipped"]])
+    return ImagePack(np.memmap(store/"images.u8", np.uint8, "r", shape=shape), facts["files"], [tuple(s) for s in facts["skipped"]], str(facts.get("state", "")))
 
 # %% ../nbs/18_folders.ipynb #d1b2f64b
 class _Journal:

@@ -5,7 +5,9 @@ disk too small for it (a file system in memory, where the machine lets us mount 
 with an error of its kind, and nothing else: no crash, no hang, no great memory, no code run from a file.
 """
 import argparse
+import gzip
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -17,7 +19,9 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -41,10 +45,12 @@ def pictures(folder: Path, n: int = 90):
     (folder/"broken.png").write_bytes(b"no picture")
 
 
-STAGES = { # the command, and the files that its end is judged by
-    "pretraining": (["pretrain", "IN", "--out", "OUT/unet", "--image-size", "8", "--steps", "60", "--quiet"], ["unet"]),
-    "search": (["search", "IN", "--unet", "digits", "-k", "4", "--quiet", "--work", "OUT/work"], []),
-    "fitting and writing": (["cluster", "IN", "--unet", "digits", "-k", "4", "--out", "OUT", "--into", "OUT.sorted", "--fine-tune", "--quiet"], ["labels.csv", "model"]),
+CLUSTER = ["cluster", "IN", "--unet", "digits", "-k", "4", "--out", "OUT", "--into", "OUT.sorted", "--fine-tune", "--quiet"], ["labels.csv", "report.html", "model"]
+STAGES = { # the command, the files that its end is judged by, and the part of its time in which it is killed
+    "pretraining": (["pretrain", "IN", "--out", "OUT/unet", "--image-size", "8", "--steps", "60", "--quiet"], ["unet"], (0.3, 1.)),
+    "searching": (["search", "IN", "--unet", "digits", "-k", "4", "--quiet", "--work", "OUT/work"], [], (0.3, 1.)),
+    "fitting": (*CLUSTER, (0.3, 0.85)),
+    "writing the result": (*CLUSTER, (0.85, 1.05)),
 }
 
 
@@ -80,7 +86,7 @@ def kills(n: int, rng) -> list:
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         pictures(folder/"in")
-        for stage, (words, names) in STAGES.items():
+        for stage, (words, names, span) in STAGES.items():
             place = folder/"whole"
             start = time.perf_counter()
             done = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True, check=True)
@@ -90,7 +96,7 @@ def kills(n: int, rng) -> list:
                 place = folder/f"killed-{i}"
                 for _ in range(rng.randint(1, 2)): # once or twice
                     child = subprocess.Popen(command(words, place), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                    try: child.wait(rng.uniform(0.3, 1.)*length)
+                    try: child.wait(rng.uniform(*span)*length)
                     except subprocess.TimeoutExpired: child.kill(); struck += 1
                     child.wait()
                     halves += len(half_written(place)) if place.exists() else 0
@@ -115,7 +121,7 @@ def disk() -> list:
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         pictures(folder/"in")
-        words, names = STAGES["fitting and writing"]
+        words, names = CLUSTER
         whole = folder/"whole"
         wanted = digest(whole, subprocess.run(command(words, whole), env=ENV, capture_output=True, text=True, check=True).stdout, names)
         for megabytes in (1, 3, 5, 8):
@@ -138,8 +144,17 @@ def disk() -> list:
 
 # --- rubbish
 
-def seeds_of(folder: Path) -> dict:
-    "For each reader: whole files to start from, what it reads them with, and the errors that it may raise"
+class Reader(NamedTuple):
+    wholes: list # files that it can read, to start from
+    read: Callable # (bytes, folder to write them to)
+    hostile: list # files made to do harm
+
+
+REFUSALS = (ValueError, OSError, TypeError) # what a reader may raise; DataError is a ValueError
+
+
+def readers(folder: Path) -> dict:
+    "What reads files, by name"
     from diec.checkpoint import load_state, save_state
     from diec.cli import main as diec
     from diec.data import read_idx, read_image_folder, read_libsvm
@@ -157,7 +172,6 @@ def seeds_of(folder: Path) -> dict:
     png = (folder/"in"/"0"/"000.png").read_bytes()
     jpeg = folder/"x.jpg"
     Image.open(folder/"in"/"0"/"003.png").save(jpeg)
-    idx = b"\x00\x00\x08\x03" + np.array([2, 3, 4], ">i4").tobytes() + bytes(24)
     def picture(data, place, suffix):
         (place/"pics").mkdir(exist_ok=True); (place/"pics"/f"a{suffix}").write_bytes(data)
         read_image_folder(place/"pics", 8)
@@ -172,17 +186,46 @@ def seeds_of(folder: Path) -> dict:
             try: (target/name).write_bytes(data); reader(target)
             finally: shutil.rmtree(target)
         return read
+    bomb = io.BytesIO()
+    Image.new("1", (40_000, 40_000)).save(bomb, "PNG") # 1.6 billion pixels in 200 KB
     model, net, store = folder/"model", folder/"unet", folder/"store"/"images"
-    wrong = (ValueError, OSError, TypeError) # DataError is a ValueError
+    config, weights, scheduler = "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"
+    whole = lambda path: [path.read_bytes()]
+    large = lambda path, **facts: json.dumps(json.loads(path.read_text()) | facts).encode()
+    header = b'{"a":{"dtype":"F32","shape":[2147483648,1024],"data_offsets":[0,8796093022208]}}'
+    vast = [len(header).to_bytes(8, "little") + header, (2**60).to_bytes(8, "little") + b"{}"]
+    def size_of(*shape): return b"\x00\x00\x08\x03" + np.array(shape, ">i4").tobytes()
     return {
-        "IDX": ([idx], one(read_idx, "x-ubyte"), wrong), "libsvm": ([b"1 1:0.5 3:1\n2 2:-1\n"], one(lambda p: read_libsvm(p, 4), "x"), wrong),
-        "PNG": ([png], lambda d, p: picture(d, p, ".png"), wrong), "JPEG": ([jpeg.read_bytes()], lambda d, p: picture(d, p, ".jpg"), wrong),
-        "checkpoint": ([(folder/"state.safetensors").read_bytes()], one(load_state, "s.safetensors"), wrong),
-        "pack of images": ([(store/"images.json").read_bytes()], within(store, "images.json", open_pack), wrong),
-        "U-Net's config": ([(net/"unet"/"config.json").read_bytes()], within(net, "unet/config.json", load_unet), wrong), "U-Net's weights": ([(net/"unet"/"diffusion_pytorch_model.safetensors").read_bytes()], within(net, "unet/diffusion_pytorch_model.safetensors", load_unet), wrong),
-        "scheduler's config": ([(net/"scheduler"/"scheduler_config.json").read_bytes()], within(net, "scheduler/scheduler_config.json", load_unet), wrong),
-        "model's config": ([(model/"config.json").read_bytes()], within(model, "config.json", DiEC.from_pretrained), wrong), "model's tensors": ([(model/"model.safetensors").read_bytes()], within(model, "model.safetensors", DiEC.from_pretrained), wrong),
+        "IDX": Reader([size_of(2, 3, 4) + bytes(24)], one(read_idx, "x-ubyte"), [size_of(2**31 - 1, 28, 28), gzip.compress(size_of(2**17, 2**7, 2**7) + bytes(2**28))]),
+        "libsvm": Reader([b"1 1:0.5 3:1\n2 2:-1\n"], one(lambda p: read_libsvm(p, 4), "x"), [b"1 2147483647:1\n", b"1 1:0.5 " + b"9"*10**6 + b":1\n", gzip.compress(b"1 1:1\n"*2**26)]),
+        "PNG": Reader([png], lambda d, p: picture(d, p, ".png"), [bomb.getvalue()]),
+        "JPEG": Reader(whole(jpeg), lambda d, p: picture(d, p, ".jpg"), [bomb.getvalue()]),
+        "checkpoint": Reader(whole(folder/"state.safetensors"), one(load_state, "s.safetensors"), vast),
+        "pack of images": Reader(whole(store/"images.json"), within(store, "images.json", open_pack), [large(store/"images.json", shape=[2**31, 1, 8, 8])]),
+        "U-Net's config": Reader(whole(net/config), within(net, config, load_unet), [large(net/config, **f) for f in ({"block_out_channels": [2**31, 2**31]}, {"layers_per_block": 10**9}, {"sample_size": 2**31}, {"_class_name": "os.system"})]),
+        "U-Net's weights": Reader(whole(net/weights), within(net, weights, load_unet), vast),
+        "scheduler's config": Reader(whole(net/scheduler), within(net, scheduler, load_unet), [large(net/scheduler, num_train_timesteps=10**9), large(net/scheduler, trained_betas=[0.1]*10**6)]),
+        "model's config": Reader(whole(model/"config.json"), within(model, "config.json", DiEC.from_pretrained), [large(model/"config.json", t=10**12)]),
+        "model's tensors": Reader(whole(model/"model.safetensors"), within(model, "model.safetensors", DiEC.from_pretrained), vast),
     }
+
+
+class Slow(BaseException):
+    "A reader took longer than `PATIENCE`"
+
+
+def late(*_): raise Slow
+
+
+PATIENCE = 20 # seconds
+
+
+def peak(reset=False) -> float:
+    "The greatest memory of this process since the last reset (Linux; elsewhere since its start), MB"
+    try:
+        if reset: Path("/proc/self/clear_refs").write_text("5")
+        return int(next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")).split()[1])/1024
+    except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
 
 
 def rubbish(seconds: float) -> list:
@@ -194,21 +237,24 @@ def rubbish(seconds: float) -> list:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = Path(folder)
-        for name, (wholes, read, allowed) in seeds_of(folder).items():
+        signal.signal(signal.SIGALRM, late)
+        for name, (wholes, read, hostile) in readers(folder).items():
             marker = folder/"code-was-run"
-            fixed = [*wholes, b"", pickle.dumps(Planted(str(marker))), b"PK\x03\x04" + bytes(50), *(w[:len(w)//2] for w in wholes), *(w + b"x" for w in wholes)]
+            fixed = [*wholes, *hostile, b"", pickle.dumps(Planted(str(marker))), b"PK\x03\x04" + bytes(50), *(w[:len(w)//2] for w in wholes), *(w + b"x" for w in wholes)]
             state = {"cases": 0, "failures": 0, "slowest": 0.}
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before = peak(reset=True)
             def attempt(data):
                 with tempfile.TemporaryDirectory(dir=folder) as place:
                     start = time.perf_counter()
+                    signal.alarm(PATIENCE)
                     try: read(data, Path(place))
-                    except allowed: pass
-                    except Exception as e:
+                    except REFUSALS: pass
+                    except (Exception, Slow) as e:
                         state["failures"] += 1
                         (Path("runs")/"faults").mkdir(parents=True, exist_ok=True)
                         (Path("runs")/"faults"/f"{name.replace(' ', '-')}-{state['failures']}").write_bytes(data)
                         print(f"{name}: {type(e).__name__}: {str(e)[:200]}", flush=True)
+                    finally: signal.alarm(0)
                     state["slowest"] = max(state["slowest"], time.perf_counter() - start)
                 state["cases"] += 1
             for data in fixed: attempt(data)
@@ -228,8 +274,8 @@ def rubbish(seconds: float) -> list:
             while time.perf_counter() < end:
                 seed(turn)(quiet(given(st.sampled_from(wholes), changes)(mutate)))()
                 turn += 1
-            grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024
-            bad = state["failures"] + marker.exists() + (state["slowest"] > 20) + (grown > 500)
+            grown = peak() - before
+            bad = state["failures"] + marker.exists() + (grown > 1000)
             rows.append({"what": f"rubbish for a reader: {name}", "cases": state["cases"], "failures": int(bad), "judged by": f"an error of its kind or none; no code run; slowest {state['slowest']:.1f} s; memory grew by {max(0, grown):.0f} MB"})
             print(rows[-1], flush=True)
     return rows

@@ -11,6 +11,12 @@ from diec.data import load_dataset
 from diec.unet import load_unet, new_scheduler, new_unet
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    "The order is random (pytest-randomly), but for the peers, which come last: see there"
+    items.sort(key=lambda test: test.path.name == "test_zz_peers.py")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     before = torch.get_num_threads()

@@ -1,5 +1,5 @@
 "The command diec: a folder of images in, groups out."
-import csv, os, shutil, signal, subprocess, sys, time
+import csv, json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ from PIL import Image
 
 from diec.cli import main, sort_into, write_labels
 from diec.data import DataError, load_dataset
+from diec.estimator import DiEC
 from diec.folders import find_images, open_pack, pack_folder
 
 
@@ -27,7 +28,9 @@ def photos(tmp_path_factory):
 
 
 def run(*words): main([str(w) for w in words])
-def labels_of(path): return {r["file"]: int(r["cluster"]) for r in csv.DictReader(open(path, encoding="utf-8", errors="surrogateescape"))}
+def rows_of(path):
+    with open(path, encoding="utf-8", errors="surrogateescape") as f: return list(csv.DictReader(f))
+def labels_of(path): return {r["file"]: int(r["cluster"]) for r in rows_of(path)}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def made(photos, tmp_path_factory):
 
 
 def test_a_folder_is_sorted(made, capsys):
-    rows = list(csv.DictReader(open(made/"labels.csv")))
+    rows = rows_of(made/"labels.csv")
     assert len(rows) == 75 and list(rows[0]) == ["file", "cluster", "confidence", "distance"]
     groups = [{r["cluster"] for r in rows if Path(r["file"]).name[0] == k} for k in "016"]
     assert all(len(g) == 1 for g in groups) and len(set.union(*groups)) == 3
@@ -161,3 +164,48 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(made, photos, tmp_
     first.send_signal(signal.SIGKILL); first.wait()
     subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
     for name in ("labels.csv", "model/model.safetensors", "model/unet/unet/diffusion_pytorch_model.safetensors"): assert (tmp_path/"out"/name).read_bytes() == (made/name).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["model", "work"])
+def test_a_pickle_in_any_place_that_is_read_is_not_loaded(made, photos, tmp_path, marker, capsys, place):
+    data, loaded = marker
+    names = [p.relative_to(made) for p in (made/place).rglob("*") if p.is_file()]
+    assert len(names) >= 3
+    for name in names:
+        out = tmp_path/"out"
+        shutil.copytree(made, out)
+        (out/name).write_bytes(data)
+        words = ("info", out/"model") if place == "model" else ("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
+        try: run(*words)
+        except SystemExit as e: assert e.code == 2 and capsys.readouterr().err.startswith("diec: ")
+        assert not loaded.exists()
+        shutil.rmtree(out)
+
+
+def test_a_strangers_model_does_not_say_where_files_are_written(made, tmp_path):
+    shutil.copytree(made/"model", tmp_path/"model")
+    config = json.loads((tmp_path/"model"/"config.json").read_text())
+    config["params"] |= {"checkpoint": str(tmp_path/"elsewhere"), "device": "meta"}
+    (tmp_path/"model"/"config.json").write_text(json.dumps(config))
+    diec = DiEC.from_pretrained(tmp_path/"model")
+    assert diec.checkpoint is None and diec.device is None
+
+
+def test_a_folder_that_changed_is_sorted_anew(photos, tmp_path):
+    folder, out = tmp_path/"in", tmp_path/"out"
+    shutil.copytree(photos, folder)
+    words = "cluster", folder, "--unet", "digits", "-k", 3, "--out", out, "--quiet"
+    run(*words)
+    first = find_images(folder)[0]
+    picture(folder/first, load_dataset("digits").images[5], 32) # another picture of the same name
+    run(*words)
+    assert len(labels_of(out/"labels.csv")) == 75
+
+
+def test_two_processes_by_accelerate(made, photos, tmp_path):
+    "`--multi_gpu` is accelerate's word for several processes; without GPUs they are two on the CPU (gloo)"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run([*launch, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean confidence") == 1 # one speaks for both
+    assert labels_of(tmp_path/"out"/"labels.csv") == labels_of(made/"labels.csv")

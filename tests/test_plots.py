@@ -1,4 +1,5 @@
 "Every picture is drawn from arrays, on the axis given, and checks what it is given"
+from pathlib import Path
 import subprocess
 import sys
 
@@ -177,6 +178,6 @@ def test_save_figure_leaves_nothing_half_written(tmp_path):
     with pytest.raises(ValueError, match="path must come without"): p.save_figure(fig, tmp_path / "a.svg")
     p.save_figure(fig, tmp_path / "a")
     old = (tmp_path / "a.svg").read_bytes()
-    fig.savefig = lambda path, **_: (open(path, "w").write("half"), 1 / 0)
+    fig.savefig = lambda path, **_: (Path(path).write_text("half"), 1 / 0)
     with pytest.raises(ZeroDivisionError): p.save_figure(fig, tmp_path / "a")
     assert (tmp_path / "a.svg").read_bytes() == old and len(list(tmp_path.iterdir())) == 2
