@@ -87,6 +87,7 @@ def _write_out(out, diec, pack, clock, args):
     from diec.parallel import is_main
     from diec.sheets import write_sheets
     diec.save_pretrained(out/"model")
+    diec.extract_.keep = f"{diec.checkpoint}.embeddings" # where `fit` left them
     z, q = diec._assign(pack.images)
     if not is_main(): return
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)

@@ -8,8 +8,10 @@ __all__ = ['BLOCK', 'CRITERIA', 'CommonSpace', 'neighbour_information', 'kmeans'
            'ScoreMap', 'score_map']
 
 # %% ../nbs/06_cot.ipynb #f07ae61a
+import json
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +23,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from tqdm.auto import tqdm
 
+from .checkpoint import atomic_file, fingerprint
 from .checks import check_integer, check_number
 from .hooks import DEFAULT_LAYER, Extractor, layer_names
+from .parallel import is_main, wait
 from .plots import plot_score_map, plot_timestep_scores
 
 # %% ../nbs/06_cot.ipynb #27080fb3
@@ -139,6 +143,7 @@ class Clusterability:
         criterion:str="neighbours", # a name in `CRITERIA`
         m:int=1000, # images in the subset; all of them if there are fewer
         random_state:int=0, # seed of subset, k-means and projection
+        keep:str|Path|None=None, # file in which evaluations are kept as they are made: a search that was killed goes on from there
     ):
         if criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {criterion!r}")
         if criterion == "stable_chi" and extract.n_draws < 2: raise ValueError(f"n_draws must be 2 or more for criterion 'stable_chi' (it compares noise draws), got {extract.n_draws}")
@@ -148,12 +153,29 @@ class Clusterability:
         index = np.random.default_rng(random_state).permutation(len(images))[:m]
         self.subset, self.images = np.sort(index), extract.prepare(images)[np.sort(index)]
         self.evaluations = {} # (layer, t) -> Evaluation, in the order in which they were made
+        self.keep = keep and Path(keep)
+        if self.keep: self._read(); wait() # all processes know the same before one of them writes
+
+    def _origin(self) -> str:
+        "What kept evaluations must have in common with this search"
+        x = self.extract
+        return fingerprint([self.images, *x.unet.state_dict().values()], json.dumps([self.n_clusters, self.criterion, self.random_state, x.n_draws, x.random_state, x.batch_size, x.max_side, {k: str(v) for k, v in x.scheduler.config.items()}]))
+
+    def _read(self):
+        try: kept = json.loads(self.keep.read_text())
+        except (FileNotFoundError, ValueError): return
+        if isinstance(kept, dict) and kept.get("origin") == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
+
+    def _write(self):
+        if self.keep and is_main():
+            with atomic_file(self.keep) as f: f.write_text(json.dumps({"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}))
 
     def at(self, layers, t:int) -> list: # an `Evaluation` for each layer
         "Evaluate several layers in one pass over the subset"
         if new := [l for l in layers if (l, t) not in self.evaluations]:
             for l, draws in self.extract.draws(self.images, new, t).items():
                 self.evaluations[l, t] = self._evaluate(l, int(t), draws)
+            self._write()
         return [self.evaluations[l, t] for l in layers]
 
     def _evaluate(self, layer, t, draws) -> Evaluation:
@@ -173,7 +195,7 @@ class Clusterability:
         "Compare criteria without embedding anything twice"
         if criterion == "stable_chi" != self.criterion: raise ValueError(f"only what was evaluated with criterion 'stable_chi' can be rescored with it, got {self.criterion!r}")
         other = copy(self)
-        other.criterion = criterion
+        other.criterion, other.keep = criterion, None
         other.evaluations = {k: replace(e, score=float(CRITERIA[criterion](e))) for k, e in self.evaluations.items()}
         return other
 

@@ -41,7 +41,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         fine_tune_unet:bool=False, # True: train the U-Net too, after the head, as the paper does; it takes several times as long
         objective:Objective|None=None, # weights of the loss; None: `Objective()`
         schedule:Schedule|None=None, # epochs and learning rates; None: `Schedule()`; its random_state is replaced by the one below
-        checkpoint:str|None=None, # file from which `fit` resumes, and to which it writes; None: no checkpoints
+        checkpoint:str|None=None, # file from which `fit` resumes, and to which it writes; beside it `.search.json` and the folder `.embeddings` keep what came before training; None: nothing is kept
         batch_size:int=256, # images in one forward pass
         device:str|None=None, # where the U-Net runs; None: a GPU if there is one
         random_state=None, # seed: an int for the same result each time
@@ -61,9 +61,11 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         _check(self, len(images))
         extract = _extractor(self)
         images = _prepare(extract, images)
+        if self.checkpoint: extract.keep = f"{self.checkpoint}.embeddings"
         K = self.n_clusters or _count(self, extract, images)
         layer, t, cot = _place(self, extract, images, K)
         e = extract(images, [layer], t, progress=self.progress)[layer]
+        extract.keep = None # of what comes later nothing is kept
         model = ClusterModel.start(e, K, random_state=self.seed_)
         schedule = asdict(self.schedule or Schedule()) | {"random_state": self.seed_}
         if not self.fine_tune_unet: schedule["joint_epochs"] = 0
@@ -154,7 +156,7 @@ def _extractor(d:DiEC) -> Extractor:
 def _place(d:DiEC, extract:Extractor, images, K:int) -> tuple:
     "(layer, t, search result or None)"
     if d.t != "search" and d.layer != "search": return d.layer, int(d.t), None
-    S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_)
+    S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_, d.checkpoint and f"{d.checkpoint}.search.json")
     if d.layer != "search": found = search_timestep(S, d.layer, progress=d.progress)
     else: found = search_layer(S, t=None if d.t == "search" else int(d.t), progress=d.progress)
     return found.layer, found.t, found

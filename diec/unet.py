@@ -245,7 +245,7 @@ def pretrain(
     recipe:Recipe=Recipe(), # how
     unet:UNet2DModel|None=None, # what to train, changed in place; None: `new_unet` of the `unet_size` of these images
     checkpoint:str|Path|None=None, # file to resume from, if it exists, and to write to; None: no checkpoints
-    checkpoint_every:int=500, # steps between checkpoints
+    checkpoint_every:int=500, # steps between checkpoints; there is one a minute in any case
     stop_at:int|None=None, # stop (with a checkpoint) after this step of the recipe; None: at its end
     progress:bool=True, # show a bar
 ) -> Pretrained: # the averaged U-Net, its scheduler and the history
@@ -282,6 +282,7 @@ def diverging(
 def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:dict, progress:bool):
     "Steps until `end`, with a checkpoint every so often and one at the end"
     bar = tqdm(total=end, initial=run.step, desc="pretrain", unit="step", disable=not (progress and run.accelerator.is_main_process))
+    saved = time.perf_counter()
     while run.step < end:
         start = time.perf_counter()
         loss = _train_step(run, scheduler, images)
@@ -292,7 +293,9 @@ def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:d
         run.history["step"].append(run.step); run.history["loss"].append(loss)
         run.history["seconds"] += time.perf_counter() - start
         bar.update(); bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        if checkpoint and (run.step % every == 0 or run.step == end): run.save(checkpoint, origin)
+        if checkpoint and (run.step % every == 0 or run.step == end or time.perf_counter() - saved > 60):
+            run.save(checkpoint, origin)
+            saved = time.perf_counter()
     bar.close()
 
 # %% ../nbs/04_unet.ipynb #3c448a7c
