@@ -162,9 +162,10 @@ class Clusterability:
         return fingerprint([self.images, *x.unet.state_dict().values()], json.dumps([self.n_clusters, self.criterion, self.random_state, x.n_draws, x.random_state, x.batch_size, x.max_side, {k: str(v) for k, v in x.scheduler.config.items()}]))
 
     def _read(self):
-        try: kept = json.loads(self.keep.read_text())
-        except (FileNotFoundError, ValueError): return
-        if isinstance(kept, dict) and kept.get("origin") == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
+        try:
+            kept = json.loads(self.keep.read_text())
+            if kept["origin"] == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): pass # none, or not whole
 
     def _write(self):
         if self.keep and is_main():

@@ -325,8 +325,12 @@ def _planes(im):
     "A decoded picture as uint8 (H, W) if it is grey, else (H, W, 3)"
     clear = im.info.get("transparency")
     if im.mode.startswith("I"):  # 16-bit grey; 65535 / 257 = 255
-        a = np.asarray(im).astype(np.int64)
-        return np.round(np.where(a == clear, 65535, a).clip(0, 65535) / 257).astype(np.uint8)
+        a = np.asarray(im)
+        grey = np.empty(a.shape, np.uint8)
+        for i in range(0, len(a), 256):  # some rows at a time: a large picture has not room for several copies
+            rows = a[i:i + 256].clip(0, 65535).astype(np.uint32)
+            grey[i:i + 256] = (np.where(rows == clear, 65535, rows) + 128) // 257
+        return grey
     if clear is not None or im.mode in ("LA", "PA", "RGBA"):
         im = im.convert("RGBA")
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
@@ -337,6 +341,7 @@ def _planes(im):
 # %% ../nbs/00_data.ipynb #d815081c
 def _read_image(path):
     "One PNG or JPEG file as uint8 (H, W) or (H, W, 3)"
+    if Path(path).exists() and not Path(path).is_file(): raise DataError(f"{path}: not a regular file")  # a pipe would be waited for
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

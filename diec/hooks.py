@@ -134,14 +134,15 @@ SECONDS = 30 # between two notes
 
 class _Kept:
     "Embeddings in files, and a note of how many batches of this process are whole"
-    def __init__(self, folder:Path, name:str, n_images:int, starts):
-        self.path, self.note, self.n_images, self.n_batches, self.noted = folder/name, folder/f"{name}.json", n_images, len(starts), time.monotonic()
+    def __init__(self, folder:Path, name:str, n_images:int, n_batches:int):
+        self.path, self.note, self.n_images, self.n_batches, self.noted = folder/name, folder/f"{name}.json", n_images, n_batches, time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         try:
             facts = json.loads(self.note.read_text())
-            self.done, self.rows = min(int(facts["done"]), len(starts)), {l: self._open(i, int(D)) for i, (l, D) in enumerate(facts["layers"])}
-        except (OSError, ValueError, KeyError, TypeError): self.done, self.rows = 0, {} # none, or not whole
-        for e in self.rows.values() if self.done < len(starts) else (): e[starts[self.done]:] = 0 # what was begun is begun again
+            self.done, self.rows = max(0, min(int(facts["done"]), n_batches)), {l: self._open(i, int(D)) for i, (l, D) in enumerate(facts["layers"])}
+        except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError): # none, or not whole
+            self.done, self.rows = 0, {}
+            self.note.unlink(missing_ok=True) # it must not speak of files that are made anew
 
     def _open(self, i, D, mode="r+"):
         file = Path(f"{self.path}-{i}.f32")
@@ -149,7 +150,9 @@ class _Kept:
         return np.memmap(file, np.float32, mode, shape=(self.n_images, D))
 
     def room(self, layer:str, D:int):
-        with open(f"{self.path}-{len(self.rows)}.f32", "wb") as f: _reserve(f, 4*self.n_images*D)
+        with open(f"{self.path}-{len(self.rows)}.f32", "ab") as f:
+            f.truncate(4*self.n_images*D)
+            _reserve(f, 4*self.n_images*D)
         return self._open(len(self.rows), D)
 
     def count(self):
@@ -160,7 +163,7 @@ class _Kept:
             with atomic_file(self.note) as f: f.write_text(json.dumps({"done": self.done, "layers": [(l, e.shape[1]) for l, e in self.rows.items()]}))
             self.noted = time.monotonic()
 
-    def whole(self): # what is added to it does not reach the files
+    def whole(self): # what is written to it does not reach the files
         return {l: self._open(i, e.shape[1], "c") for i, (l, e) in enumerate(self.rows.items())}
 
 # %% ../nbs/05_hooks.ipynb #70ba932b
@@ -216,15 +219,22 @@ class Extractor:
 
     def __call__(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (N, D) float32
         "e_bar(t) at each layer: the mean over the noise draws"
-        images, out = self.prepare(images), {}
-        kept = None if self.keep is None else _Kept(Path(self.keep), self._name(images, layers, t), len(images), self.starts(len(images)))
-        if kept: out = kept.rows
+        images, sums = self.prepare(images), {}
+        kept = None if self.keep is None else _Kept(Path(self.keep), self._name(images, layers, t), len(images), len(self.starts(len(images))))
+        out = kept.rows if kept else {}
         for where, r, batch in self.batches(images, layers, t, progress, kept.done if kept else 0):
             for l, e in batch.items():
+                sums[l] = e.numpy()/self.n_draws if r == 0 else sums[l] + e.numpy()/self.n_draws
                 if l not in out: out[l] = kept.room(l, e.shape[1]) if kept else self._room(len(images), e.shape[1])
-                out[l][where] += e.numpy()/self.n_draws
+                if r == self.n_draws - 1: out[l][where] = sums[l]
             if kept and r == self.n_draws - 1: kept.count()
-        return self._whole(kept.whole() if kept else out, len(images))
+        if kept: out = kept.whole() if world()[1] == 1 else {l: self._copy(e) for l, e in out.items()} # a sum over processes is not for the files
+        return self._whole(out, len(images))
+
+    def _copy(self, e) -> np.ndarray:
+        room = self._room(*e.shape)
+        room[:] = e
+        return room
 
     def _name(self, images, layers, t) -> str:
         "A name for the embeddings that nothing else shares"

@@ -7,6 +7,7 @@ __all__ = ['BLOCK', 'world', 'is_main', 'device', 'add_up', 'wait']
 
 # %% ../nbs/17_parallel.ipynb #1b04ff32
 import os
+from datetime import timedelta
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ def world() -> tuple: # this process's number, how many there are
     "Where this process stands; the first call joins the others, if `accelerate launch` or `torchrun` started several"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         from accelerate import PartialState # picks the backend and the device
-        PartialState()
+        PartialState(timeout=timedelta(days=7)) # the others wait while one reads a folder of a million files
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 def is_main() -> bool: # whether this is the process that writes files

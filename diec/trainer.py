@@ -284,6 +284,7 @@ def fit(
     "Train until both stages are done. Killed and started again with the same checkpoint, it ends with the same bits (on one CPU)."
     images, schedule = trainer.extract.prepare(images), trainer.schedule
     if checkpoint and Path(checkpoint).exists(): trainer.load(checkpoint, images); e = e if trainer.stage == "head" else None
+    if checkpoint: wait() # all have looked before one writes
     bar = tqdm(total=schedule.head_epochs + schedule.joint_epochs, initial=trainer.epoch, desc="refine", unit="epoch", disable=not (progress and is_main()))
     while trainer.stage != "done" and (stop_after is None or len(trainer.history["epoch"]) < stop_after):
         if e is None: e = trainer.extract(images, [trainer.layer], trainer.t)[trainer.layer]

@@ -24,10 +24,10 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from .checkpoint import atomic_folder, fingerprint, load_state, save_state
+from .checkpoint import atomic_folder, fingerprint, load_state, save_state, write_tensors
 from .checks import check_integer, check_number
 from .data import as_images, dataset_names, fit_to, load_dataset
 from .parallel import is_main
@@ -333,7 +333,7 @@ def save_unet(
     with atomic_folder(path, marker="model_index.json") as folder:
         unet.save_config(folder/"unet")
         weights = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in unet.state_dict().items()}
-        save_file(weights, folder/"unet"/"diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        write_tensors(weights, folder/"unet"/"diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         scheduler.save_pretrained(folder/"scheduler")
         index = {"_class_name": "DDPMPipeline", "_diffusers_version": diffusers.__version__,
                  "unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", type(scheduler).__name__]}
@@ -362,7 +362,9 @@ def _build(config:dict, settings:dict, weights:Path) -> tuple:
     if wrong := [k for k in wanted.keys() | stored.keys() if wanted.get(k) != stored.get(k)]: raise ValueError(f"config.json and the weights do not fit together ({min(wrong)}: {wanted.get(min(wrong))} and {stored.get(min(wrong))})")
     with torch.random.fork_rng(devices=[]): unet = UNet2DModel.from_config(config) # its random start is overwritten
     unet.load_state_dict(load_file(weights))
+    if bad := [k for k, v in unet.state_dict().items() if not torch.isfinite(v).all()]: raise ValueError(f"the weights of {bad[0]} are not finite")
     scheduler = DDPMScheduler.from_config(settings)
+    if not ((scheduler.alphas_cumprod >= 0) & (scheduler.alphas_cumprod <= 1)).all(): raise ValueError("scheduler_config.json: the shares of signal leave 0..1")
     new_scheduler(scheduler.config.num_train_timesteps, scheduler.config.prediction_type) # checks both
     return unet.float().eval(), scheduler
 

@@ -1,9 +1,10 @@
 "The command diec: a folder of images in, groups out."
-import csv, json, os, shutil, signal, subprocess, sys, time
+import csv, json, os, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diec.cli import main, sort_into, write_labels
@@ -85,7 +86,7 @@ def test_search(capsys, photos, tmp_path):
 @pytest.mark.parametrize("words, said", [
     (("cluster", "EMPTY"), "no PNG or JPEG image"), (("cluster", "MISSING"), "no such folder"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "1"), "n_clusters must be"),
     (("cluster", "PHOTOS", "--unet", "digits", "-k", "500"), "n_clusters must be"), (("cluster", "PHOTOS", "--unet", "nothing/here"), "nothing/here"), (("info", "EMPTY"), "config.json"),
-    (("predict", "EMPTY", "PHOTOS"), "config.json"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "3", "--into", "PHOTOS"), "--into must be")], ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+    (("predict", "EMPTY", "PHOTOS"), "config.json"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "3", "--into", "PHOTOS"), "--into: path must be")], ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
 def test_errors_are_one_line(words, said, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path/"empty").mkdir()
@@ -209,3 +210,110 @@ def test_two_processes_by_accelerate(made, photos, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mean confidence") == 1 # one speaks for both
     assert labels_of(tmp_path/"out"/"labels.csv") == labels_of(made/"labels.csv")
+
+
+def test_sorting_leaves_the_files_as_they_are(tmp_path):
+    files = ["a.png", "x/a.png", "x__a.png", "A.png", "/".join(["long"*15]*5) + "/b.png"]
+    for i, f in enumerate(files): picture(tmp_path/"in"/f, load_dataset("digits").images[i]); (tmp_path/"in"/f).chmod(0o400)
+    (tmp_path/"in"/"gone.png").unlink(missing_ok=True)
+    for copy in (False, True):
+        sort_into(tmp_path/"sorted", tmp_path/"in", [*files, *(["gone.png"] if not copy else [])], [0]*(5 + (not copy)), copy)
+        made = sorted(p for p in (tmp_path/"sorted"/"cluster-0").iterdir() if p.exists())
+        assert len(made) == 5 and len({p.name.casefold() for p in made}) == 5 and all(len(p.name) < 210 for p in made)
+        assert all((tmp_path/"in"/f).stat().st_mode & 0o777 == 0o400 for f in files)
+    assert find_images(tmp_path/"sorted"/"..", leave_out=None) == sorted(f"in/{f}" for f in files) # what was sorted is not found again
+
+
+def test_what_is_not_read_is_listed(tmp_path):
+    folder = tmp_path/"in"
+    for i in range(4): picture(folder/f"{i}.png", load_dataset("digits").images[i])
+    (folder/"a.webp").write_bytes(b"RIFF"); (folder/"deeper").mkdir(); (folder/"link").symlink_to(folder/"deeper"); os.mkfifo(folder/"pipe.png"); (folder/"notes.txt").touch()
+    skipped = dict(pack_folder(folder, tmp_path/"store"/"images", 8).skipped)
+    assert skipped.keys() == {"a.webp", "link", "pipe.png"} and "neither PNG nor JPEG" in skipped["a.webp"] and "regular" in skipped["pipe.png"]
+    (folder/"0.png").chmod(0o600)
+    before = open_pack(tmp_path/"store"/"images").state
+    assert pack_folder(folder, tmp_path/"store"/"images", 8).state != before # the leave to read it may have come
+
+
+@pytest.mark.parametrize("harm", ["no pixels", "no images.part", "short images.part", "skipped"])
+def test_a_pack_that_lost_a_file_is_made_anew(tmp_path, harm, monkeypatch):
+    import diec.folders
+    folder, store = tmp_path/"in", tmp_path/"work"/"images"
+    for i in range(4): picture(folder/f"{i}.png", load_dataset("digits").images[i])
+    whole = np.array(pack_folder(folder, store, 8).images)
+    facts = json.loads((store/"images.json").read_text())
+    if harm == "no pixels": (store/"images.u8").unlink()
+    elif harm == "skipped": (store/"images.json").write_text(json.dumps({k: v for k, v in facts.items() if k != "skipped"}))
+    else: # killed while reading, and the pixels lost
+        shutil.rmtree(store)
+        with monkeypatch.context() as m:
+            m.setattr(diec.folders, "_finish", lambda *_: 1/0)
+            with pytest.raises(ZeroDivisionError): pack_folder(folder, store, 8)
+        if harm == "no images.part": (store/"images.part").unlink()
+        else: os.truncate(store/"images.part", 300)
+    assert np.array_equal(pack_folder(folder, store, 8).images, whole)
+
+
+def test_two_runs_into_one_folder(made, photos, capsys):
+    import fcntl
+    with open(made/"work"/".lock", "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit): run("cluster", photos, "--unet", "digits", "-k", 3, "--out", made, "--quiet")
+    assert "another run is at work" in capsys.readouterr().err
+
+
+def test_what_killed_runs_left_is_cleared(made, photos, tmp_path):
+    out = tmp_path/"out"
+    shutil.copytree(made, out)
+    (out/".labels.csv.abc.partial").touch(); (out/"work"/".x.safetensors.abc.partial").touch()
+    os.rename(out/"model", out/".model.abc.replaced") # killed between two renames
+    run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
+    assert not list(out.rglob(".*.partial")) and not list(out.rglob(".*.replaced")) and (out/"model"/"config.json").is_file()
+
+
+def test_a_full_disk_is_one_line(photos, tmp_path):
+    limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (400_000,)*2))
+    done = subprocess.run([sys.executable, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.startswith("diec: [Errno 27]")
+
+
+@pytest.mark.parametrize("words, said", [(("-k", 500), "n_clusters must be"), (("--into", "OUT"), "--into must not be"), (("--into", "OWN"), "--into: path must be new, empty"), (("-k", 1), "n_clusters must be")])
+def test_what_cannot_end_well_does_not_begin(photos, tmp_path, capsys, words, said):
+    (tmp_path/"own").mkdir(); (tmp_path/"own"/"mine.txt").touch()
+    words = [{"OUT": tmp_path/"out", "OWN": tmp_path/"own"}.get(w, w) for w in words]
+    with pytest.raises(SystemExit): run("cluster", photos, "--out", tmp_path/"out", "--quiet", *words)
+    assert said in capsys.readouterr().err and not list((tmp_path/"out").rglob("*.safetensors")) # nothing was pretrained
+
+
+def test_pictures_that_are_all_the_same(tmp_path):
+    for i in range(8): picture(tmp_path/"in"/f"{i}\r.png", load_dataset("digits").images[0])
+    run("cluster", tmp_path/"in", "--unet", "digits", "-k", 3, "--out", tmp_path/"out", "--quiet")
+    assert (tmp_path/"out"/"report.html").is_file()
+    with open(tmp_path/"out"/"labels.csv", newline="") as f: assert [r["file"] for r in csv.DictReader(f)] == [f"{i}\r.png" for i in range(8)]
+
+
+def test_a_data_set_or_a_folder_of_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(4): picture(tmp_path/"digits"/f"{i}.png", load_dataset("digits").images[i])
+    run("pretrain", "digits", "--out", "net", "--steps", 2, "--image-size", 8, "--quiet")
+    assert "digits: a folder" in capsys.readouterr().out
+    run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet") # another recipe, not another's checkpoint
+
+
+@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "not finite"), ("empty", "empty"), ("wide", "numbers an image"), ("schedule", "leave 0..1")])
+def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, said):
+    from safetensors.torch import load_file, save_file
+    model = tmp_path/"model"
+    shutil.copytree(made/"model", model)
+    config, tensors = json.loads((model/"config.json").read_text()), load_file(model/"model.safetensors")
+    if isinstance(harm, dict): config["params"] |= harm
+    elif harm == "history": config["history"] = {}
+    elif harm == "nan": tensors["centres"][0, 0] = float("nan")
+    elif harm == "empty": tensors["space.components"] = torch.zeros(0, 2**28)
+    elif harm == "wide": tensors |= {k: torch.nn.functional.pad(v, (0, 3)) for k, v in tensors.items() if k in ("space.components", "space.mean")}
+    else:
+        place = model/"unet"/"scheduler"/"scheduler_config.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"beta_schedule": "linear", "beta_start": 50_000}))
+    (model/"config.json").write_text(json.dumps(config)); save_file(tensors, model/"model.safetensors")
+    with pytest.raises(SystemExit): run("info", model)
+    assert said in capsys.readouterr().err
