@@ -346,7 +346,7 @@ def test_saving_over_an_old_model(saved, digits, same):
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("place", ["save_unet", "save_file", "_config", "rename"])
+@pytest.mark.parametrize("place", ["save_unet", "write_tensors", "_config", "rename"])
 def test_a_crash_while_saving_leaves_the_old_model(saved, fitted, digits, unseen, monkeypatch, same, place):
     other = quick(n_clusters=3).fit(digits)
     def crash(*args, **kwargs): raise OSError("no space left on device")

@@ -296,7 +296,7 @@ def test_saving_anew_replaces_everything(folder, same):
 
 def test_a_crash_while_saving_leaves_the_old_one(folder, same, monkeypatch):
     def crash(*args, **kwargs): raise OSError("no space left on device")
-    monkeypatch.setattr(U, "save_file", crash)
+    monkeypatch.setattr(U, "write_tensors", crash)
     with pytest.raises(OSError, match="no space"): save_unet(folder, small(1), new_scheduler())
     assert same(load_unet(folder)[0], small()) and [p.name for p in folder.parent.iterdir()] == ["net"]
 
