@@ -77,13 +77,21 @@ def cluster(args):
     _check_targets(out, args)
     with _alone(out/"work"): _cluster(args, out)
 
+def _of_this_folder(note, args):
+    "Two folders of the same name must not share a result that neither asked for"
+    own = os.fsencode(Path(args.folder).expanduser().resolve())
+    if not args.out and note.is_file() and note.read_bytes() != own: raise ValueError(f"{note.parent.parent} holds the groups of another folder, {os.fsdecode(note.read_bytes())}; say --out")
+    note.write_bytes(own)
+
 def _cluster(args, out):
     from diec.checkpoint import clear_partial, fingerprint
     from diec.estimator import DiEC, _check
     from diec.parallel import is_main, wait
     from diec.unet import load_unet, save_unet
     clock, work = _Clock(), out/"work"
-    if is_main(): clear_partial(out)
+    if is_main():
+        clear_partial(out)
+        _of_this_folder(work/"folder", args)
     unet = load_unet(args.unet) if args.unet else None
     size, mode = _size_of(unet[0]) if unet else (args.image_size, None)
     pack = _packed(args.folder, work/f"images-{_named(size, mode)}", size, mode, not args.quiet)

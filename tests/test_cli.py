@@ -317,3 +317,12 @@ def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, 
     (model/"config.json").write_text(json.dumps(config)); save_file(tensors, model/"model.safetensors")
     with pytest.raises(SystemExit): run("info", model)
     assert said in capsys.readouterr().err
+
+
+def test_two_folders_of_one_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("a", "b"):
+        for i in range(8): picture(tmp_path/place/"photos"/f"{i}.png", load_dataset("digits").images[i])
+    run("cluster", "a/photos", "--unet", "digits", "-k", 2, "--quiet")
+    with pytest.raises(SystemExit): run("cluster", "b/photos", "--unet", "digits", "-k", 2, "--quiet")
+    assert "groups of another folder" in capsys.readouterr().err
