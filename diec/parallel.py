@@ -16,8 +16,8 @@ import torch.distributed as dist
 def world() -> tuple: # this process's number, how many there are
     "Where this process stands; the first call joins the others, if `accelerate launch` or `torchrun` started several"
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        from accelerate import PartialState # picks the backend and the device
-        PartialState(timeout=timedelta(days=7)) # the others wait while one reads a folder of a million files
+        from accelerate import PartialState # picks the backend and the device; the CPU only when it is told to
+        PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7)) # the others wait while one reads a folder of a million files
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 def is_main() -> bool: # whether this is the process that writes files

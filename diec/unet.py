@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from .checkpoint import atomic_folder, fingerprint, load_state, save_state, write_tensors
 from .checks import check_integer, check_number
 from .data import as_images, dataset_names, fit_to, load_dataset
-from .parallel import is_main
+from .parallel import is_main, world
 
 # %% ../nbs/04_unet.ipynb #b57a3679
 def new_scheduler(
@@ -253,6 +253,7 @@ def pretrain(
     images = as_images(images)
     recipe.check(); check_integer("checkpoint_every", checkpoint_every, 1)
     if stop_at is not None: check_integer("stop_at", stop_at, 1)
+    world() # the processes meet, if there are several
     accelerator = Accelerator()
     if recipe.batch_size % accelerator.num_processes:
         raise ValueError(f"recipe.batch_size must be divisible by the number of processes, {accelerator.num_processes}, got {recipe.batch_size}")

@@ -94,7 +94,7 @@ def distributed(rank, world, folder, steps, port):
     "One of several processes that train one U-Net"
     if world > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ["ACCELERATE_USE_CPU"] = "true"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "" # two processes cannot share one GPU
     diec.unet.has_fast_bfloat16 = lambda device: False # the comparison is about float32
     written, save_state = [], diec.unet.save_state
     def counting(path, state):
@@ -151,7 +151,7 @@ def kept(folder):
 def distributed_fit(rank, world, folder, port):
     "One of several processes that fit one DiEC"
     if world > 1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ["ACCELERATE_USE_CPU"] = "true"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "" # two processes cannot share one GPU
     from diec.estimator import DiEC
     diec.trainer.has_fast_bfloat16 = lambda device: False
     written, save_state = [], diec.trainer.save_state
