@@ -158,9 +158,9 @@ def load_state(
             header = f.metadata() or {}
             tensors = [f.get_tensor(str(i)) for i in range(len(f.keys()))]
     except (SafetensorError, OSError) as e:
-        raise ValueError(f"checkpoint {path} is damaged: {e}") from e
+        raise ValueError(f"checkpoint {path} is damaged: {e}; delete it to begin anew") from e
     if header.get("format") != "diec-state-1":
         raise ValueError(f"checkpoint {path} was not written by save_state: its format is {header.get('format')!r}, not 'diec-state-1'")
     if header.get("sha256") != fingerprint(tensors, header.get("tree", "")):
-        raise ValueError(f"checkpoint {path} is damaged: its contents do not match their checksum")
+        raise ValueError(f"checkpoint {path} is damaged: its contents do not match their checksum; delete it to begin anew")
     return _unflatten(json.loads(header["tree"]), tensors)

@@ -20,6 +20,10 @@ from .data import DataError, _SUFFIXES, _check_options, _folder, _read_image, _s
 MARK = ".diec-groups" # in a folder that images were sorted into; it is not looked into
 OTHERS = ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm" # pictures that are not read
 
+def _is_sorted(folder) -> bool: # of a folder that cannot be read the walk says so
+    try: return (folder/MARK).is_file()
+    except OSError: return False
+
 def find_images(
     folder:str|Path, # where to look, at any depth
     leave_out:str|Path|None=None, # a folder inside it that is not looked into
@@ -29,7 +33,7 @@ def find_images(
     folder, found, others = _folder(folder), [], [] if others is None else others
     out, name = None if leave_out is None else Path(leave_out).resolve(), lambda *p: Path(*p).relative_to(folder).as_posix()
     for place, dirs, files in os.walk(folder, onerror=lambda e: others.append((name(e.filename), f"the folder cannot be read ({e.strerror})"))):
-        own = [d for d in dirs if not d.startswith(".") and (Path(place)/d).resolve() != out and not (Path(place)/d/MARK).is_file()]
+        own = [d for d in dirs if not d.startswith(".") and (Path(place)/d).resolve() != out and not _is_sorted(Path(place)/d)]
         others += [(name(place, d), "a link to a folder is not followed") for d in own if (Path(place)/d).is_symlink()]
         dirs[:] = own
         files = [f for f in files if not f.startswith(".")]
@@ -58,6 +62,12 @@ class ImagePack:
 
     def __len__(self): return len(self.files)
 
+def _sha256(file) -> str:
+    sha = hashlib.sha256()
+    with open(file, "rb") as f:
+        while block := f.read(2**20): sha.update(block)
+    return sha.hexdigest()
+
 def open_pack(
     store:str|Path, # folder that `pack_folder` wrote to
 ) -> ImagePack:
@@ -69,6 +79,7 @@ def open_pack(
         if facts["format"] != "diec-images-1" or len(shape) != 4 or not all(type(s) is int and s > 0 for s in shape) or len(facts["files"]) != shape[0] or shape[1] not in (1, 3): raise ValueError("it says things that do not fit together")
         skipped = [(str(name), str(why)) for name, why in facts["skipped"]]
         if (store/"images.u8").stat().st_size != (size := int(np.prod(shape, dtype=object))): raise ValueError(f"images.u8 should have {size:,} bytes")
+        if _sha256(store/"images.u8") != facts["sha256"]: raise ValueError("images.u8 is not what was written")
     except FileNotFoundError: raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as e: raise DataError(f"{store/'images.json'}: not a whole pack of images ({e})") from None
     return ImagePack(np.memmap(store/"images.u8", np.uint8, "r", shape=shape), facts["files"], skipped, str(facts.get("state", "")))
@@ -146,10 +157,12 @@ def _finish(store, journal, size, mode, state, others) -> ImagePack:
     channels = {"L": 1, "RGB": 3}.get(mode) or (1 if all(l[1] for l in rows) else 3)
     given = np.memmap(store/"images.part", np.uint8, "r", shape=(len(rows), 3, size, size))
     (store/"images.json").unlink(missing_ok=True) # names of one state must not stand beside pixels of another
-    with atomic_file(store/"images.u8") as f, open(f, "wb") as out:
-        for i in range(0, len(rows), 1024): out.write((given[i:i + 1024] if channels == 3 else _grey(given[i:i + 1024])).tobytes())
+    with atomic_file(store/"images.u8") as f:
+        with open(f, "wb") as out:
+            for i in range(0, len(rows), 1024): out.write((given[i:i + 1024] if channels == 3 else _grey(given[i:i + 1024])).tobytes())
+        sha256 = _sha256(f)
     del given
-    facts = {"format": "diec-images-1", "shape": [len(rows), channels, size, size], "files": [l[0] for l in rows], "skipped": [[l[0], l[2]] for l in journal.lines if l[1] is None] + others, **state}
+    facts = {"format": "diec-images-1", "sha256": sha256, "shape": [len(rows), channels, size, size], "files": [l[0] for l in rows], "skipped": [[l[0], l[2]] for l in journal.lines if l[1] is None] + others, **state}
     with atomic_file(store/"images.json") as f: f.write_text(json.dumps(facts) + "\n")
     for f in (journal.path, journal.pixels): f.unlink()
     return open_pack(store)

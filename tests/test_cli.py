@@ -67,7 +67,7 @@ def test_the_same_again_is_done_at_once_and_the_same(made, photos, capsys):
 def test_the_number_is_estimated_and_a_unet_pretrained(photos, tmp_path, capsys):
     run("cluster", photos, "--steps", 3, "--image-size", 8, "--out", tmp_path/"out", "--quiet")
     said = capsys.readouterr().out
-    assert "clusters (estimated)" in said and "pretrain" in said and "3 files could not be read" in said
+    assert "clusters (estimated)" in said and "pretrain" in said and "3 files left out" in said
     assert (tmp_path/"out"/"unet"/"model_index.json").is_file()
     run("cluster", photos, "--unet", tmp_path/"out"/"unet", "-k", 2, "--out", tmp_path/"again", "--quiet")
 
@@ -84,16 +84,24 @@ def test_search(capsys, photos, tmp_path):
 
 
 @pytest.mark.parametrize("words, said", [
-    (("cluster", "EMPTY"), "no PNG or JPEG image"), (("cluster", "MISSING"), "no such folder"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "1"), "n_clusters must be"),
-    (("cluster", "PHOTOS", "--unet", "digits", "-k", "500"), "n_clusters must be"), (("cluster", "PHOTOS", "--unet", "nothing/here"), "nothing/here"), (("info", "EMPTY"), "config.json"),
-    (("predict", "EMPTY", "PHOTOS"), "config.json"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "3", "--into", "PHOTOS"), "--into: path must be")], ids=lambda v: " ".join(v) if isinstance(v, tuple) else "")
+    (("cluster", "EMPTY"), "no PNG or JPEG image"), (("cluster", "MISSING"), "no such folder"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "1"), "--n-clusters must be 2 or more, got 1"),
+    (("cluster", "PHOTOS", "--unet", "digits", "-k", "500"), "for --n-clusters 500; got 75"), (("cluster", "ONE", "--unet", "digits"), "FOLDER must hold 4 images"), (("cluster", "ONE/0.png", "--unet", "digits"), "0.png"), (("cluster", "PHOTOS", "--copy"), "--copy must come with --into"), (("cluster", "PHOTOS", "--unet", "digits", "--steps", 3), "--steps and --image-size"), (("cluster", "PHOTOS", "--out", "ONE/0.png"), "--out must be a folder"), (("predict", "EMPTY", "PHOTOS", "--out", "EMPTY"), "--out must be a file"), (("pretrain", "digits", "--out", "net", "--image-size", 8), "--image-size must not"), (("pretrain", "ONE", "--out", "ONE"), "path must be new"), (("cluster", "PHOTOS", "--unet", "nothing/here"), "nothing/here"), (("info", "EMPTY"), "config.json"),
+    (("predict", "EMPTY", "PHOTOS"), "config.json"), (("cluster", "PHOTOS", "--unet", "digits", "-k", "3", "--into", "PHOTOS"), "--into: path must be")], ids=lambda v: " ".join(map(str, v)) if isinstance(v, tuple) else "")
 def test_errors_are_one_line(words, said, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path/"empty").mkdir()
-    names = {"EMPTY": tmp_path/"empty", "MISSING": tmp_path/"missing", "PHOTOS": photos}
+    (tmp_path/"empty").mkdir(); picture(tmp_path/"one"/"0.png", load_dataset("digits").images[0])
+    names = {"EMPTY": tmp_path/"empty", "MISSING": tmp_path/"missing", "PHOTOS": photos, "ONE": tmp_path/"one", "ONE/0.png": tmp_path/"one"/"0.png"}
     with pytest.raises(SystemExit) as e: run(*(names.get(w, w) for w in words), *(() if words[0] == "info" else ("--quiet",)))
     err = capsys.readouterr().err
-    assert e.value.code == 2 and said in err and "Traceback" not in err and err.startswith("diec: ")
+    assert e.value.code == 2 and said in err and "Traceback" not in err and err.startswith("diec: ") and err.count("\n") == 1
+    assert not any(p.is_dir() and not any(f.is_file() for f in p.rglob("*")) for p in tmp_path.iterdir() if p.name != "empty") # nothing made for nothing
+
+
+@pytest.mark.parametrize("words, said", [(("cluster", ""), "must not be empty"), (("cluster", "x", "--out", ""), "must not be empty"), (("cluster", "x", "--seed", 10**20), "integer in 0..4294967295"), (("cluster", "x", "--seed", -1), "integer in 0.."),
+    (("cluster", "x", "--image-size", 100_000), "integer in 1..256"), (("cluster", "x", "--steps", 0), "integer in 1..")], ids=str)
+def test_options_that_make_no_sense(words, said, capsys):
+    with pytest.raises(SystemExit): run(*words)
+    assert said in capsys.readouterr().err
 
 
 def test_all_pictures_broken(tmp_path, capsys):
@@ -277,18 +285,20 @@ def test_a_full_disk_is_one_line(photos, tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.startswith("diec: [Errno 27]")
 
 
-@pytest.mark.parametrize("words, said", [(("-k", 500), "n_clusters must be"), (("--into", "OUT"), "--into must not be"), (("--into", "OWN"), "--into: path must be new, empty"), (("-k", 1), "n_clusters must be")])
+@pytest.mark.parametrize("words, said", [(("-k", 500), "--n-clusters 500"), (("--into", "OUT"), "--into must not be"), (("--into", "OWN"), "--into: path must be new, empty"), (("-k", 1), "--n-clusters must be"), (("--into", "PARENT"), "--into: path must be new")])
 def test_what_cannot_end_well_does_not_begin(photos, tmp_path, capsys, words, said):
     (tmp_path/"own").mkdir(); (tmp_path/"own"/"mine.txt").touch()
-    words = [{"OUT": tmp_path/"out", "OWN": tmp_path/"own"}.get(w, w) for w in words]
+    words = [{"OUT": tmp_path/"out", "OWN": tmp_path/"own", "PARENT": photos.parent}.get(w, w) for w in words]
     with pytest.raises(SystemExit): run("cluster", photos, "--out", tmp_path/"out", "--quiet", *words)
     assert said in capsys.readouterr().err and not list((tmp_path/"out").rglob("*.safetensors")) # nothing was pretrained
 
 
-def test_pictures_that_are_all_the_same(tmp_path):
-    for i in range(8): picture(tmp_path/"in"/f"{i}\r.png", load_dataset("digits").images[0])
-    run("cluster", tmp_path/"in", "--unet", "digits", "-k", 3, "--out", tmp_path/"out", "--quiet")
-    assert (tmp_path/"out"/"report.html").is_file()
+def test_few_pictures_that_differ(tmp_path, capsys):
+    for i in range(8): picture(tmp_path/"in"/f"{i}\r.png", load_dataset("digits").images[i % 2])
+    with pytest.raises(SystemExit): run("cluster", tmp_path/"in", "--unet", "digits", "-k", 3, "--out", tmp_path/"out", "--quiet")
+    assert "of the 8 there are only 2 different" in capsys.readouterr().err
+    run("cluster", tmp_path/"in", "--unet", "digits", "-k", 2, "--out", tmp_path/"out", "--quiet")
+    assert "principal components" in (tmp_path/"out"/"report.html").read_text()
     with open(tmp_path/"out"/"labels.csv", newline="") as f: assert [r["file"] for r in csv.DictReader(f)] == [f"{i}\r.png" for i in range(8)]
 
 
@@ -300,7 +310,7 @@ def test_a_data_set_or_a_folder_of_its_name(tmp_path, capsys, monkeypatch):
     run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet") # another recipe, not another's checkpoint
 
 
-@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "not finite"), ("empty", "empty"), ("wide", "numbers an image"), ("schedule", "leave 0..1")])
+@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "not finite"), ("empty", "empty"), ("wide", "numbers an image"), ("schedule", "leave 0..1"), ("side", "sample_size")])
 def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, said):
     from safetensors.torch import load_file, save_file
     model = tmp_path/"model"
@@ -311,6 +321,9 @@ def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, 
     elif harm == "nan": tensors["centres"][0, 0] = float("nan")
     elif harm == "empty": tensors["space.components"] = torch.zeros(0, 2**28)
     elif harm == "wide": tensors |= {k: torch.nn.functional.pad(v, (0, 3)) for k, v in tensors.items() if k in ("space.components", "space.mean")}
+    elif harm == "side":
+        place = model/"unet"/"unet"/"config.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"sample_size": 100_000}))
     else:
         place = model/"unet"/"scheduler"/"scheduler_config.json"
         place.write_text(json.dumps(json.loads(place.read_text()) | {"beta_schedule": "linear", "beta_start": 50_000}))
@@ -326,3 +339,94 @@ def test_two_folders_of_one_name(tmp_path, capsys, monkeypatch):
     run("cluster", "a/photos", "--unet", "digits", "-k", 2, "--quiet")
     with pytest.raises(SystemExit): run("cluster", "b/photos", "--unet", "digits", "-k", 2, "--quiet")
     assert "groups of another folder" in capsys.readouterr().err
+
+
+# --- what a user could lose
+
+def sorted_copies(folder, place, n=8):
+    for i in range(n): picture(folder/f"{i}.png", load_dataset("digits").images[i])
+    sort_into(place, folder, [f"{i}.png" for i in range(n)], [i % 2 for i in range(n)], True)
+
+
+@pytest.mark.parametrize("harm, said", [("foreign", "was not put there"), ("foreign folder link", "was not put there"), ("changed", "was changed"), ("last copy", "last copy"), ("list lost", "was not put there")])
+def test_sorting_replaces_only_what_it_put_there(tmp_path, harm, said):
+    folder, place = tmp_path/"in", tmp_path/"sorted"
+    sorted_copies(folder, place)
+    files, labels = [f"{i}.png" for i in range(8)], [0]*8
+    sort_into(place, folder, files, labels, True) # the same place again
+    first = place/"cluster-0"/"0.png"
+    if harm == "foreign": (place/"cluster-0"/"notes.txt").write_text("mine")
+    elif harm == "foreign folder link": (place/"mine").symlink_to(folder)
+    elif harm == "changed": first.write_bytes(b"turned")
+    elif harm == "last copy": (folder/"0.png").unlink()
+    else: (place/".diec-groups").write_text("")
+    before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file()}
+    with pytest.raises(FileExistsError, match=said): sort_into(place, folder, files[1:], labels[1:], True)
+    assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
+
+
+def test_a_group_is_not_sorted_over_itself(tmp_path, capsys):
+    sorted_copies(tmp_path/"in", tmp_path/"sorted")
+    for words in (("--into", tmp_path/"sorted"), ("--into", tmp_path/"sorted"/"cluster-0")):
+        with pytest.raises(SystemExit): run("cluster", tmp_path/"sorted"/"cluster-0", "--unet", "digits", "-k", 2, "--out", tmp_path/"out", "--quiet", *words)
+        assert "--into" in capsys.readouterr().err
+    assert len(list((tmp_path/"sorted").rglob("*.png"))) == 8
+
+
+def test_a_folder_that_may_not_be_read_is_left_out(tmp_path, monkeypatch):
+    for i in range(3): picture(tmp_path/"in"/f"{i}.png", load_dataset("digits").images[i])
+    picture(tmp_path/"in"/"closed"/"3.png", load_dataset("digits").images[3])
+    is_file, scandir = Path.is_file, os.scandir # whoever runs the tests may be allowed everything
+    def refuse(real):
+        def asked(p="."):
+            if "closed" in Path(p).parts: raise PermissionError(13, "Permission denied", str(p))
+            return real(p)
+        return asked
+    monkeypatch.setattr(Path, "is_file", refuse(is_file)); monkeypatch.setattr(os, "scandir", refuse(scandir))
+    others = []
+    assert find_images(tmp_path/"in", others=others) == ["0.png", "1.png", "2.png"] and "Permission denied" in dict(others)["closed"]
+
+
+# --- damage that no file's form shows
+
+def test_pixels_that_changed_are_read_anew(tmp_path):
+    for i in range(4): picture(tmp_path/"in"/f"{i}.png", load_dataset("digits").images[i])
+    whole = np.array(pack_folder(tmp_path/"in", tmp_path/"work"/"images", 8).images)
+    file = tmp_path/"work"/"images"/"images.u8"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    with pytest.raises(DataError, match="not what was written"): open_pack(tmp_path/"work"/"images")
+    assert np.array_equal(pack_folder(tmp_path/"in", tmp_path/"work"/"images", 8).images, whole)
+
+
+def test_embeddings_that_changed_are_made_anew(made, photos, tmp_path):
+    out = tmp_path/"out"
+    shutil.copytree(made, out)
+    for f in [*out.glob("work/fit-*.safetensors"), *out.glob("work/*.search.json")]: f.unlink()
+    kept = list(out.glob("work/fit-*.embeddings/*.f32"))
+    assert kept
+    for f in kept:
+        with open(f, "r+b") as g: g.seek(8); g.write(b"\x00\x00\x80\x3f")
+    run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
+    assert (out/"model"/"model.safetensors").read_bytes() == (made/"model"/"model.safetensors").read_bytes()
+
+
+def test_a_damaged_checkpoint_says_what_to_do(made, photos, tmp_path, capsys):
+    out = tmp_path/"out"
+    shutil.copytree(made, out)
+    for f in out.glob("work/fit-*.safetensors"): f.write_bytes(f.read_bytes()[:-1] + b"x")
+    with pytest.raises(SystemExit): run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
+    assert "delete it to begin anew" in capsys.readouterr().err
+
+
+def test_the_tree_is_of_the_clusters():
+    from diec.sheets import cluster_tree
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.normal(c, 1, (n, 2)) for c, n in (((0, 0), 60), ((3, 0), 10), ((40, 0), 30))])
+    linkage, kinds = cluster_tree(z, np.repeat([4, 7, 9], [60, 10, 30]))
+    assert kinds.tolist() == [4, 7, 9] and sorted(linkage[0, :2].astype(int).tolist()) == [0, 1] and linkage.shape == (2, 4)
+
+
+def test_large_images_come_in_small_batches():
+    from diec.hooks import Extractor
+    from diec.unet import new_scheduler, new_unet
+    assert [Extractor(new_unet(side, block_out_channels=(8, 8)), new_scheduler()).batch_size for side in (32, 128, 1024)] == [256, 256, 4]
