@@ -74,10 +74,11 @@ def _draw_tree(linkage, kinds, sizes, images): # images: (k, C, h, w), uint8, a 
     fig, ax = plt.subplots(figsize=(max(5, 0.8*len(kinds)), 3.6), layout="constrained")
     order = dendrogram(linkage, ax=ax, labels=[f"{k}\n{n:,}" for k, n in zip(kinds, sizes)], leaf_rotation=0, color_threshold=0, above_threshold_color="0.35")["leaves"]
     for i, leaf in enumerate(order):
-        picture = OffsetImage(strip(images[leaf:leaf + 1], 1), zoom=26/images.shape[-1], cmap="gray")
+        picture = OffsetImage(np.asarray(Image.fromarray(images[leaf].transpose(1, 2, 0).squeeze()).convert("RGB")), zoom=26/images.shape[-1], interpolation="nearest")
         ax.add_artist(AnnotationBbox(picture, (5 + 10*i, 0), pad=0.1, box_alignment=(0.5, 0.5), bboxprops=dict(lw=0.8, edgecolor="0.35"), annotation_clip=False))
     ax.tick_params(axis="x", pad=16, labelsize=8)
     ax.set(ylabel="height (octaves of diffusion time)", xlabel="cluster, and its images")
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
     return fig
 
 # %% ../nbs/19_sheets.ipynb #028cbb67
