@@ -23,9 +23,9 @@ def _packed(folder, store, size, mode, progress):
     "The pictures of a folder as an `ImagePack`; of several processes one reads them"
     from diec.folders import open_pack, pack_folder
     from diec.parallel import is_main, wait
-    if is_main(): pack_folder(folder, store, size, mode, progress)
+    pack = pack_folder(folder, store, size, mode, progress) if is_main() else None
     wait()
-    return open_pack(store)
+    return open_pack(store) if pack is None else pack
 
 def _size_of(unet):
     "Side and mode of the images that a U-Net takes"
@@ -70,12 +70,16 @@ def _named(*settings) -> str: # ten hexadecimal digits
     "A name for a checkpoint that no other settings share"
     return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:10]
 
+def _recipe(args):
+    from diec.unet import Recipe
+    return Recipe(**({"n_steps": args.steps} if args.steps else {}), random_state=args.seed)
+
 def _pretrained(pack, work, args):
     "A U-Net for these images: pretrained here, or gone on with"
-    from diec.unet import Recipe, pretrain
-    recipe = Recipe(**({"n_steps": args.steps} if args.steps else {}), random_state=args.seed)
+    from diec.unet import pretrain
+    recipe = _recipe(args)
     checkpoint = work/f"pretrain-{_named(asdict(recipe), pack.state, pack.images.shape)}.safetensors"
-    return pretrain(pack.images, recipe, checkpoint=checkpoint, progress=not args.quiet), recipe
+    return pretrain(pack.images, recipe, checkpoint=checkpoint, progress=not args.quiet)
 
 # %% ../nbs/20_cli.ipynb #768b637e
 def cluster(args):
@@ -110,7 +114,7 @@ def _check_images(images, args):
 
 def _cluster(args, out):
     from diec.checkpoint import clear_partial, fingerprint
-    from diec.estimator import DiEC, _check
+    from diec.estimator import DiEC
     from diec.parallel import is_main, wait
     from diec.unet import load_unet, save_unet
     clock, work = _Clock(), out/"work"
@@ -122,16 +126,14 @@ def _cluster(args, out):
     _say(f"{_many(len(pack), 'image')} of {size}x{size} in {'colour' if pack.images.shape[1] == 3 else 'grey'}; {_left_out(pack)}")
     _check_images(pack.images, args) # now, not after an hour of pretraining
     if is_main(): (work/"folder").write_bytes(_own(args))
-    search_size = max(1000, (args.n_clusters or 0) + 1)
-    _check(DiEC(args.n_clusters, search_size=search_size), len(pack))
     clock.lap("read")
     if unet is None:
-        trained, _ = _pretrained(pack, work, args)
+        trained = _pretrained(pack, work, args)
         unet = trained.unet, trained.scheduler
         save_unet(out/"unet", *unet)
         clock.lap("pretrain")
     name = _named(args.n_clusters, args.seed, args.fine_tune, fingerprint(unet[0].state_dict().values()), pack.state)
-    diec = DiEC(args.n_clusters, unet, search_size=search_size, fine_tune_unet=args.fine_tune, checkpoint=work/f"fit-{name}.safetensors", random_state=args.seed, progress=not args.quiet and is_main()).fit(pack.images)
+    diec = DiEC(args.n_clusters, unet, search_size=max(1000, (args.n_clusters or 0) + 1), fine_tune_unet=args.fine_tune, checkpoint=work/f"fit-{name}.safetensors", random_state=args.seed, progress=not args.quiet and is_main()).fit(pack.images)
     clock.lap("fit")
     _write_out(out, diec, pack, clock, args)
     wait()
@@ -266,13 +268,13 @@ def _is_dataset(name) -> bool: # a folder of that name goes first
     return name in dataset_names() and not Path(name).is_dir()
 
 def _pretrain(args, out, work):
-    from diec.unet import Recipe, make_unet, save_unet
+    from diec.unet import make_unet, save_unet
     if _is_dataset(args.images):
-        recipe = Recipe(**({"n_steps": args.steps} if args.steps else {}), random_state=args.seed)
+        recipe = _recipe(args)
         return make_unet(args.images, out, work/f"pretrain-{_named(asdict(recipe))}.safetensors", recipe, not args.quiet)
     else:
         pack = _packed(args.images, work/f"images-{_named(args.image_size or SIZE, None)}", args.image_size or SIZE, None, not args.quiet)
-        trained, _ = _pretrained(pack, work, args)
+        trained = _pretrained(pack, work, args)
         save_unet(out, trained.unet, trained.scheduler, {"history.json": json.dumps(trained.history) + "\n"})
         return trained
 

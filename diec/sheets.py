@@ -122,7 +122,8 @@ def write_sheets(
              _inline(plot_embedding(z[shown], labels[shown], some, method="tsne" if many else "pca").figure, "embedding"), f"<p>{len(shown):,} images in the plane, by {'t-SNE' if many else 'principal components'} of the embedding; numbers are clusters.</p>"]
     linkage, kinds = cluster_tree(z[shown], labels[shown])
     if len(linkage):
-        typical = np.stack([pack.images[np.flatnonzero(labels == k)[distance[labels == k].argmin()]] for k in kinds])
+        first = representatives(labels, confidence, distance, 1)
+        typical = np.concatenate([pack.images[first[k]["typical"]] for k in kinds])
         parts += ["<h2>Which is a kind of which</h2>", _inline(_draw_tree(linkage, kinds, np.bincount(labels)[kinds], typical), "hierarchy"), "<p>The clusters, with their numbers, sizes and a typical image of each. Those that join low are alike.</p>"]
     if diec.cot_ is not None: parts += ["<h2>Where the U-Net was read</h2>", _inline(diec.cot_.plot().figure, "S(t)"), f"<p>Layer <code>{escape(diec.layer_)}</code>, timestep {diec.t_}, where clusters stand out most: found without labels.</p>"]
     parts += ["<h2>Training</h2>", _inline(plot_history({"step": diec.history_["epoch"]} | {k: v for k, v in diec.history_.items() if k not in ("epoch", "stage") and any(x is not None for x in v)}), "training"),

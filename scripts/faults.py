@@ -183,7 +183,6 @@ def readers(folder: Path) -> dict:
         return read
     def within(source, name, reader):
         def read(data, place):
-            import shutil
             target = place/"tree"
             shutil.copytree(source, target)
             try: (target/name).write_bytes(data); reader(target)

@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from diec.data import load_dataset
 from diec.unet import load_unet, new_scheduler, new_unet
@@ -21,7 +22,7 @@ def pytest_collection_modifyitems(items):
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1): yield # scikit-learn's, too
     torch.set_num_threads(before)
 
 

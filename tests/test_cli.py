@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from diec.cli import main, sort_into, write_labels
 from diec.data import DataError, load_dataset
@@ -17,15 +16,6 @@ from diec.folders import find_images, open_pack, pack_folder
 def picture(path, digit, size=24, mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.round((digit[0] + 1)*127.5).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST).convert(mode).save(path)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    "Bits are compared with those of processes of one thread"
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1): yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
