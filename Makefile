@@ -9,7 +9,7 @@ export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
 PLAN ?= quick
-.PHONY: help env lab reproduce check faults test unets readme notebooks lock clean
+.PHONY: help env lab reproduce check keep faults test unets readme notebooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,13 +25,17 @@ $(VENV)/.ready: requirements.lock requirements-clustpy.lock settings.ini setup.p
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
-reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, up to 5 seeds (a day)
+reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, up to 5 seeds, in results/full (a day)
 	$(RUN) python -m scripts.reproduce --plan $(PLAN) $(ARGS)
 
 check: env ## make the quick plan anew and compare its figures with the committed ones of the full plan
 	rm -rf runs/check
 	$(RUN) python -m scripts.reproduce --plan quick --runs runs/check --out runs/check/out
 	$(RUN) python -m scripts.check runs/check/out results
+
+keep: env ## after PLAN=full: compare results/full with the committed results, then put it in their place
+	-$(RUN) python -m scripts.check results/full results
+	cp -R results/full/. results/
 
 test: env ## export, clean, README, every notebook, every test
 	$(RUN) bash scripts/test.sh
@@ -57,4 +61,4 @@ lock: ## requirements.lock from an environment with the newest versions that set
 	bash scripts/lock.sh $(PYTHON)
 
 clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)
-	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/tiny runs/check
+	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/full results/tiny runs/check

@@ -184,16 +184,20 @@ def _check_targets(out, args):
     from diec.folders import MARK
     if out.exists() and not out.is_dir(): raise ValueError(f"--out must be a folder or not exist yet, got the file {out}")
     _check_writable("--out", out)
-    folder = Path(args.folder).expanduser().resolve()
     for option, path, marker in (("--out", out/"model", "config.json"), ("--out", None if args.unet else out/"unet", "model_index.json"), ("--into", args.into and Path(args.into), MARK)):
         if not path: continue
         try: check_replaceable(path, marker)
         except OSError as e: raise FileExistsError(f"{option}: {e}") from None
-        if path.resolve() in (folder, *folder.parents): raise ValueError(f"{option} must not be where the images are, which would be replaced, got {path} for the images in {folder}")
+        _check_apart(option, path, args.folder)
     if args.into:
         _check_writable("--into", Path(args.into).parent)
         _check_sorted(Path(args.into))
         if Path(args.into).resolve() in (out.resolve(), *(out.resolve()/name for name in ("work", "model", "unet"))): raise ValueError(f"--into must not be where the result is written, got {args.into}")
+
+def _check_apart(option, path, folder):
+    "Refuse a target that the images are in: they would be replaced with it"
+    folder = Path(folder).expanduser().resolve()
+    if path.resolve() in (folder, *folder.parents): raise ValueError(f"{option} must not be where the images are, which would be replaced, got {path} for the images in {folder}")
 
 def _check_writable(option, path):
     "Refuse a folder that cannot be written to, or not be made"
@@ -256,7 +260,7 @@ def pretrain_verb(args):
     check_replaceable(out, "model_index.json")
     if _is_dataset(args.images):
         if args.image_size: raise ValueError(f"--image-size must not be given for a data set, which has a size of its own; got {args.image_size}")
-    elif out.resolve() in (p := Path(args.images).expanduser().resolve(), *p.parents): raise ValueError(f"--out must not be where the images are, which would be replaced, got {out}")
+    else: _check_apart("--out", out, args.images)
     with _alone(work):
         if is_main(): clear_partial(out.parent, f"{out.name}.*")
         _say(f"{args.images}: {'the data set of that name' if _is_dataset(args.images) else 'a folder'}")

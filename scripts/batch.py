@@ -133,20 +133,22 @@ class Plan:
         if dataset in self.more: return [self.unet(dataset)]
         return sorted(str(p.relative_to(ROOT)) for p in (ROOT/"diec"/"unets"/dataset).rglob("*.safetensors"))
 
-    def seeds_of(self, dataset: str) -> list:
-        "The seeds with which a data set takes part in the main table"
-        return self._some(self._by_dataset.get(dataset, {}))
+    def seeds_of(self, dataset: str, experiment: str = "cluster") -> list:
+        "The seeds with which a data set takes part in the main table; its peers and their autoencoders may have fewer"
+        own = self._by_dataset.get(dataset, {})
+        seeds = self._some(own)
+        return seeds if experiment == "cluster" else [s for s in seeds if s in own.get("seeds_of_peers", seeds)]
 
     def records(self, experiment: str) -> list:
         "The records of the main table (cluster, autoencoder): each data set with its seeds"
-        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets + self.more for s in self.seeds_of(d)]
+        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets + self.more for s in self.seeds_of(d, experiment)]
 
     def study(self, experiment: str, seeds: list | None = None) -> list:
         "The records of an experiment that looks into the method"
         return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.studied for s in seeds or self._study_seeds]
 
     def peers(self) -> list:
-        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets + self.more for m in self.methods for s in self.seeds_of(d)]
+        return [f"{self.runs}/peers/{d}/{m}/{s}.json" for d in self.datasets + self.more for m in self.methods for s in self.seeds_of(d, "peers")]
 
     def pretraining(self) -> list:
         return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]

@@ -1,5 +1,5 @@
 "Jobs that run in processes of their own, to be killed there. Not a test file."
-import itertools, json, multiprocessing, os, signal, time
+import itertools, json, multiprocessing, os, signal, socket, time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,27 @@ def start(job, *args, **kwargs):
     child = context.Process(target=_run, args=(job, args, kwargs))
     child.start()
     return child
+
+
+def _joined(rank, world, port, job, *args):
+    "One of several processes that work together"
+    if world > 1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["CUDA_VISIBLE_DEVICES"] = "" # two processes cannot share one GPU
+    job(rank, *args)
+    if world > 1: torch.distributed.destroy_process_group()
+
+
+def together(job, world, folder, *args, timeout=120):
+    "Run a job, which gets its rank first, in several processes at once; what each of them kept in the folder, by rank"
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    processes = [start(_joined, rank, world, port, job, folder, *args) for rank in range(world)]
+    for p in processes: p.join(timeout)
+    alive = [p.kill() for p in processes if p.is_alive()]
+    assert not alive and [p.exitcode for p in processes] == [0]*world
+    return [kept(folder/f"rank{rank}") for rank in range(world)]
 
 
 def finish(job, *args, timeout=60, **kwargs):
@@ -90,11 +111,8 @@ def pretraining(folder, every=2, death=None):
     _keep(folder, trained.unet.state_dict(), {"step": trained.history["step"], "loss": trained.history["loss"]})
 
 
-def distributed(rank, world, folder, steps, port):
+def distributed(rank, folder, steps):
     "One of several processes that train one U-Net"
-    if world > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" # two processes cannot share one GPU
     diec.unet.has_fast_bfloat16 = lambda device: False # the comparison is about float32
     written, save_state = [], diec.unet.save_state
     def counting(path, state):
@@ -105,7 +123,6 @@ def distributed(rank, world, folder, steps, port):
     out = Path(folder)/f"rank{rank}"
     out.mkdir(exist_ok=True)
     _keep(out, trained.unet.state_dict(), {"loss": trained.history["loss"], "written": written})
-    if world > 1: torch.distributed.destroy_process_group()
 
 
 # --- refinement
@@ -148,10 +165,8 @@ def kept(folder):
     return load_file(Path(folder)/"weights.safetensors"), json.loads((Path(folder)/"facts.json").read_text())
 
 
-def distributed_fit(rank, world, folder, port):
+def distributed_fit(rank, folder):
     "One of several processes that fit one DiEC"
-    if world > 1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" # two processes cannot share one GPU
     from diec.estimator import DiEC
     diec.trainer.has_fast_bfloat16 = lambda device: False
     written, save_state = [], diec.trainer.save_state
@@ -164,4 +179,3 @@ def distributed_fit(rank, world, folder, port):
     out = Path(folder)/f"rank{rank}"
     out.mkdir(exist_ok=True)
     _keep(out, {**model.unet_.state_dict(), **model.model_.state_dict()}, {"labels": model.labels_.tolist(), "history": model.history_, "t": model.t_, "written": written})
-    if world > 1: torch.distributed.destroy_process_group()

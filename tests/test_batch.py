@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts import batch
+from scripts import batch, restore
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT/"tests"/"plan.yaml"
@@ -167,6 +167,30 @@ def test_plans_can_be_read(plan):
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.parametrize("plan", ["quick", "full"])
+def test_a_plan_writes_where_nothing_is_committed(plan): # a committed table would count as made, and a fresh clone would make nothing
+    out = yaml.safe_load((ROOT/"plans"/f"{plan}.yaml").read_text())["out"]
+    assert subprocess.run(["git", "ls-files", out], cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
+    assert subprocess.run(["git", "check-ignore", f"{out}/tables/main.md"], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_records_come_back_from_a_main_table(made, tmp_path):
+    shutil.copytree(made[0]/"out", tmp_path/"out")
+    restore.main([str(tmp_path/"out"), str(tmp_path/"runs")])
+    settings = yaml.safe_load(PLAN.read_text()) | {"runs": str(tmp_path/"runs")}
+    found, names = batch.Plan(settings), ("tables/main", "timings/main")
+    paths = found.records("cluster") + found.peers() + found.autoencoders()
+    assert paths and all(Path(p).is_file() for p in paths)
+    before = {f"{n}{s}": (tmp_path/"out"/f"{n}{s}").read_bytes() for n in names for s in (".csv", ".md")}
+    for name in before: (tmp_path/"out"/name).unlink()
+    status, out, err = finish(reproduce(tmp_path, "--", str(tmp_path/"out"/"tables"/"main.md")))
+    assert status == 0, out[-2000:] + err[-2000:]
+    assert {name: (tmp_path/"out"/name).read_bytes() for name in before} == before
+    kept = {p: Path(p).read_bytes() for p in paths}
+    restore.main([str(tmp_path/"out"), str(tmp_path/"runs")]) # again: what is there stays
+    assert kept == {p: Path(p).read_bytes() for p in paths}
+
+
 def test_unknown_plan_is_refused():
     found = subprocess.run([sys.executable, "-m", "scripts.reproduce", "--plan", "fast"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2 and "full, quick" in found.stderr and "'fast'" in found.stderr
@@ -186,6 +210,9 @@ def test_a_data_set_and_the_studies_may_have_fewer_seeds():
     assert plan([0, 1, 2]).records("cluster") == [f"r/cluster/{d}/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
     assert plan([0, 1, 2]).peers() == [f"r/peers/{d}/classical/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
     assert plan([0, 1, 2]).study("search") == ["r/search/mnist-5k/0.json", "r/search/mnist-5k/1.json"]
+    fewer = batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits"], seeds=[0, 1, 2], peers=["classical"], by_dataset={"digits": {"seeds": [0, 2], "seeds_of_peers": [1, 2]}}))
+    assert fewer.records("cluster") == ["r/cluster/digits/0.json", "r/cluster/digits/2.json"]
+    assert fewer.records("autoencoder") == ["r/autoencoder/digits/2.json"] and fewer.peers() == ["r/peers/digits/classical/2.json"]
     assert plan([0]).records("cluster") == ["r/cluster/digits/0.json", "r/cluster/mnist-5k/0.json"] # seeds of the command line come first
 
 

@@ -1,28 +1,10 @@
 "Several processes: one result, as one process would have found it."
-import socket
-
 import numpy as np
 import pytest
 import torch
 
 import children
 from diec.parallel import add_up, is_main, wait, world
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def run(folder, size):
-    folder.mkdir()
-    port = free_port()
-    processes = [children.start(children.distributed_fit, rank, size, folder, port) for rank in range(size)]
-    for p in processes: p.join(120)
-    alive = [p.kill() for p in processes if p.is_alive()]
-    assert not alive and [p.exitcode for p in processes] == [0]*size
-    return [children.kept(folder/f"rank{rank}") for rank in range(size)]
 
 
 def test_alone_nothing_is_added():
@@ -33,8 +15,8 @@ def test_alone_nothing_is_added():
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_fit_by_several_is_the_fit_of_one(tmp_path, same, size):
-    (alone, facts), = run(tmp_path/"one", 1)
-    found = run(tmp_path/"several", size)
+    (alone, facts), = children.together(children.distributed_fit, 1, tmp_path/"one")
+    found = children.together(children.distributed_fit, size, tmp_path/"several")
     for weights, its in found:
         assert same(weights, found[0][0]) and its["labels"] == facts["labels"] and its["t"] == facts["t"]
         for k in ("kl", "graph", "ent", "diff", "total"): np.testing.assert_allclose(np.array(its["history"][k], float), np.array(facts["history"][k], float), rtol=1e-3, atol=1e-5)

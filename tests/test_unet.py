@@ -1,5 +1,5 @@
 "Pretraining that survives being killed, and U-Nets loaded from good, damaged and malicious folders."
-import functools, json, random, shutil, signal, socket, time
+import functools, json, random, shutil, signal, time
 from pathlib import Path
 
 import diffusers
@@ -222,25 +222,9 @@ def test_the_loss_is_what_it_says():
 
 # --- more than one process
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def distributed(folder, world, steps):
-    folder.mkdir(exist_ok=True)
-    port, processes = free_port(), []
-    for rank in range(world): processes.append(children.start(children.distributed, rank, world, folder, steps, port))
-    for p in processes: p.join(60)
-    alive = [p.kill() for p in processes if p.is_alive()]
-    assert not alive and [p.exitcode for p in processes] == [0]*world
-    return [children.kept(folder/f"rank{rank}") for rank in range(world)]
-
-
 def test_two_processes_give_what_one_gives(tmp_path, same):
-    (alone, facts), = distributed(tmp_path/"one", 1, 6)
-    (first, its), (second, others) = distributed(tmp_path/"two", 2, 6)
+    (alone, facts), = children.together(children.distributed, 1, tmp_path/"one", 6)
+    (first, its), (second, others) = children.together(children.distributed, 2, tmp_path/"two", 6)
     assert same(first, second) and its["loss"] == others["loss"]
     assert np.allclose(its["loss"], facts["loss"], rtol=1e-4)
     assert its["written"] == facts["written"] == [3, 6] and others["written"] == [] # once, by one
@@ -253,8 +237,8 @@ def test_two_processes_give_what_one_gives(tmp_path, same):
     assert change > 0.01 and (predicts(first) - predicts(alone)).abs().max() < 0.02*change
     # one continues what two began
     shutil.copytree(tmp_path/"two", tmp_path/"mixed")
-    (mixed, m), = distributed(tmp_path/"mixed", 1, 8)
-    (rest, r), = distributed(tmp_path/"one", 1, 8)
+    (mixed, m), = children.together(children.distributed, 1, tmp_path/"mixed", 8)
+    (rest, r), = children.together(children.distributed, 1, tmp_path/"one", 8)
     assert len(m["loss"]) == 8 and np.allclose(m["loss"], r["loss"], rtol=1e-3)
 
 
