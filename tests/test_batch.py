@@ -27,7 +27,10 @@ def reproduce(place, *more, plan=PLAN, env=None): # a running batch in a folder 
 
 
 def finish(process):
-    out, err = process.communicate(timeout=900)
+    try: out, err = process.communicate(timeout=1800)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL) # it would go on beside the other tests
+        raise
     return process.returncode, out, err
 
 
@@ -102,7 +105,7 @@ def test_killed_at_random_moments_ends_with_the_same_tables_and_repeats_no_finis
                 done = set(_finished_jobs(tmp_path))
                 finished |= {p: p.stat().st_mtime_ns for p in (tmp_path/"runs").rglob("[01].json") if p in done}
                 continue
-        else: process.communicate(timeout=900)
+        else: finish(process)
         if process.returncode == 0: break
     assert process.returncode == 0 and kills >= 3
     for p, t in finished.items(): assert p.stat().st_mtime_ns == t, f"{p} was made twice"
