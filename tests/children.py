@@ -25,12 +25,13 @@ def start(job, *args, **kwargs):
 def _joined(rank, world, port, job, *args):
     "One of several processes that work together"
     if world > 1: os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ["OMP_NUM_THREADS"] = "1" # as torchrun sets it; without it accelerate gives each process several threads, which wait for each other on a busy machine
     os.environ["CUDA_VISIBLE_DEVICES"] = "" # two processes cannot share one GPU
     job(rank, *args)
     if world > 1: torch.distributed.destroy_process_group()
 
 
-def together(job, world, folder, *args, timeout=120):
+def together(job, world, folder, *args, timeout=300):
     "Run a job, which gets its rank first, in several processes at once; what each of them kept in the folder, by rank"
     folder.mkdir(exist_ok=True)
     with socket.socket() as s:
