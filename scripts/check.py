@@ -20,8 +20,8 @@ TOLERANCES = {
     "t": (150, "S is flat at its top: timesteps this far apart score alike; what is lost by it is in the scores"),
     "evaluations": (4, "follows t"), "epochs": (15, "stops when labels have settled"), "unimodal": (1, "a threshold on the gap"), "clusters": (3, "DDC chooses it"), "K found": (3, "halves of the data are drawn; near-equal levels"), "communities": (3, "the same"), "partial_fit against fit": (0.1, "which points are new decides it"),
 }
-RELATIVE = {"CHI": 0.05, "score": 0.1, "Davies-Bouldin": 0.05, "frechet": 0.1} # these scale with the data
-SKIPPED = {"claims": "its words name all data sets of the plan", "encoder": "the clock decides how long it trains"}
+RELATIVE = {"CHI": 0.05, "score": 0.1, "Davies-Bouldin": 0.05, "frechet": 0.1, "inertia": 0.02, "neighbour_information": 0.02} # these scale with the data
+SKIPPED = {"claims": "its words name all data sets of the plan", "encoder": "the clock decides how long it trains", "confused": "single images decide which pairs of classes come first; the shortfall table holds the accuracy"} # tables by the first word of their name
 MEASURED = {*TOLERANCES, *RELATIVE}
 LOOSE = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"} # libraries whose layouts jump with float rounding
 LOOSE_SCORE = 0.08
@@ -69,7 +69,7 @@ def main(argv=None):
     parser.add_argument("made", type=Path, help="folder with tables/, just made")
     parser.add_argument("committed", type=Path, help="folder with tables/, to compare with")
     args = parser.parse_args(argv)
-    tables = sorted(p for p in (args.made/"tables").glob("*.csv") if p.stem not in SKIPPED)
+    tables = sorted(p for p in (args.made/"tables").glob("*.csv") if p.stem.partition("-")[0] not in SKIPPED)
     if not tables: parser.error(f"made must be a folder with tables/*.csv, got {args.made}")
     rows, complaints = [], []
     for path in tables:
