@@ -7,7 +7,7 @@ __all__ = ['SHOWN', 'SIZE', 'LARGEST_SIZE', 'cluster', 'write_labels', 'sort_int
            'datasets', 'unets', 'info', 'main']
 
 # %% ../nbs/20_cli.ipynb #aa9966ea
-import argparse, csv, hashlib, json, os, sys, time
+import argparse, csv, hashlib, json, os, re, sys, time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -32,29 +32,6 @@ def _size_of(unet):
     size = unet.config.sample_size
     return (size if isinstance(size, int) else max(size)), {1: "L", 3: "RGB"}.get(unet.config.in_channels)
 
-@contextmanager
-def _alone(work):
-    "One run at a time in a folder; what a killed one left half-written there is taken away, and folders that a failed one made for nothing"
-    from diec.checkpoint import clear_partial
-    from diec.parallel import is_main
-    if not is_main(): yield; return
-    new = [p for p in (work, *work.parents) if not p.exists()]
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work/".lock", "w") as lock:
-        try:
-            import fcntl
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError: pass # not on this system
-        except BlockingIOError: raise ValueError(f"another run is at work in {work}: wait for it, or choose another folder") from None
-        clear_partial(work)
-        try: yield
-        except BaseException:
-            if not any(f.is_file() and f.name != ".lock" for f in work.rglob("*")): # nothing to go on from
-                (work/".lock").unlink()
-                for p in (*sorted((d for d in work.rglob("*") if d.is_dir()), reverse=True), *new):
-                    with suppress(OSError): p.rmdir()
-            raise
-
 class _Clock:
     "Seconds by stage"
     def __init__(self): self.stages, self.start = {}, time.perf_counter()
@@ -64,6 +41,59 @@ class _Clock:
     def __str__(self):
         total = sum(self.stages.values())
         return f"{total:.0f} s ({', '.join(f'{k} {100*v/total:.0f}%' for k, v in self.stages.items())})"
+
+# %% ../nbs/20_cli.ipynb #157e8930
+_OURS = re.compile(r"[.]lock|[.]diec[.]json|folder|images-[0-9a-f]+/(images[.](json|u8|part)|journal[.]jsonl)|embeddings/[^/]+[.](f32|json)|search-[0-9a-f]+[.]json") # in a folder to work in; checkpoints are not among it
+
+def _interrupted(error) -> bool:
+    "Whether a run was stopped from outside (a signal, a full disk), and not by what it was asked to do"
+    return isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)) or getattr(error, "errno", None) is not None
+
+@contextmanager
+def _alone(work, verb):
+    "One run at a time in a folder to work in; a failed run that has nothing to resume from leaves nothing behind"
+    from diec.files import remove_own, work_folder
+    from diec.parallel import is_main
+    if not is_main(): yield; return
+    new = [p for p in (work, *work.parents) if not p.exists()]
+    try:
+        with work_folder(work, f"diec {verb}"):
+            try: yield
+            except BaseException as e:
+                left = [f.relative_to(work).as_posix() for f in work.rglob("*") if f.is_file()]
+                idle, whole = set(left) <= {".lock", ".diec.json"}, all(map(_OURS.fullmatch, left))
+                if work in new and (idle or (whole and not _interrupted(e))): remove_own(work, _OURS)
+                raise
+    except BlockingIOError: raise ValueError(f"another run is at work in {work}: wait for it, or choose another folder") from None
+    except BaseException:
+        for p in new:
+            with suppress(OSError): p.rmdir()
+        raise
+
+# %% ../nbs/20_cli.ipynb #79df13ce
+@contextmanager
+def _alone_into(into):
+    "One run at a time that sorts into a folder; the lock stands beside it, since the folder itself is replaced"
+    from diec.files import lock_file
+    from diec.parallel import is_main
+    if not into or not is_main(): yield; return
+    into = Path(into)
+    new = [p for p in into.parents if not p.exists()]
+    into.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_file(into.parent/f".diec-{into.name}.lock", remove=True): yield
+    except BlockingIOError: raise ValueError(f"another run sorts into {into}: wait for it, or choose another folder") from None
+    except BaseException:
+        for p in new:
+            with suppress(OSError): p.rmdir()
+        raise
+
+def _place(path) -> str: return os.fsdecode(Path(path).expanduser().resolve())
+
+def _settings(args, *names) -> dict:
+    "What a result depends on, as a record keeps it; folders by their place"
+    kept = lambda v: v if not isinstance(v, (str, Path)) else _place(v) if Path(v).is_dir() else os.fspath(v)
+    return {n: kept(getattr(args, n)) for n in names}
 
 # %% ../nbs/20_cli.ipynb #c68f41d7
 def _named(*settings) -> str: # ten hexadecimal digits
@@ -89,7 +119,10 @@ def cluster(args):
     if args.copy and not args.into: raise ValueError("--copy must come with --into, which says where to")
     if args.unet and (args.steps or args.image_size): raise ValueError(f"--steps and --image-size are of pretraining; with --unet there is none, got {args.steps or args.image_size}")
     _check_targets(out, args)
-    with _alone(out/"work"): _cluster(args, out)
+    with _alone(out/"work", "cluster"), _alone_into(args.into): missing = _cluster(args, out)
+    if missing: sys.exit(1) # all else is done
+
+_CLUSTER = "folder", "n_clusters", "unet", "seed", "fine_tune", "steps", "image_size" # what a result depends on
 
 def _own(args) -> bytes: return os.fsencode(Path(args.folder).expanduser().resolve())
 
@@ -113,7 +146,8 @@ def _check_images(images, args):
     raise ValueError(f"FOLDER must hold {K} images that differ, or more{f', for --n-clusters {K}' if args.n_clusters else ''}; of the {n:,} there {'is' if len(different) == 1 else 'are'} only {len(different)} different")
 
 def _cluster(args, out):
-    from diec.checkpoint import clear_partial, fingerprint
+    from diec.checkpoint import fingerprint
+    from diec.files import MANIFEST, atomic_file, clear_partial, note_settings
     from diec.estimator import DiEC
     from diec.parallel import is_main, wait
     from diec.unet import load_unet, save_unet
@@ -125,43 +159,51 @@ def _cluster(args, out):
     pack = _packed(args.folder, work/f"images-{_named(size, mode)}", size, mode, not args.quiet)
     _say(f"{_many(len(pack), 'image')} of {size}x{size} in {'colour' if pack.images.shape[1] == 3 else 'grey'}; {_left_out(pack)}")
     _check_images(pack.images, args) # now, not after an hour of pretraining
-    if is_main(): (work/"folder").write_bytes(_own(args))
+    if is_main():
+        with atomic_file(work/"folder") as f: f.write_bytes(_own(args))
     clock.lap("read")
     if unet is None:
         trained = _pretrained(pack, work, args)
         unet = trained.unet, trained.scheduler
+        if is_main(): note_settings(out/MANIFEST, _settings(args, *_CLUSTER))
         save_unet(out/"unet", *unet)
         clock.lap("pretrain")
     name = _named(args.n_clusters, args.seed, args.fine_tune, fingerprint(unet[0].state_dict().values()), pack.state)
     diec = DiEC(args.n_clusters, unet, search_size=max(1000, (args.n_clusters or 0) + 1), fine_tune_unet=args.fine_tune, checkpoint=work/f"fit-{name}.safetensors", random_state=args.seed, progress=not args.quiet and is_main()).fit(pack.images)
     clock.lap("fit")
-    _write_out(out, diec, pack, clock, args)
+    missing = _write_out(out, diec, pack, clock, args)
     wait()
+    return missing
 
 # %% ../nbs/20_cli.ipynb #ef9b2e0c
 SHOWN = 2000 # images that the page's embedding and tree are drawn from, at most, and one of each cluster
 
 def _write_out(out, diec, pack, clock, args):
-    "Labels, model, page and sorted files"
+    "Labels, model, page and sorted files; the names of those that could not be copied"
+    from diec.files import MANIFEST, note_settings, recorded_file
     from diec.parallel import is_main
     from diec.sheets import write_sheets
+    record, settings = out/MANIFEST, _settings(args, *_CLUSTER)
+    if is_main(): note_settings(record, settings)
     diec.save_pretrained(out/"model")
     diec.extract_.keep = f"{diec.checkpoint}.embeddings" # where `fit` left them
     z, q = diec._assign(pack.images)
     if not is_main(): return
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
-    write_labels(out/"labels.csv", pack.files, diec.labels_, confidence, distance)
+    with recorded_file(out/"labels.csv", record, args.force) as f: write_labels(f, pack.files, diec.labels_, confidence, distance)
     shown = np.union1d(np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN], np.unique(diec.labels_, return_index=True)[1])
     clock.lap("write")
     facts = [("images", f"{len(pack):,}"), ("left out", len(pack.skipped)), ("clusters", f"{diec.n_clusters_}" + ("" if args.n_clusters else ", estimated")), ("U-Net", args.unet or "pretrained on these images"),
              ("read at", f"{diec.layer_}, timestep {diec.t_}"), ("seed", args.seed)]
-    write_sheets(out/"report.html", diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
-    if args.into: sort_into(args.into, args.folder, pack.files, diec.labels_, args.copy)
+    with recorded_file(out/"report.html", record, args.force) as f: write_sheets(f, diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
+    missing = sort_into(args.into, args.folder, pack.files, diec.labels_, args.copy, settings) if args.into else []
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     _say(f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}")
     _say(f"read at {diec.layer_}, timestep {diec.t_}; {clock}")
     _say(f"{out}/report.html   {out}/labels.csv   {out}/model" + (f"   {args.into}" if args.into else ""))
+    for name, why in missing: print(f"not copied: {name}: {why}", file=sys.stderr)
+    return missing
 
 # %% ../nbs/20_cli.ipynb #bc88adb0
 def write_labels(
@@ -179,19 +221,23 @@ def write_labels(
         for n, l, c, d in zip(files, labels, confidence, distance): (quoted if "\r" in n else plain).writerow((n, int(l), f"{c:.4f}", f"{d:.4f}"))
 
 def _check_targets(out, args):
-    "Refuse, before anything is computed, folders that could not be written in the end, or that the images are in"
-    from diec.checkpoint import check_replaceable
-    from diec.folders import MARK
-    if out.exists() and not out.is_dir(): raise ValueError(f"--out must be a folder or not exist yet, got the file {out}")
+    "Refuse, before anything is computed, what could not be written in the end, and what is not ours to replace"
+    from diec.files import MANIFEST, check_file, check_replaceable, check_settings, read_record
+    if out.is_symlink() or (out.exists() and not out.is_dir()): raise ValueError(f"--out must be a folder or not exist yet, got the {'link' if out.is_symlink() else 'file'} {out}")
     _check_writable("--out", out)
-    for option, path, marker in (("--out", out/"model", "config.json"), ("--out", None if args.unet else out/"unet", "model_index.json"), ("--into", args.into and Path(args.into), MARK)):
+    _of_this_folder(out/"work"/"folder", args)
+    settings = _settings(args, *_CLUSTER)
+    check_settings(read_record(out/MANIFEST, "diec-result-1"), settings, f"--out: {out}", args.force)
+    for name in ("labels.csv", "report.html"): check_file(out/name, out/MANIFEST, args.force)
+    for option, path, check in (("--out", out/"model", check_replaceable), ("--out", None if args.unet else out/"unet", check_replaceable), ("--into", args.into and Path(args.into), _check_sorted)):
         if not path: continue
-        try: check_replaceable(path, marker)
+        try: check(path)
         except OSError as e: raise FileExistsError(f"{option}: {e}") from None
         _check_apart(option, path, args.folder)
     if args.into:
+        from diec.folders import MARK
         _check_writable("--into", Path(args.into).parent)
-        _check_sorted(Path(args.into))
+        check_settings(read_record(Path(args.into)/MARK, "diec-folder-1"), settings, f"--into: {args.into}", args.force)
         if Path(args.into).resolve() in (out.resolve(), *(out.resolve()/name for name in ("work", "model", "unet"))): raise ValueError(f"--into must not be where the result is written, got {args.into}")
 
 def _check_apart(option, path, folder):
@@ -204,68 +250,85 @@ def _check_writable(option, path):
     there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
     if not os.access(there, os.W_OK | os.X_OK): raise PermissionError(f"{option} must be where files can be written, got {path} ({there} cannot be written to)")
 
-def _put(file): # what tells a file that was put there from one that was changed, None of a link
-    s = file.lstat()
-    return None if file.is_symlink() else [s.st_size, s.st_mtime_ns]
-
+# %% ../nbs/20_cli.ipynb #40a90e9e
 def _check_sorted(into):
-    "Refuse to replace a folder that holds anything but what `sort_into` put there, or the last copy of it"
+    "Refuse to replace a folder that holds anything but what `sort_into` put there, or the last copy of a picture"
+    from diec.files import check_replaceable, content_of, read_record
     from diec.folders import MARK
-    if not into.is_dir(): return
-    try: put = dict(json.loads((into/MARK).read_text())["files"])
-    except (OSError, ValueError, LookupError, TypeError): put = {}
-    for place, dirs, files in os.walk(into):
-        for file in (Path(place)/f for f in (*files, *dirs)):
-            name = file.relative_to(into).as_posix()
-            if name == MARK or (file.is_dir() and not file.is_symlink()): continue
-            try: source, was = put[name]; why = None if was == _put(file) and (was is None or os.path.lexists(source)) else "was changed, or is the last copy of its image"
-            except (KeyError, TypeError, ValueError): why = "was not put there by diec"
-            if why: raise FileExistsError(f"--into: {into} would be replaced, but {name} in it {why}; move it away, or choose another folder")
+    check_replaceable(into, MARK)
+    record = read_record(into/MARK, "diec-folder-1") or {"files": {}}
+    for name, content in record["files"].items():
+        if not isinstance(content, str) or not (into/name).exists(): continue # a link is no copy
+        source = Path(record.get("sources", {}).get(name, ""))
+        if not source.is_file() or content_of(source.resolve()) != content:
+            raise FileExistsError(f"{into} would be replaced, but {name} in it is the last copy of its image ({source} is gone or holds something else by now): move it away, or choose another folder")
 
+# %% ../nbs/20_cli.ipynb #9ce69357
+_LOST = FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError # what may have become of a file since it was read
+
+def _copy_or_link(source, target, copy):
+    "Put a file there; why not, if it has gone or cannot be read any more"
+    import shutil
+    if not copy: os.symlink(source, target); return
+    try: shutil.copy2(source, target)
+    except (*_LOST, shutil.SpecialFileError) as e:
+        if e.filename not in (None, os.fspath(source)): raise # where it was to go is at fault
+        target.unlink(missing_ok=True)
+        return e.strerror or str(e)
+
+def _flat_name(name, label, width, taken) -> str:
+    "The place of a file among the sorted ones: sub-folders become part of the name"
+    flat = name.replace("/", "__")
+    if len(os.fsencode(flat)) > 200: flat = f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{Path(name).suffix}" # longer than names may be
+    target = f"cluster-{label:0{width}d}/{flat}"
+    while target.casefold() in taken: target = f"{target[:target.rindex('.')]}_{target[target.rindex('.'):]}" # some disks see no difference between A and a
+    taken.add(target.casefold())
+    return target
+
+# %% ../nbs/20_cli.ipynb #d41d5a4e
 def sort_into(
     into, # folder to write, a folder a cluster in it; one that was written so before is replaced, if nothing else is in it
     folder, # where the files are
     files, # names relative to it
     labels, # (N,)
-    copy=False, # copy the files; else symbolic links
-):
+    copy=False, # copy the files, with their permissions and times; else symbolic links
+    settings=None, # what the labels depend on, to be noted
+) -> list: # (name, why) of files that could not be copied
     "The files by cluster; sub-folders become part of the names"
-    import shutil
-    from diec.checkpoint import atomic_folder, clear_partial
+    from diec.files import atomic_folder, clear_partial
     from diec.folders import MARK
-    clear_partial(Path(into).parent, f"{Path(into).name}.*")
+    clear_partial(Path(into).parent, Path(into).name)
     _check_sorted(Path(into)) # of which there may be more than when the run began
     folder, width = Path(folder).expanduser().resolve(), len(str(int(max(labels))))
-    with atomic_folder(into, marker=MARK) as place:
-        taken, put = set(), {}
+    facts = {"made by": "diec cluster --into", "settings": settings, "sources": {}}
+    with atomic_folder(into, MARK, facts) as place:
+        taken, missing = set(), []
         for name, label in zip(files, labels):
-            flat = name.replace("/", "__")
-            if len(os.fsencode(flat)) > 200: flat = f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{Path(name).suffix}" # longer than names may be
-            target = f"cluster-{label:0{width}d}/{flat}"
-            while target.casefold() in taken: target = f"{target[:target.rindex('.')]}_{target[target.rindex('.'):]}" # some disks see no difference between A and a
-            taken.add(target.casefold())
+            target = _flat_name(name, label, width, taken)
             (place/target).parent.mkdir(exist_ok=True)
-            if copy: shutil.copy2(folder/name, place/target)
-            else: os.symlink(folder/name, place/target)
-            put[target] = os.fspath(folder/name), _put(place/target)
-        (place/MARK).write_text(json.dumps({"made by": "diec cluster --into", "files": put}))
+            if why := _copy_or_link(folder/name, place/target, copy): missing.append((name, why))
+            else: facts["sources"][target] = os.fspath(folder/name)
+    return missing
 
 # %% ../nbs/20_cli.ipynb #6a6fda29
 def pretrain_verb(args):
     "Pretrain a U-Net on images"
-    from diec.checkpoint import check_replaceable, clear_partial
+    from diec.files import MANIFEST, check_replaceable, check_settings, clear_partial, read_record
     from diec.parallel import is_main
     out, work = Path(args.out), Path(f"{args.out}.work")
     _check_writable("--out", out.parent)
-    check_replaceable(out, "model_index.json")
+    check_replaceable(out)
+    check_settings(read_record(out/MANIFEST, "diec-folder-1"), _settings(args, *_PRETRAIN), f"--out: {out}", args.force)
     if _is_dataset(args.images):
         if args.image_size: raise ValueError(f"--image-size must not be given for a data set, which has a size of its own; got {args.image_size}")
     else: _check_apart("--out", out, args.images)
-    with _alone(work):
-        if is_main(): clear_partial(out.parent, f"{out.name}.*")
+    with _alone(work, "pretrain"):
+        if is_main(): clear_partial(out.parent, out.name)
         _say(f"{args.images}: {'the data set of that name' if _is_dataset(args.images) else 'a folder'}")
         trained = _pretrain(args, out, work)
     _say(f"{out}: {sum(p.numel() for p in trained.unet.parameters()):,} parameters, {len(trained.history['step']):,} steps, denoising loss {np.mean(trained.history['loss'][-100:]):.4f}")
+
+_PRETRAIN = "images", "steps", "image_size", "seed" # what a U-Net depends on
 
 def _is_dataset(name) -> bool: # a folder of that name goes first
     from diec.data import dataset_names
@@ -273,13 +336,14 @@ def _is_dataset(name) -> bool: # a folder of that name goes first
 
 def _pretrain(args, out, work):
     from diec.unet import make_unet, save_unet
+    settings = _settings(args, *_PRETRAIN)
     if _is_dataset(args.images):
         recipe = _recipe(args)
-        return make_unet(args.images, out, work/f"pretrain-{_named(asdict(recipe))}.safetensors", recipe, not args.quiet)
+        return make_unet(args.images, out, work/f"pretrain-{_named(asdict(recipe))}.safetensors", recipe, not args.quiet, settings)
     else:
         pack = _packed(args.images, work/f"images-{_named(args.image_size or SIZE, None)}", args.image_size or SIZE, None, not args.quiet)
         trained = _pretrained(pack, work, args)
-        save_unet(out, trained.unet, trained.scheduler, {"history.json": json.dumps(trained.history) + "\n"})
+        save_unet(out, trained.unet, trained.scheduler, {"history.json": json.dumps(trained.history) + "\n"}, settings=settings)
         return trained
 
 def _images_of(args, unet):
@@ -292,7 +356,7 @@ def _images_of(args, unet):
 
 def search(args):
     "Find the layer and timestep at which images cluster best, without labels"
-    with _alone(Path(args.work)): _search(args)
+    with _alone(Path(args.work), "search"): _search(args)
 
 def _search(args):
     from diec.cot import CRITERIA, Clusterability, search_layer, search_timestep
@@ -310,18 +374,26 @@ def _search(args):
 # %% ../nbs/20_cli.ipynb #0c333886
 def predict(args):
     "Sort new images into the groups of a fitted model"
-    from shutil import rmtree
+    from diec.files import check_file, check_settings, clear_partial, read_record, remove_own
     from diec.parallel import is_main
     if not (Path(args.model)/"config.json").is_file() and (Path(args.model)/"model"/"config.json").is_file(): args.model = Path(args.model)/"model" # what diec cluster wrote, as a whole
-    if Path(args.out).is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
-    _check_writable("--out", Path(args.out).parent)
-    work = Path(args.work or f"{Path(args.out).parent/Path(args.out).stem}.work")
-    own, args.images, args.work = not args.work and (not work.exists() or (work/".lock").is_file()), args.folder, work
-    with _alone(work): _predict(args)
-    if own and is_main(): rmtree(work)
+    out = Path(args.out)
+    if out.is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
+    _check_writable("--out", out.parent)
+    args.record, work = out.with_name(f".diec-{out.name}.json"), Path(args.work or f"{out}.work")
+    own, args.images, args.work = not args.work, args.folder, work
+    check_file(out, args.record, args.force)
+    check_settings(read_record(args.record, "diec-result-1") if out.exists() else None, _settings(args, *_PREDICT), f"--out: {out}", args.force)
+    with _alone(work, "predict"):
+        if own and is_main(): clear_partial(out.parent, out.name)
+        _predict(args)
+        if own and is_main(): remove_own(work, _OURS)
+
+_PREDICT = "model", "folder", "seed" # what predictions depend on
 
 def _predict(args):
     from diec.estimator import DiEC
+    from diec.files import note_settings, recorded_file
     from diec.parallel import is_main
     diec = DiEC.from_pretrained(args.model)
     diec.progress, diec.extract_.keep = not args.quiet and is_main(), Path(args.work)/"embeddings"
@@ -330,7 +402,8 @@ def _predict(args):
     if not is_main(): return
     labels = q.argmax(1)
     files = pack.files if pack else [str(i) for i in range(len(images))]
-    write_labels(args.out, files, labels, q.max(1), np.linalg.norm(z - diec.cluster_centers_[labels], axis=1))
+    note_settings(args.record, _settings(args, *_PREDICT))
+    with recorded_file(args.out, args.record, args.force) as f: write_labels(f, files, labels, q.max(1), np.linalg.norm(z - diec.cluster_centers_[labels], axis=1))
     for name, why in (pack.skipped if pack else ()): print(f"left out: {name}: {why}", file=sys.stderr)
     _say(f"{args.out}: {_many(len(files), 'image')} in {len(set(labels.tolist()))} of {diec.n_clusters_} clusters, mean confidence {q.max(1).mean():.2f}" + (f"; {_left_out(pack)}" if pack and pack.skipped else ""))
 
@@ -369,6 +442,7 @@ def _parser():
         if steps:
             p.add_argument("--image-size", type=_side, help=f"side to which images are brought, in pixels, where a U-Net is pretrained: at most {LARGEST_SIZE} (default: {SIZE})")
             p.add_argument("--steps", type=_positive, help="steps of pretraining (default: the recipe's; fewer are quicker and cluster worse)")
+    def force(p, what): p.add_argument("--force", action="store_true", help=f"replace {what}")
     p = verb("cluster", cluster, epilog="An interrupted run goes on where it stopped when the same command is given again. On several GPUs: accelerate launch -m diec.cli cluster FOLDER ...")
     p.add_argument("folder", type=_text, help="PNG and JPEG files, at any depth")
     p.add_argument("--n-clusters", "-k", type=int, help="number of groups (default: estimated)")
@@ -376,11 +450,13 @@ def _parser():
     p.add_argument("--out", type=_text, help="folder for labels.csv, model, report.html (default: FOLDER's name with -groups, here); an earlier result in it is replaced, and OUT/work, from which an interrupted run goes on, may be deleted afterwards")
     p.add_argument("--into", type=_text, help="folder to sort the files into, a folder a group, as links; what an earlier run put there is replaced")
     p.add_argument("--copy", action="store_true", help="with --into: copies in place of links")
+    force(p, "a result of other settings, and a labels.csv or report.html that is not diec's")
     p.add_argument("--fine-tune", action="store_true", help="train the U-Net too, in the end; slower, seldom better")
     common(p, steps=True)
     p = verb("pretrain", pretrain_verb)
     p.add_argument("images", type=_text, help="a folder, or the name of a data set")
     p.add_argument("--out", type=_text, required=True, help="folder for the U-Net; beside it OUT.work keeps what an interrupted run goes on from, and may be deleted afterwards")
+    force(p, "a U-Net of other settings")
     common(p, steps=True)
     p = verb("search", search)
     p.add_argument("images", help="a folder, or the name of a data set")
@@ -395,6 +471,7 @@ def _parser():
     p.add_argument("folder", type=_text, help="PNG and JPEG files, at any depth")
     p.add_argument("--out", type=_text, default="labels.csv", help="file to write (default: labels.csv)")
     p.add_argument("--work", type=_text, help="folder for the packed images, which is kept (default: one beside the file, taken away in the end)")
+    force(p, "a file that is not diec's, and predictions of other settings")
     common(p)
     verb("datasets", datasets)
     verb("unets", unets)

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .checkpoint import atomic_folder, write_tensors
+from .checkpoint import write_tensors
+from .files import MANIFEST, atomic_folder
 from .checks import check_integer, check_seed
 from .cot import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
 from .data import as_images
@@ -184,7 +185,7 @@ def _config(d:DiEC) -> dict:
     return {"format": "diec-model-2", "params": params, "seed": int(d.seed_), "layer": d.layer_, "t": d.t_, "cot": cot, "history": d.history_}
 
 def save_pretrained(self:DiEC,
-    path:str|Path, # folder to write; it appears complete or not at all
+    path:str|Path, # folder to write; it appears complete or not at all, and replaces only a folder that holds just what was saved there before
 ):
     "Save a fitted DiEC; of several processes one does it, the others wait"
     check_is_fitted(self, "model_")
@@ -192,7 +193,7 @@ def save_pretrained(self:DiEC,
     wait()
 
 def _write(self, path):
-    with atomic_folder(path, marker="config.json") as folder:
+    with atomic_folder(path, MANIFEST) as folder:
         save_unet(folder/"unet", self.unet_, self.extract_.scheduler)
         write_tensors({**self.model_.state_dict(), "labels": torch.from_numpy(self.labels_)}, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(self), indent=2) + "\n")

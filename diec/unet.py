@@ -27,7 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from .checkpoint import atomic_folder, fingerprint, load_state, save_state, write_tensors
+from .checkpoint import fingerprint, load_state, save_state, write_tensors
+from .files import MANIFEST, atomic_folder, check_replaceable
 from .checks import check_integer, check_number
 from .data import as_images, dataset_names, fit_to, load_dataset
 from .parallel import is_main, world
@@ -328,10 +329,11 @@ def save_unet(
     scheduler, # its scheduler
     files:dict|None=None, # further files, name -> text or bytes (a model card, say)
     half:bool=False, # store the weights as float16
+    settings:dict|None=None, # what it was made with, for the list of what was written
 ):
     "Save as a diffusers pipeline folder; of several processes one does it"
     if not is_main(): return
-    with atomic_folder(path, marker="model_index.json") as folder:
+    with atomic_folder(path, MANIFEST, {"settings": settings}) as folder:
         unet.save_config(folder/"unet")
         weights = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in unet.state_dict().items()}
         write_tensors(weights, folder/"unet"/"diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
@@ -471,13 +473,15 @@ def make_unet(
     checkpoint:str|Path|None=None, # resume from and save to this file
     recipe:Recipe=Recipe(), # how
     progress:bool=True, # show a bar
+    settings:dict|None=None, # see `save_unet`
 ) -> Pretrained: # the U-Net, as trained (float32)
     "Pretrain a U-Net on a data set from nothing and save it with its model card"
+    check_replaceable(out)
     data = load_dataset(name)
     trained = pretrain(data.images, recipe, checkpoint=checkpoint, progress=progress)
     thin = {k: v[::10] if isinstance(v, list) else v for k, v in trained.history.items()}
     files = {"README.md": _model_card(data, recipe, trained), "history.json": json.dumps(thin) + "\n"}
-    save_unet(out, trained.unet, trained.scheduler, files, half=True)
+    save_unet(out, trained.unet, trained.scheduler, files, half=True, settings=settings)
     return trained
 
 # %% ../nbs/04_unet.ipynb #a64c06c6

@@ -10,6 +10,7 @@ from PIL import Image
 from diec.cli import main, sort_into, write_labels
 from diec.data import DataError, load_dataset
 from diec.estimator import DiEC
+from diec.files import atomic_file
 from diec.folders import find_images, open_pack, pack_folder
 
 
@@ -273,10 +274,14 @@ def test_two_runs_into_one_folder(made, photos, capsys):
 def test_what_killed_runs_left_is_cleared(made, photos, tmp_path):
     out = tmp_path/"out"
     shutil.copytree(made, out)
-    (out/".labels.csv.abc.partial").touch(); (out/"work"/".x.safetensors.abc.partial").touch()
-    os.rename(out/"model", out/".model.abc.replaced") # killed between two renames
+    unfinished = [out/"labels.csv", out/"model", *(next(out.glob(f"work/{place}")).parent/"x" for place in ("folder", "fit-*.embeddings/*.f32"))]
+    started = [atomic_file(p) for p in unfinished]
+    for s in started: s.__enter__() # and never ended
+    stage = next(p.parent for p in out.glob(".diec-*.partial/record.json") if '"model"' in p.read_text())
+    os.rename(out/"model", stage/"old") # killed between two renames
+    assert len(list(out.rglob(".diec-*.partial"))) == 4
     run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
-    assert not list(out.rglob(".*.partial")) and not list(out.rglob(".*.replaced")) and (out/"model"/"config.json").is_file()
+    assert not list(out.rglob(".diec-*.partial")) and (out/"model"/"config.json").is_file() and not any(p.name == "x" for p in unfinished if p.exists())
 
 
 def test_a_full_disk_is_one_line(photos, tmp_path):
@@ -307,7 +312,9 @@ def test_a_data_set_or_a_folder_of_its_name(tmp_path, capsys, monkeypatch):
     for i in range(4): picture(tmp_path/"digits"/f"{i}.png", load_dataset("digits").images[i])
     run("pretrain", "digits", "--out", "net", "--steps", 2, "--image-size", 8, "--quiet")
     assert "digits: a folder" in capsys.readouterr().out
-    run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet") # another recipe, not another's checkpoint
+    with pytest.raises(SystemExit): run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet")
+    assert "steps was 2, now 3" in capsys.readouterr().err
+    run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet", "--force") # another recipe, not another's checkpoint
 
 
 @pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "not finite"), ("empty", "empty"), ("wide", "numbers an image"), ("schedule", "leave 0..1"), ("side", "sample_size")])

@@ -339,11 +339,23 @@ def test_a_model_trained_on_a_device_that_is_not_here_can_be_loaded(saved, fitte
 
 
 def test_saving_over_an_old_model(saved, digits, same):
-    (saved/"left over").touch()
     other = quick(n_clusters=3).fit(digits)
     other.save_pretrained(saved)
-    assert alike(DiEC.from_pretrained(saved), other, digits, same) and not (saved/"left over").exists()
+    assert alike(DiEC.from_pretrained(saved), other, digits, same)
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("harm, said", [("a file of the user's", "notes.txt was not put there"), ("another's folder", "config.json was not put there"), ("edited", "config.json was changed")])
+def test_saving_over_what_is_not_ours_is_refused(saved, fitted, tmp_path, harm, said):
+    if harm == "a file of the user's": (saved/"notes.txt").write_text("mine")
+    elif harm == "edited": (saved/"config.json").write_text("{}")
+    else:
+        saved = tmp_path/"another"/"model"
+        saved.mkdir(parents=True)
+        (saved/"config.json").write_text('{"model_type": "bert"}')
+    before = {p: p.read_bytes() for p in saved.rglob("*") if p.is_file()}
+    with pytest.raises(FileExistsError, match=said): fitted.save_pretrained(saved)
+    assert {p: p.read_bytes() for p in saved.rglob("*") if p.is_file()} == before and len(list(saved.parent.iterdir())) == 1
 
 
 @pytest.mark.parametrize("place", ["save_unet", "write_tensors", "_config", "rename"])

@@ -13,6 +13,7 @@ import children
 import diec.unet as U
 from diec.checkpoint import load_state
 from diec.data import load_dataset
+from diec.files import check_replaceable
 from diec.unet import (Recipe, denoising_loss, generator, load_unet, loss_by_timestep, make_unet, n_levels, new_scheduler,
                        new_unet, pretrain, sample, save_unet, unet_names)
 
@@ -440,7 +441,8 @@ def test_shipped_card_states_data_recipe_seed_time_and_loss(folder):
 @shipped
 def test_shipped_files(folder):
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert names == {"README.md", "history.json", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json", f"unet/{WEIGHTS.name}"}
+    assert names == {".diec.json", "README.md", "history.json", "model_index.json", "scheduler/scheduler_config.json", "unet/config.json", f"unet/{WEIGHTS.name}"}
+    check_replaceable(folder) # the list fits, so `make unet-NAME` may write it again
     assert (folder/WEIGHTS).stat().st_size <= 6e6
 
 
