@@ -60,10 +60,13 @@ def write_tensors(
     metadata:dict|None=None, # text for its header
 ):
     "safetensors' `save_file`, but what the system refuses (room on a full disk, say) is an `OSError` with its number"
+    Path(path).touch()
+    mode = Path(path).stat().st_mode # as the umask says; safetensors makes files that only their owner may read
     try: save_file(tensors, path, metadata=metadata)
     except SafetensorError as e:
         if number := re.search(r"os error (\d+)", str(e)): raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from e
         raise
+    Path(path).chmod(mode)
 
 # %% ../nbs/03_checkpoint.ipynb #c5148fe8
 def save_state(

@@ -255,12 +255,12 @@ def _check_sorted(into):
     "Refuse to replace a folder that holds anything but what `sort_into` put there, or the last copy of a picture"
     from diec.files import check_replaceable, content_of, read_record
     from diec.folders import MARK
-    check_replaceable(into, MARK)
+    into = check_replaceable(into, MARK)
     record = read_record(into/MARK, "diec-folder-1") or {"files": {}}
     for name, content in record["files"].items():
         if not isinstance(content, str) or not (into/name).exists(): continue # a link is no copy
         source = Path(record.get("sources", {}).get(name, ""))
-        if not source.is_file() or content_of(source.resolve()) != content:
+        if not source.is_file() or source.resolve().is_relative_to(into.resolve()) or content_of(source.resolve()) != content:
             raise FileExistsError(f"{into} would be replaced, but {name} in it is the last copy of its image ({source} is gone or holds something else by now): move it away, or choose another folder")
 
 # %% ../nbs/20_cli.ipynb #9ce69357
