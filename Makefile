@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 RUN    := source $(BIN)/activate &&
 export TQDM_MININTERVAL := 0.5
-export PYTHONHASHSEED := 0
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 PLAN ?= quick

@@ -7,12 +7,14 @@ __all__ = ['SHOWN', 'SIZE', 'LARGEST_SIZE', 'cluster', 'write_labels', 'sort_int
            'datasets', 'unets', 'info', 'main']
 
 # %% ../nbs/20_cli.ipynb #aa9966ea
-import argparse, csv, hashlib, json, os, re, sys, time
+import argparse, csv, hashlib, json, os, re, signal, sys, time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+
+from .interrupt import handle_signals, stop_at_once
 
 # %% ../nbs/20_cli.ipynb #2f085fd4
 def _say(*words): # one process speaks for all
@@ -111,6 +113,31 @@ def _pretrained(pack, work, args):
     checkpoint = work/f"pretrain-{_named(asdict(recipe), pack.state, pack.images.shape)}.safetensors"
     return pretrain(pack.images, recipe, checkpoint=checkpoint, progress=not args.quiet)
 
+# %% ../nbs/20_cli.ipynb #cc492031
+def _result_key(args, unet, pack) -> str:
+    "A name for all that a result depends on"
+    from diec import __version__
+    from diec.unet import unet_fingerprint
+    made_by = [args.unet, unet_fingerprint(*unet)] if unet else asdict(_recipe(args))
+    return _named(__version__, os.fsdecode(_own(args)), args.n_clusters, args.seed, args.fine_tune, made_by, pack.state, pack.images.shape)
+
+def _checksums(out, args) -> dict: # of the files of a result, by name
+    from diec.folders import _sha256
+    folders = [out/"model"] if args.unet else [out/"model", out/"unet"]
+    files = [out/"labels.csv", out/"report.html", *(p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file())]
+    return {p.relative_to(out).as_posix(): _sha256(p) for p in files}
+
+def _keep_result(out, args, key, said):
+    "Record what was made, and what was said about it"
+    from diec.checkpoint import atomic_file
+    with atomic_file(out/"work"/"result.json") as f: f.write_text(json.dumps({"settings": key, "files": _checksums(out, args), "said": said}))
+
+def _result_of(out, args, key) -> list: # what was said; empty if there is no such result, or not as it was written
+    try:
+        record = json.loads((out/"work"/"result.json").read_text())
+        return [str(line) for line in record["said"]] if record["settings"] == key and record["files"] == _checksums(out, args) else []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): return []
+
 # %% ../nbs/20_cli.ipynb #768b637e
 def cluster(args):
     "Sort a folder of images into groups"
@@ -146,11 +173,11 @@ def _check_images(images, args):
     raise ValueError(f"FOLDER must hold {K} images that differ, or more{f', for --n-clusters {K}' if args.n_clusters else ''}; of the {n:,} there {'is' if len(different) == 1 else 'are'} only {len(different)} different")
 
 def _cluster(args, out):
-    from diec.checkpoint import fingerprint
+    from safetensors.numpy import load_file
     from diec.files import MANIFEST, atomic_file, clear_partial, note_settings
     from diec.estimator import DiEC
     from diec.parallel import is_main, wait
-    from diec.unet import load_unet, save_unet
+    from diec.unet import load_unet, save_unet, unet_fingerprint
     clock, work = _Clock(), out/"work"
     if is_main(): clear_partial(out)
     _of_this_folder(work/"folder", args)
@@ -161,6 +188,14 @@ def _cluster(args, out):
     _check_images(pack.images, args) # now, not after an hour of pretraining
     if is_main():
         with atomic_file(work/"folder") as f: f.write_bytes(_own(args))
+    key = _result_key(args, unet, pack)
+    if said := _result_of(out, args, key):
+        labels = load_file(out/"model"/"model.safetensors")["labels"]
+        missing = sort_into(args.into, args.folder, pack.files, labels, args.copy, _settings(args, *_CLUSTER)) if args.into and is_main() else []
+        _say("\n".join(["nothing has changed since the last run", *said, _places(out, args)]))
+        _say_missing(missing)
+        wait()
+        return missing
     clock.lap("read")
     if unet is None:
         trained = _pretrained(pack, work, args)
@@ -168,10 +203,11 @@ def _cluster(args, out):
         if is_main(): note_settings(out/MANIFEST, _settings(args, *_CLUSTER))
         save_unet(out/"unet", *unet)
         clock.lap("pretrain")
-    name = _named(args.n_clusters, args.seed, args.fine_tune, fingerprint(unet[0].state_dict().values()), pack.state)
+    name = _named(args.n_clusters, args.seed, args.fine_tune, unet_fingerprint(*unet), pack.state)
     diec = DiEC(args.n_clusters, unet, search_size=max(1000, (args.n_clusters or 0) + 1), fine_tune_unet=args.fine_tune, checkpoint=work/f"fit-{name}.safetensors", random_state=args.seed, progress=not args.quiet and is_main()).fit(pack.images)
     clock.lap("fit")
-    missing = _write_out(out, diec, pack, clock, args)
+    said, missing = _write_out(out, diec, pack, clock, args)
+    if is_main(): _keep_result(out, args, key, said)
     wait()
     return missing
 
@@ -188,7 +224,7 @@ def _write_out(out, diec, pack, clock, args):
     diec.save_pretrained(out/"model")
     diec.extract_.keep = f"{diec.checkpoint}.embeddings" # where `fit` left them
     z, q = diec._assign(pack.images)
-    if not is_main(): return
+    if not is_main(): return [], []
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
     with recorded_file(out/"labels.csv", record, args.force) as f: write_labels(f, pack.files, diec.labels_, confidence, distance)
     shown = np.union1d(np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN], np.unique(diec.labels_, return_index=True)[1])
@@ -199,11 +235,16 @@ def _write_out(out, diec, pack, clock, args):
     missing = sort_into(args.into, args.folder, pack.files, diec.labels_, args.copy, settings) if args.into else []
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
-    _say(f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}")
-    _say(f"read at {diec.layer_}, timestep {diec.t_}; {clock}")
-    _say(f"{out}/report.html   {out}/labels.csv   {out}/model" + (f"   {args.into}" if args.into else ""))
+    said = [f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}", f"read at {diec.layer_}, timestep {diec.t_}"]
+    _say(f"{said[0]}\n{said[1]}; {clock}")
+    _say(_places(out, args))
+    _say_missing(missing)
+    return said, missing
+
+def _places(out, args) -> str: return f"{out}/report.html   {out}/labels.csv   {out}/model" + (f"   {args.into}" if args.into else "")
+
+def _say_missing(missing):
     for name, why in missing: print(f"not copied: {name}: {why}", file=sys.stderr)
-    return missing
 
 # %% ../nbs/20_cli.ipynb #bc88adb0
 def write_labels(
@@ -501,13 +542,22 @@ def main(
 ):
     "The command `diec`"
     args = _parser().parse_args(argv)
-    try: args.run(args)
-    except KeyboardInterrupt: print("diec: interrupted; the same command goes on from here", file=sys.stderr); sys.exit(130)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive") # before torch is imported; see above
+    try:
+        with handle_signals(stop_at_once): args.run(args)
+    except KeyboardInterrupt as e:
+        if os.environ.get("RANK", "0") == "0": print(f"diec: interrupted{_where(e)}; repeat the command to resume from there", file=sys.stderr)
+        sys.exit(128 + getattr(e, "signum", signal.SIGINT))
     except BrokenPipeError: sys.exit(1)
     except OSError as e:
         full = " The disk is full; what was finished before is whole, and the same command goes on from there." if e.errno == 28 else ""
         print(f"diec: {e}{full}", file=sys.stderr); sys.exit(2)
     except MemoryError: print("diec: there is not enough memory", file=sys.stderr); sys.exit(2)
     except (ValueError, TypeError, ImportError, FloatingPointError, RuntimeError) as e: print(f"diec: {e}", file=sys.stderr); sys.exit(2)
+
+def _where(e) -> str:
+    "Where an interrupted run stood, and that this is saved"
+    kept = getattr(e, "kept", "")
+    return f" {kept}, which is saved" if kept else "; what was finished before is saved"
 
 if __name__ == "__main__" and "__file__" in globals(): main() # as a program, not in a notebook

@@ -23,9 +23,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from tqdm.auto import tqdm
 
-from .checkpoint import atomic_file, fingerprint
+from .checkpoint import atomic_file
 from .checks import check_integer, check_number
 from .hooks import DEFAULT_LAYER, Extractor, layer_names
+from .interrupt import deferred_signals, finished
 from .parallel import is_main, wait
 from .plots import plot_score_map, plot_timestep_scores
 
@@ -158,8 +159,7 @@ class Clusterability:
 
     def _origin(self) -> str:
         "What kept evaluations must have in common with this search"
-        x = self.extract
-        return fingerprint([self.images, *x.unet.state_dict().values()], json.dumps([self.n_clusters, self.criterion, self.random_state, x.n_draws, x.random_state, x.batch_size, x.max_side, {k: str(v) for k, v in x.scheduler.config.items()}]))
+        return self.extract.fingerprint(self.images, n_clusters=self.n_clusters, criterion=self.criterion, random_state=self.random_state)
 
     def _read(self):
         try:
@@ -174,9 +174,12 @@ class Clusterability:
     def at(self, layers, t:int) -> list: # an `Evaluation` for each layer
         "Evaluate several layers in one pass over the subset"
         if new := [l for l in layers if (l, t) not in self.evaluations]:
-            for l, draws in self.extract.draws(self.images, new, t).items():
-                self.evaluations[l, t] = self._evaluate(l, int(t), draws)
-            self._write()
+            with deferred_signals(bool(self.keep)) as signals:
+                for l, draws in self.extract.draws(self.images, new, t).items():
+                    self.evaluations[l, t] = self._evaluate(l, int(t), draws)
+                    finished("evaluation", l, t)
+                self._write()
+                if signals.everywhere(): signals.leave(f"after {len(self.evaluations):,} evaluations of the search")
         return [self.evaluations[l, t] for l in layers]
 
     def _evaluate(self, layer, t, draws) -> Evaluation:

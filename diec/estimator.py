@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .checkpoint import write_tensors
+from .checkpoint import load_state, save_state, write_tensors
 from .files import MANIFEST, atomic_folder
 from .checks import check_integer, check_seed
 from .cot import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
@@ -42,7 +42,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         fine_tune_unet:bool=False, # True: train the U-Net too, after the head, as the paper does; it takes several times as long
         objective:Objective|None=None, # weights of the loss; None: `Objective()`
         schedule:Schedule|None=None, # epochs and learning rates; None: `Schedule()`; its random_state is replaced by the one below
-        checkpoint:str|None=None, # file from which `fit` resumes, and to which it writes; beside it `.search.json` and the folder `.embeddings` keep what came before training; None: nothing is kept
+        checkpoint:str|None=None, # file from which `fit` resumes, and to which it writes; beside it `.search.json`, `.start.safetensors` and the folder `.embeddings` keep what came before training; None: nothing is kept
         batch_size:int=256, # images in one forward pass
         device:str|None=None, # where the U-Net runs; None: a GPU if there is one
         random_state=None, # seed: an int for the same result each time
@@ -66,12 +66,13 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         K = self.n_clusters or _count(self, extract, images)
         layer, t, cot = _place(self, extract, images, K)
         e = extract(images, [layer], t, progress=self.progress)[layer]
-        extract.keep = None # of what comes later nothing is kept
-        model = ClusterModel.start(e, K, random_state=self.seed_)
+        model = _start(self, extract, images, e, K, layer, t)
         schedule = asdict(self.schedule or Schedule()) | {"random_state": self.seed_}
         if not self.fine_tune_unet: schedule["joint_epochs"] = 0
         trainer = Trainer(extract, model, layer, t, self.objective or Objective(), Schedule(**schedule))
         self.labels_ = fit(trainer, images, e, self.checkpoint, progress=self.progress)
+        if self.checkpoint and is_main(): extract.clear_stale()
+        extract.keep = None # of what comes later nothing is kept
         self.n_clusters_, self.layer_, self.t_, self.cot_ = K, layer, t, cot # set last: a fit that failed leaves the fit before as it was
         self.extract_, self.model_, self.history_ = extract, model, trainer.history
         return self
@@ -172,6 +173,28 @@ def _count(d:DiEC, extract:Extractor, images) -> int:
     e = extract(images[some], [layer], t, progress=d.progress)[layer]
     tree = ReverseHierarchicalDiffusion(random_state=d.seed_).fit(CommonSpace.fit(e, random_state=d.seed_).transform(e))
     return max(2, tree.n_clusters_)
+
+# %% ../nbs/10_estimator.ipynb #bdf20c2d
+def _start(d:DiEC, extract:Extractor, images, e, K:int, layer:str, t:int) -> ClusterModel:
+    "`ClusterModel.start`, or what it gave before"
+    if not d.checkpoint: return ClusterModel.start(e, K, random_state=d.seed_)
+    path, origin = Path(f"{d.checkpoint}.start.safetensors"), extract.fingerprint(images, layer=layer, t=t, n_clusters=int(K), seed=d.seed_)
+    try:
+        state = load_state(path)
+        if state["origin"] == origin: return _restarted(state["model"], state["labels"])
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError): pass # none, or not whole
+    wait() # all have looked before one writes
+    model = ClusterModel.start(e, K, random_state=d.seed_)
+    if is_main(): save_state(path, {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels})
+    return model
+
+def _restarted(tensors:dict, labels) -> ClusterModel:
+    "A model that was saved before its training"
+    (n_components, n_features), K = tensors["space.components"].shape, len(tensors["centres"])
+    model = ClusterModel(n_features, n_components, K)
+    model.load_state_dict(tensors)
+    model.start_labels = labels
+    return model
 
 # %% ../nbs/10_estimator.ipynb #da01aab6
 ELSEWHERE = "checkpoint", "device" # neither written nor read: a stranger's model must not say where files are written

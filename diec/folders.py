@@ -14,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .checkpoint import atomic_file
+from .interrupt import deferred_signals, finished
 from .data import DataError, _SUFFIXES, _check_options, _folder, _read_image, _square, _to_mode
 
 # %% ../nbs/18_folders.ipynb #0f65dcf9
@@ -107,6 +108,7 @@ class _Journal:
     def add(self, name, grey, why, row=None): # grey: None if it could not be read
         if row is not None: self.raw.write(row.tobytes())
         self.new.append([name, grey, why])
+        finished("image", name)
         if len(self.new) == 256 or time.monotonic() - self.flushed > 10: self.flush()
 
     def flush(self):
@@ -138,14 +140,18 @@ def pack_folder(
     except (OSError, ValueError): pass # none, or not whole
     journal = _Journal(store, state, 3*size*size)
     try:
-        for name in tqdm(files, desc="read", unit="image", disable=not progress):
-            if name in journal.done: continue
-            try: a = _square(_read_image(folder/name), size)
-            except (DataError, OSError, MemoryError) as e:
-                if getattr(e, "errno", None) == errno.ENOSPC: raise # not the picture's fault
-                journal.add(name, None, str(e).removeprefix(f"{folder/name}: ") or "larger than the memory"); continue
-            journal.add(name, int(a.ndim == 2), None, _to_mode(a, "RGB"))
-        journal.flush()
+        with deferred_signals() as signals:
+            for i, name in enumerate(tqdm(files, desc="read", unit="image", disable=not progress)):
+                if signals.here():
+                    journal.flush()
+                    signals.leave(f"after {i:,} of {len(files):,} images were read")
+                if name in journal.done: continue
+                try: a = _square(_read_image(folder/name), size)
+                except (DataError, OSError, MemoryError) as e:
+                    if getattr(e, "errno", None) == errno.ENOSPC: raise # not the picture's fault
+                    journal.add(name, None, str(e).removeprefix(f"{folder/name}: ") or "larger than the memory"); continue
+                journal.add(name, int(a.ndim == 2), None, _to_mode(a, "RGB"))
+            journal.flush()
     finally: journal.close()
     return _finish(store, journal, size, mode, state, others)
 

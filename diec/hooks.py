@@ -7,8 +7,8 @@ __all__ = ['DEFAULT_LAYER', 'SECONDS', 'PIXELS', 'layer_names', 'parts', 'activa
            'Extractor']
 
 # %% ../nbs/05_hooks.ipynb #d6887484
-import hashlib, json, math, os, tempfile, time, zlib
-from contextlib import contextmanager
+import hashlib, json, math, os, re, tempfile, time, zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from .checkpoint import atomic_file, fingerprint
+from .checkpoint import atomic_file
 from .checks import check_integer
 from .data import as_images, fit_to
+from .interrupt import deferred_signals, finished
 from .parallel import add_up, world
-from .unet import UNet2DModel, generator
+from .unet import UNet2DModel, generator, unet_fingerprint
 
 # %% ../nbs/05_hooks.ipynb #cdb6aef3
 def layer_names(
@@ -170,10 +171,13 @@ class _Kept:
     def count(self, where:slice):
         "Another batch is whole"
         self.batches.append((where.start, where.stop, self._crc(where)))
-        if self.done == self.n_batches or time.monotonic() - self.noted > SECONDS:
-            for e in self.rows.values(): e.flush()
-            with atomic_file(self.note) as f: f.write_text(json.dumps({"batches": self.batches, "layers": [(l, e.shape[1]) for l, e in self.rows.items()]}))
-            self.noted = time.monotonic()
+        if self.done == self.n_batches or time.monotonic() - self.noted > SECONDS: self.save()
+
+    def save(self):
+        "Write the note"
+        for e in self.rows.values(): e.flush()
+        with atomic_file(self.note) as f: f.write_text(json.dumps({"batches": self.batches, "layers": [(l, e.shape[1]) for l, e in self.rows.items()]}))
+        self.noted = time.monotonic()
 
     def whole(self): # what is written to it does not reach the files
         return {l: self._open(i, e.shape[1], "c") for i, (l, e) in enumerate(self.rows.items())}
@@ -200,6 +204,7 @@ class Extractor:
         self.batch_size, self.max_side = min(check_integer("batch_size", batch_size, 1), max(1, int(PIXELS//side**2))), check_integer("max_side", max_side, 1)
         self.max_bytes = check_integer("max_bytes", max_bytes, 0)
         self.keep, self.T = keep, scheduler.config.num_train_timesteps
+        self.used = set() # names of the embeddings in `keep` that were asked for
 
     def prepare(self, images) -> torch.Tensor: # (N, C, H, W) of the U-Net's size
         "Check images and make them fit the U-Net"
@@ -237,12 +242,18 @@ class Extractor:
         images, sums = self.prepare(images), {}
         kept = None if self.keep is None else _Kept(Path(self.keep), self._name(images, layers, t), len(images), len(self.starts(len(images))))
         out = kept.rows if kept else {}
-        for where, r, batch in self.batches(images, layers, t, progress, kept.done if kept else 0):
-            for l, e in batch.items():
-                sums[l] = e.numpy()/self.n_draws if r == 0 else sums[l] + e.numpy()/self.n_draws
-                if l not in out: out[l] = kept.room(l, e.shape[1]) if kept else self._room(len(images), e.shape[1])
-                if r == self.n_draws - 1: out[l][where] = sums[l]
-            if kept and r == self.n_draws - 1: kept.count(where)
+        with deferred_signals(kept is not None) as signals:
+            for where, r, batch in self.batches(images, layers, t, progress, kept.done if kept else 0):
+                for l, e in batch.items():
+                    sums[l] = e.numpy()/self.n_draws if r == 0 else sums[l] + e.numpy()/self.n_draws
+                    if l not in out: out[l] = kept.room(l, e.shape[1]) if kept else self._room(len(images), e.shape[1])
+                    if r == self.n_draws - 1: out[l][where] = sums[l]
+                if r < self.n_draws - 1: continue
+                finished("batch", layers if isinstance(layers, str) else ",".join(layers), t, len(images), where.start)
+                if kept: kept.count(where)
+                if signals.here(): # each process for itself: some have a batch more than others
+                    kept.save()
+                    signals.leave(f"after {kept.done:,} of {kept.n_batches:,} batches of embeddings")
         if kept: out = kept.whole() if world()[1] == 1 else {l: self._copy(e) for l, e in out.items()} # a sum over processes is not for the files
         return self._whole(out, len(images))
 
@@ -252,9 +263,21 @@ class Extractor:
         return room
 
     def _name(self, images, layers, t) -> str:
-        "A name for the embeddings that nothing else shares"
-        facts = [layers if isinstance(layers, str) else list(layers), int(t), self.n_draws, self.random_state, self.batch_size, self.max_side, world(), {k: str(v) for k, v in self.scheduler.config.items()}]
-        return fingerprint([images, *self.unet.state_dict().values()], json.dumps(facts))[:16]
+        "A name for the embeddings that nothing else shares, the same in every run"
+        name, (rank, size) = self.fingerprint(images, layers=layers if isinstance(layers, str) else list(layers), t=int(t))[:16], world()
+        self.used.add(name)
+        return name if size == 1 else f"{name}.{rank}of{size}"
+
+    def fingerprint(self, images, **facts) -> str: # hexadecimal
+        "A checksum of images, network and settings, and of further facts: what is kept of an extraction or a search is valid for this alone"
+        return unet_fingerprint(self.unet, self.scheduler, [images], n_draws=self.n_draws, noise=self.random_state, batch_size=self.batch_size, max_side=self.max_side, **facts)
+
+    def clear_stale(self):
+        "Remove the embeddings in `keep` that this extractor has not asked for: those of other images, weights or settings"
+        size, own = world()[1], re.compile(r"([0-9a-f]{16})(?:\.\d+of(\d+))?(?:\.json|-\d+\.f32)")
+        for file in Path(self.keep).glob("*"):
+            if (name := own.fullmatch(file.name)) and (name[1] not in self.used or int(name[2] or 1) != size):
+                with suppress(OSError): file.unlink() # Windows keeps files that are in use
 
     def draws(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (R, N, D) float32
         "e^(r)(t) at each layer, draw by draw"

@@ -1,5 +1,5 @@
 "Jobs that run in processes of their own, to be killed there. Not a test file."
-import itertools, json, multiprocessing, os, signal, socket, time
+import itertools, json, logging, multiprocessing, os, signal, socket, time
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +180,37 @@ def distributed_fit(rank, folder):
     out = Path(folder)/f"rank{rank}"
     out.mkdir(exist_ok=True)
     _keep(out, {**model.unet_.state_dict(), **model.model_.state_dict()}, {"labels": model.labels_.tolist(), "history": model.history_, "t": model.t_, "written": written})
+
+
+# --- interrupted
+
+class _Count(logging.Handler):
+    "Steps that were finished; at the `nth` of them this process gets a signal"
+    def __init__(self, nth):
+        super().__init__(logging.DEBUG)
+        self.nth, self.steps = nth, 0
+
+    def emit(self, record):
+        self.steps += record.getMessage().startswith("finished step")
+        if self.steps == self.nth: signal.raise_signal(signal.SIGTERM)
+
+
+def interrupted_pretraining(rank, folder, struck):
+    "One of several processes; that of rank `struck` gets a signal at its fifth step"
+    from diec.interrupt import Interrupted
+    count, kept, log = _Count(5 if rank == struck else None), "", logging.getLogger("diec")
+    log.addHandler(count); log.setLevel(logging.DEBUG)
+    unet = small()
+    try: pretrain(images(), RECIPE, unet, Path(folder)/"checkpoint", 1000, progress=False)
+    except Interrupted as e: kept = e.kept
+    out = Path(folder)/f"rank{rank}"
+    out.mkdir(exist_ok=True)
+    _keep(out, unet.state_dict(), {"kept": kept, "steps": count.steps})
+
+
+def counted_command(path, words):
+    "The command `diec`; what it finishes is logged to a file"
+    from diec.cli import main
+    handler, log = logging.FileHandler(path), logging.getLogger("diec")
+    log.addHandler(handler); log.setLevel(logging.DEBUG)
+    main(words)

@@ -185,6 +185,7 @@ def test_a_pickle_in_any_place_that_is_read_is_not_loaded(made, photos, tmp_path
         out = tmp_path/"out"
         shutil.copytree(made, out)
         (out/name).write_bytes(data)
+        if name.name != "result.json": (out/"work"/"result.json").unlink() # else a finished run reads little of what is there
         words = ("info", out/"model") if place == "model" else ("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
         try: run(*words)
         except SystemExit as e: assert e.code == 2 and capsys.readouterr().err.startswith("diec: ")
@@ -408,7 +409,7 @@ def test_pixels_that_changed_are_read_anew(tmp_path):
 def test_embeddings_that_changed_are_made_anew(made, photos, tmp_path):
     out = tmp_path/"out"
     shutil.copytree(made, out)
-    for f in [*out.glob("work/fit-*.safetensors"), *out.glob("work/*.search.json")]: f.unlink()
+    for f in [*out.glob("work/fit-*.safetensors"), *out.glob("work/*.search.json"), out/"work"/"result.json"]: f.unlink()
     kept = list(out.glob("work/fit-*.embeddings/*.f32"))
     assert kept
     for f in kept:
@@ -420,6 +421,7 @@ def test_embeddings_that_changed_are_made_anew(made, photos, tmp_path):
 def test_a_damaged_checkpoint_says_what_to_do(made, photos, tmp_path, capsys):
     out = tmp_path/"out"
     shutil.copytree(made, out)
+    (out/"labels.csv").unlink() # else there is nothing to do
     for f in out.glob("work/fit-*.safetensors"): f.write_bytes(f.read_bytes()[:-1] + b"x")
     with pytest.raises(SystemExit): run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
     assert "delete it to begin anew" in capsys.readouterr().err
