@@ -52,6 +52,19 @@ def _state(folder, files, settings) -> str:
         except OSError: sha.update(f"{f!r} ?\n".encode())
     return sha.hexdigest()
 
+# %% ../nbs/18_folders.ipynb #a841c4cc
+def _find_listed(sources, leave_out, others):
+    "The files of a list, and those of the folders in it"
+    found = []
+    for source in (Path(s).expanduser() for s in sources):
+        if not source.exists(): raise DataError(f"{source}: there is no such file or folder")
+        if not source.is_dir(): found.append(source.as_posix()); continue
+        here = []
+        found += [(source/name).as_posix() for name in find_images(source, leave_out, here)]
+        others += [((source/name).as_posix(), why) for name, why in here]
+    others[:] = dict.fromkeys(others)
+    return list(dict.fromkeys(found)) # each once
+
 # %% ../nbs/18_folders.ipynb #5cec043c
 @dataclass
 class ImagePack:
@@ -121,7 +134,7 @@ class _Journal:
 
 # %% ../nbs/18_folders.ipynb #2e0b309c
 def pack_folder(
-    folder:str|Path, # pictures at any depth
+    folder:str|Path|list, # pictures at any depth; or a list of files and such folders
     store:str|Path, # folder to write to, made if it is not there; what it holds of an interrupted run is gone on with
     size:int=32, # side of the square images
     mode:str|None=None, # "L" or "RGB"; None: "L" if all pictures are grey
@@ -129,11 +142,12 @@ def pack_folder(
 ) -> ImagePack: # N may be 0
     "Read all pictures of a folder into one array on disk"
     _check_options(size, mode, "size")
-    folder, store = _folder(folder), Path(store)
+    store, sources = Path(store), folder if isinstance(folder, list) else None
+    folder = Path() if sources else _folder(folder)
     store.mkdir(parents=True, exist_ok=True)
     others = []
-    files = find_images(folder, store, others)
-    if not files: raise DataError(f"{folder}: no PNG or JPEG image in this folder or below" + (f"; {len(others)} others, {others[0][0]} ({others[0][1]}) the first" if others else ""))
+    files = _find_listed(sources, store, others) if sources else find_images(folder, store, others)
+    if not files: raise DataError(f"{', '.join(map(str, sources or [folder]))}: no PNG or JPEG image in this folder or below" + (f"; {len(others)} others, {others[0][0]} ({others[0][1]}) the first" if others else ""))
     state = {"state": _state(folder, files, [size, mode, others])}
     try:
         if (pack := open_pack(store)).state == state["state"]: return pack
@@ -146,7 +160,7 @@ def pack_folder(
                     journal.flush()
                     signals.leave(f"after {i:,} of {len(files):,} images were read")
                 if name in journal.done: continue
-                try: a = _square(_read_image(folder/name), size)
+                try: a = _square(_read_image(folder/name, size), size)
                 except (DataError, OSError, MemoryError) as e:
                     if getattr(e, "errno", None) == errno.ENOSPC: raise # not the picture's fault
                     journal.add(name, None, str(e).removeprefix(f"{folder/name}: ") or "larger than the memory"); continue

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WINDOW', 'LARGEST', 'BOUNDS', 'new_scheduler', 'generator', 'n_levels', 'unet_size', 'new_unet', 'unet_fingerprint',
            'denoising_loss', 'Recipe', 'loss_weight', 'warped', 'has_fast_bfloat16', 'Pretrained',
-           'said_if_threads_differ', 'pretrain', 'diverging', 'loss_by_timestep', 'save_unet', 'unet_names',
-           'load_unet', 'sample', 'make_unet', 'main']
+           'said_if_threads_differ', 'pretrain', 'diverging', 'loss_by_timestep', 'save_unet', 'load_unet', 'sample',
+           'make_unet', 'main']
 
 # %% ../nbs/04_unet.ipynb #e6cb1e95
 import argparse, json, logging, math, time
@@ -416,24 +416,14 @@ def _read_folder(folder:Path) -> tuple:
     raise ValueError(f"U-Net folder {folder} must hold a UNet2DModel, got {kind!r}")
 
 # %% ../nbs/04_unet.ipynb #c7014738
-def unet_names() -> tuple: # names that `load_unet` takes without a path or a download
-    "The U-Nets that come with the package"
-    return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/model_index.json")))
-
-_SHIPPED = Path(__file__).parent/"unets" if "__file__" in globals() else Path("../diec/unets")
+from .names import _SHIPPED, find_unet, unet_names # a module that does without PyTorch
 
 # %% ../nbs/04_unet.ipynb #017a2726
 def load_unet(
     name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32")
 ) -> tuple: # (`UNet2DModel` in evaluation mode, float32, on the CPU; `DDPMScheduler`)
     "Load a U-Net and its noise schedule"
-    if not isinstance(name, (str, Path)) or not str(name):
-        raise ValueError(f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name', got {name!r}")
-    if name in unet_names(): return _read_folder(_SHIPPED/name)
-    if Path(name).is_dir(): return _read_folder(Path(name))
-    parts = str(name).split("/")
-    if len(parts) != 2 or not all(parts) or isinstance(name, Path):
-        raise ValueError(f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name', got {str(name)!r}")
+    if folder := find_unet(name): return _read_folder(folder)
     try: folder = snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"])
     except Exception as e:
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
