@@ -173,6 +173,7 @@ def write_labels(
 ):
     "file, cluster, confidence, distance; names that are no text in any encoding keep their bytes"
     from diec.checkpoint import atomic_file
+    if bad := [n for n, c, d in zip(files, confidence, distance) if not np.isfinite((c, d)).all()]: raise FloatingPointError(f"the confidence or the distance of {bad[0]!r} is not finite; {path} is not written")
     with atomic_file(path) as f, open(f, "w", newline="", encoding="utf-8", errors="surrogateescape") as text:
         plain, quoted = (csv.writer(text, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
         plain.writerow(("file", "cluster", "confidence", "distance"))
