@@ -7,7 +7,7 @@ __all__ = ['LEAST_MEMORY', 'SHOWN', 'SIZE', 'LARGEST_SIZE', 'cluster', 'write_la
            'predict', 'datasets', 'unets', 'info', 'main']
 
 # %% ../nbs/20_cli.ipynb #aa9966ea
-import argparse, csv, hashlib, json, os, re, signal, sys, time
+import argparse, csv, hashlib, json, math, os, re, signal, sys, time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
@@ -346,6 +346,7 @@ def write_labels(
 ):
     "A table of file, cluster, confidence and distance; `diec.names.file_of` turns a cell of the first column into the file's name"
     from diec.checkpoint import atomic_file
+    if bad := [n for n, *numbers in zip(files, confidence, distance) if not all(map(math.isfinite, numbers))]: raise FloatingPointError(f"the confidence or the distance of {bad[0]!r} is not finite; {path} is not written")
     with atomic_file(path) as f, open(f, "w", newline="", encoding="utf-8") as text:
         plain, quoted = (csv.writer(text, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
         plain.writerow(("file", "cluster", "confidence", "distance"))

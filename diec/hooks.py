@@ -21,7 +21,7 @@ from .checks import check_integer
 from .data import as_images, fit_to
 from .interrupt import deferred_signals, finished
 from .parallel import add_up, world
-from .unet import UNet2DModel, generator, unet_fingerprint
+from .unet import ACTIVATION_BYTES, UNet2DModel, forward_cost, generator, unet_fingerprint
 
 # %% ../nbs/05_hooks.ipynb #cdb6aef3
 def layer_names(
@@ -192,7 +192,7 @@ class Extractor:
         scheduler, # its noise schedule
         n_draws:int=4, # R, noise draws averaged; 1 or more
         random_state:int=0, # seed of the noise
-        batch_size:int=256, # images in one forward pass; fewer of those above 128x128
+        batch_size:int=256, # images in one forward pass; fewer of those above 128x128, or where activations or draws would take more than `ACTIVATION_BYTES`
         max_side:int=4, # see `flat`
         max_bytes:int=2**31, # embeddings of a data set above this go to a memory map in the system's temporary folder
         keep:str|Path|None=None, # folder in which the embeddings of a data set are kept: a call that was killed goes on from there, one that is repeated reads them
@@ -200,11 +200,17 @@ class Extractor:
         _modules(unet, [])
         self.unet, self.scheduler = unet, scheduler
         self.n_draws, self.random_state = check_integer("n_draws", n_draws, 1), check_integer("random_state", random_state, 0)
-        side = np.max(unet.config.sample_size or 1)
-        self.batch_size, self.max_side = min(check_integer("batch_size", batch_size, 1), max(1, int(PIXELS//side**2))), check_integer("max_side", max_side, 1)
+        self.batch_size, self.max_side = min(check_integer("batch_size", batch_size, 1), self._most()), check_integer("max_side", max_side, 1)
         self.max_bytes = check_integer("max_bytes", max_bytes, 0)
         self.keep, self.T = keep, scheduler.config.num_train_timesteps
         self.used = set() # names of the embeddings in `keep` that were asked for
+
+    def _most(self) -> int: # 1 or more
+        "Images that one forward pass may take"
+        if not self.unet.config.sample_size: return PIXELS
+        side, draws = int(np.max(self.unet.config.sample_size)), 4*self.n_draws # noise and noised images, each once as a list and once as a tensor
+        n_bytes = forward_cost(self.unet.config).n_bytes + 4*draws*self.unet.config.in_channels*side**2
+        return max(1, min(PIXELS//side**2, ACTIVATION_BYTES//n_bytes))
 
     def prepare(self, images) -> torch.Tensor: # (N, C, H, W) of the U-Net's size
         "Check images and make them fit the U-Net"
@@ -235,7 +241,9 @@ class Extractor:
             x0 = images[i:i + self.batch_size]
             for r, xt in enumerate(self.noised(x0, t)):
                 found = activations(self.unet, xt.to(device), t, layers)
-                yield slice(i, i + len(x0)), r, {l: embedding(found, l, self.max_side).cpu() for l in layers}
+                read = {l: embedding(found, l, self.max_side).cpu() for l in layers}
+                if bad := [l for l, e in read.items() if not torch.isfinite(e).all()]: raise FloatingPointError(f"the U-Net's activations at {bad[0]}, t = {t}, are not finite: the values of its weights are out of proportion")
+                yield slice(i, i + len(x0)), r, read
 
     def __call__(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (N, D) float32
         "e_bar(t) at each layer: the mean over the noise draws"
