@@ -141,6 +141,10 @@ def _cluster(args, out):
 # %% ../nbs/20_cli.ipynb #ef9b2e0c
 SHOWN = 2000 # images that the page's embedding and tree are drawn from, at most, and one of each cluster
 
+def _by_name(pack) -> list: # rows
+    "A pack is in the order of its pixels; what users read is in that of names"
+    return sorted(range(len(pack)), key=pack.files.__getitem__)
+
 def _write_out(out, diec, pack, clock, args):
     "Labels, model, page and sorted files"
     from diec.parallel import is_main
@@ -150,13 +154,15 @@ def _write_out(out, diec, pack, clock, args):
     z, q = diec._assign(pack.images)
     if not is_main(): return
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
-    write_labels(out/"labels.csv", pack.files, diec.labels_, confidence, distance)
+    order = _by_name(pack)
+    files = [pack.files[i] for i in order]
+    write_labels(out/"labels.csv", files, diec.labels_[order], confidence[order], distance[order])
     shown = np.union1d(np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN], np.unique(diec.labels_, return_index=True)[1])
     clock.lap("write")
     facts = [("images", f"{len(pack):,}"), ("left out", len(pack.skipped)), ("clusters", f"{diec.n_clusters_}" + ("" if args.n_clusters else ", estimated")), ("U-Net", args.unet or "pretrained on these images"),
              ("read at", f"{diec.layer_}, timestep {diec.t_}"), ("seed", args.seed)]
     write_sheets(out/"report.html", diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
-    if args.into: sort_into(args.into, args.folder, pack.files, diec.labels_, args.copy)
+    if args.into: sort_into(args.into, args.folder, files, diec.labels_[order], args.copy)
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     _say(f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}")
@@ -330,7 +336,8 @@ def _predict(args):
     if not is_main(): return
     labels = q.argmax(1)
     files = pack.files if pack else [str(i) for i in range(len(images))]
-    write_labels(args.out, files, labels, q.max(1), np.linalg.norm(z - diec.cluster_centers_[labels], axis=1))
+    order, distance = _by_name(pack) if pack else list(range(len(files))), np.linalg.norm(z - diec.cluster_centers_[labels], axis=1)
+    write_labels(args.out, [files[i] for i in order], labels[order], q.max(1)[order], distance[order])
     for name, why in (pack.skipped if pack else ()): print(f"left out: {name}: {why}", file=sys.stderr)
     _say(f"{args.out}: {_many(len(files), 'image')} in {len(set(labels.tolist()))} of {diec.n_clusters_} clusters, mean confidence {q.max(1).mean():.2f}" + (f"; {_left_out(pack)}" if pack and pack.skipped else ""))
 
