@@ -33,15 +33,15 @@ from diec.results import Provenance, save_table
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT/"scripts"/"mutants.toml"
-SLOW_TRAINER = "not killed and not stopped_and_continued"
-SLOW_HIERARCHY = "not scikit_learn and not permuting and not same_twice and not matched_first and not sparse_is_dense"
+SLOW_TRAINER = "not killed and not stopped_and_continued and not pretraining and not counted"
+QUICK_HIERARCHY = "nodes_of_a_graph or is_its_matrix or components_are or bad or one_grain or all_equal or few_points or scale_of_an_affinity or one_numbering or at_the_rim or arguments or random_groups or linkage and moons"
 TESTS = { # module -> what pytest is given; those that fail soonest first
-    "losses": ["tests/test_losses.py"],
-    "head": ["tests/test_losses.py"],
-    "cot": ["tests/test_cot.py"],
-    "trainer": ["tests/test_trainer.py", "-k", SLOW_TRAINER],
+    "losses": ["tests/test_defaults.py", "tests/test_losses.py"],
+    "head": ["tests/test_defaults.py", "tests/test_losses.py"],
+    "cot": ["tests/test_defaults.py", "tests/test_cot.py"],
+    "trainer": ["tests/test_defaults.py", "tests/test_behavior_training.py", "tests/test_trainer.py", "-k", SLOW_TRAINER],
     "checkpoint": ["tests/test_checkpoint.py"],
-    "hierarchy": ["tests/test_hierarchy.py", "-k", SLOW_HIERARCHY],
+    "hierarchy": ["tests/test_defaults.py", "tests/test_hierarchy.py", "-k", f"test_defaults or {QUICK_HIERARCHY}"],
 }
 SAMPLES = {"losses": None, "head": None} # None: all of them
 IMPORT_FAILED, MEMORY = 70, 16*2**30
@@ -155,7 +155,9 @@ def try_module(module: str, sample, place: Path, seed: int, only: str) -> list: 
     work = session(module, text)
     mutants = mutants_of(module, work, text)
     known, total = dict(work.results), len(mutants)
-    if sample is not None and sample < total: mutants = sorted(random.Random(seed).sample(mutants, sample), key=lambda f: f[1].start_pos)
+    if sample is not None and sample < total: # a larger sample holds the smaller ones
+        random.Random(seed).shuffle(mutants)
+        mutants = sorted(mutants[:sample], key=lambda f: (f[1].start_pos, f[1].operator_name, f[1].occurrence))
     path.write_text(text)
     code, cpu = attempt(module, words, 3600, log, bytecode=True) # of the tests, which the mutants then read
     for compiled in (place/"diec"/"__pycache__").glob(f"{module}.*"): compiled.unlink()

@@ -233,3 +233,25 @@ def test_the_default_head():
     assert sizes == [(256, 5), (256,), (256, 256), (256,), (5, 256), (5,)]
     one, zero, other = (ResidualHead(5, **kwargs).g[0].weight for kwargs in ({}, {"random_state": 0}, {"random_state": 1}))
     assert torch.equal(one, zero) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("n", range(3, 12))
+def test_a_graph_has_at_most_two_neighbors_fewer_than_points(n):
+    z = points(n, 2, 3)[0]
+    assert adaptive_graph(z, n - 2).neighbours.shape == (n, n - 2)
+    for k in (n - 1, n, 0, -1):
+        with pytest.raises(ValueError, match=f"k must be .*1..{n - 2}, got {k}"): adaptive_graph(z, k)
+
+
+def test_defaults_of_the_losses():
+    z, mu = points(40, 3, 4)
+    assert adaptive_graph(z).neighbours.shape == (40, 10)
+    assert torch.equal(soft_assignment(z, mu), soft_assignment(z, mu, 1.)) and not torch.allclose(soft_assignment(z, mu), soft_assignment(z, mu, 2.))
+    q = soft_assignment(z, mu)
+    assert entropy_loss(q) == entropy_loss(q, 0.1) != entropy_loss(q, 0.2)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3])
+def test_weights_do_not_depend_on_the_unit(scale):
+    d2 = np.sort(np.random.default_rng(0).uniform(1, 2, (9, 5)))
+    assert np.allclose(adaptive_weights(d2*scale), adaptive_weights(d2)) and adaptive_weights(d2).std() > 0.01
