@@ -9,7 +9,8 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 PLAN ?= quick
-.PHONY: help env lab reproduce check keep faults test unets readme notebooks lock clean
+SAMPLE ?= 50
+.PHONY: help env lab reproduce check keep faults mutants test unets readme notebooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +57,9 @@ notebooks: env ## run every notebook and store its outputs
 
 faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (half an hour)
 	$(RUN) python -m scripts.faults --out results $(ARGS)
+
+mutants: env ## small faults in the code, and how many the tests find; results/tables/mutants; SAMPLE=all: every one, not 50 a module
+	$(RUN) python -m scripts.mutants --sample $(SAMPLE) --out results $(ARGS)
 
 lock: ## requirements.lock from an environment with the newest versions that settings.ini allows
 	bash scripts/lock.sh $(PYTHON)

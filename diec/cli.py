@@ -281,7 +281,8 @@ def _cluster(args, out):
     key = _result_key(args, unet, pack)
     if said := _result_of(out, args, key):
         labels = load_file(out/"model"/"model.safetensors")["labels"]
-        missing = sort_into(args.into, args.folder, pack.files, labels, args.copy, _settings(args, *_CLUSTER)) if args.into and is_main() else []
+        order = _by_name(pack)
+        missing = sort_into(args.into, args.folder, [pack.files[i] for i in order], labels[order], args.copy, _settings(args, *_CLUSTER)) if args.into and is_main() else []
         _say("\n".join(["nothing has changed since the last run", *said, _places(out, args)]))
         _say_missing(missing)
         wait()
@@ -304,6 +305,10 @@ def _cluster(args, out):
 # %% ../nbs/20_cli.ipynb #ef9b2e0c
 SHOWN = 2000 # images that the page's embedding and tree are drawn from, at most, and one of each cluster
 
+def _by_name(pack) -> list: # rows
+    "A pack is in the order of its pixels; what users read is in that of names"
+    return sorted(range(len(pack)), key=pack.files.__getitem__)
+
 def _write_out(out, diec, pack, clock, args):
     "Labels, model, page and sorted files; the names of those that could not be copied"
     from diec.files import MANIFEST, note_settings, recorded_file
@@ -316,13 +321,15 @@ def _write_out(out, diec, pack, clock, args):
     z, q = diec._assign(pack.images)
     if not is_main(): return [], []
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
-    with recorded_file(out/"labels.csv", record, args.force) as f: write_labels(f, pack.files, diec.labels_, confidence, distance)
+    order = _by_name(pack)
+    files = [pack.files[i] for i in order]
+    with recorded_file(out/"labels.csv", record, args.force) as f: write_labels(f, files, diec.labels_[order], confidence[order], distance[order])
     shown = np.union1d(np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN], np.unique(diec.labels_, return_index=True)[1])
     clock.lap("write")
     facts = [("images", f"{len(pack):,}"), ("left out", len(pack.skipped)), ("clusters", f"{diec.n_clusters_}" + ("" if args.n_clusters else ", estimated")), ("U-Net", args.unet or "pretrained on these images"),
              ("read at", f"{diec.layer_}, timestep {diec.t_}"), ("seed", args.seed)]
     with recorded_file(out/"report.html", record, args.force) as f: write_sheets(f, diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
-    missing = sort_into(args.into, args.folder, pack.files, diec.labels_, args.copy, settings) if args.into else []
+    missing = sort_into(args.into, args.folder, files, diec.labels_[order], args.copy, settings) if args.into else []
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     said = [f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}", f"read at {diec.layer_}, timestep {diec.t_}"]
@@ -538,8 +545,9 @@ def _predict(args):
     if not is_main(): return
     labels = q.argmax(1)
     files = pack.files if pack else [str(i) for i in range(len(images))]
+    order, distance = _by_name(pack) if pack else list(range(len(files))), np.linalg.norm(z - diec.cluster_centers_[labels], axis=1)
     note_settings(args.record, _settings(args, *_PREDICT))
-    with recorded_file(args.out, args.record, args.force) as f: write_labels(f, files, labels, q.max(1), np.linalg.norm(z - diec.cluster_centers_[labels], axis=1))
+    with recorded_file(args.out, args.record, args.force) as f: write_labels(f, [files[i] for i in order], labels[order], q.max(1)[order], distance[order])
     for name, why in (pack.skipped if pack else ()): print(printable(f"left out: {name}: {why}"), file=sys.stderr)
     _say(f"{args.out}: {_many(len(files), 'image')} in {len(set(labels.tolist()))} of {diec.n_clusters_} clusters, mean confidence {q.max(1).mean():.2f}" + (f"; {_left_out(pack)}" if pack and pack.skipped else ""))
 

@@ -58,7 +58,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         X, # images: float in [-1, 1] or uint8; (N, C, H, W), grey also (N, H, W); array or tensor
         y=None, # ignored
     ): # self
-        "Search the place, then refine the clustering there"
+        "Search the place, then refine the clustering there. As with k-means, another order of the same images may give other clusters."
         images = as_images(X, argument="X")
         _check(self, len(images))
         extract = _extractor(self)

@@ -69,7 +69,7 @@ def _find_listed(sources, leave_out, others):
 @dataclass
 class ImagePack:
     "The images of a folder"
-    images: np.ndarray # memory map (N, C, size, size), uint8; read-only
+    images: np.ndarray # memory map (N, C, size, size), uint8; read-only; in an order that their pixels alone decide
     files: list # names, relative to the folder, one a row
     skipped: list # (name, why) of what could not be read
     state: str = "" # hash of names, sizes and times of the files
@@ -90,7 +90,7 @@ def open_pack(
     try:
         facts = json.loads((store/"images.json").read_text())
         shape = tuple(facts["shape"])
-        if facts["format"] != "diec-images-1" or len(shape) != 4 or not all(type(s) is int and s > 0 for s in shape) or len(facts["files"]) != shape[0] or shape[1] not in (1, 3): raise ValueError("it says things that do not fit together")
+        if facts["format"] != "diec-images-2" or len(shape) != 4 or not all(type(s) is int and s > 0 for s in shape) or len(facts["files"]) != shape[0] or shape[1] not in (1, 3): raise ValueError("it says things that do not fit together")
         skipped = [(str(name), str(why)) for name, why in facts["skipped"]]
         if (store/"images.u8").stat().st_size != (size := int(np.prod(shape, dtype=object))): raise ValueError(f"images.u8 should have {size:,} bytes")
         if _sha256(store/"images.u8") != facts["sha256"]: raise ValueError("images.u8 is not what was written")
@@ -176,13 +176,16 @@ def _finish(store, journal, size, mode, state, others) -> ImagePack:
     if not rows: raise DataError(f"none of the {len(journal.lines)} pictures could be read; the first: {journal.lines[0][0]}: {journal.lines[0][2]}")
     channels = {"L": 1, "RGB": 3}.get(mode) or (1 if all(l[1] for l in rows) else 3)
     given = np.memmap(store/"images.part", np.uint8, "r", shape=(len(rows), 3, size, size))
+    pixels = lambda index: given[index] if channels == 3 else _grey(given[index])
+    rank = [hashlib.sha256(a).digest() for i in range(0, len(rows), 1024) for a in pixels(slice(i, i + 1024))]
+    order = sorted(range(len(rows)), key=lambda i: (rank[i], rows[i][0])) # by content: other names, the same array
     (store/"images.json").unlink(missing_ok=True) # names of one state must not stand beside pixels of another
     with atomic_file(store/"images.u8") as f:
         with open(f, "wb") as out:
-            for i in range(0, len(rows), 1024): out.write((given[i:i + 1024] if channels == 3 else _grey(given[i:i + 1024])).tobytes())
+            for i in range(0, len(rows), 1024): out.write(pixels(order[i:i + 1024]).tobytes())
         sha256 = _sha256(f)
     del given
-    facts = {"format": "diec-images-1", "sha256": sha256, "shape": [len(rows), channels, size, size], "files": [l[0] for l in rows], "skipped": [[l[0], l[2]] for l in journal.lines if l[1] is None] + others, **state}
+    facts = {"format": "diec-images-2", "sha256": sha256, "shape": [len(rows), channels, size, size], "files": [rows[i][0] for i in order], "skipped": [[l[0], l[2]] for l in journal.lines if l[1] is None] + others, **state}
     with atomic_file(store/"images.json") as f: f.write_text(json.dumps(facts) + "\n")
     for f in (journal.path, journal.pixels): f.unlink()
     return open_pack(store)

@@ -157,3 +157,23 @@ def test_a_file_in_the_way_of_a_folder_is_refused(tmp_path):
     with pytest.raises(NotADirectoryError, match="path"):
         with atomic_folder(tmp_path/"m"): pass
     assert (tmp_path/"m").read_text() == "precious"
+
+
+def test_data_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
+    "A power cut keeps what was synced: the whole file must be, before the rename that shows it"
+    trace, fsync = [], os.fsync
+    def synced(fd):
+        trace.append(("fsync", os.fstat(fd).st_ino, os.fstat(fd).st_size))
+        fsync(fd)
+    def moved(real):
+        def move(a, b, **kwargs):
+            trace.append(("move", os.stat(a).st_ino, os.stat(a).st_size))
+            return real(a, b, **kwargs)
+        return move
+    for name in ("replace", "rename", "link"): monkeypatch.setattr(os, name, moved(getattr(os, name)))
+    monkeypatch.setattr(os, "fsync", synced)
+    for write in (lambda: save_state(tmp_path/"s", {"a": torch.arange(1000.)}), lambda: save_state(tmp_path/"s", {"a": torch.arange(2000.)})): # new, and in the place of an old one
+        trace.clear()
+        write()
+        file = "fsync", (tmp_path/"s").stat().st_ino, (tmp_path/"s").stat().st_size
+        assert file in trace and ("move", *file[1:]) in trace and trace.index(file) < trace.index(("move", *file[1:]))

@@ -1,5 +1,5 @@
 "The command diec: a folder of images in, groups out."
-import csv, json, os, resource, shutil, signal, subprocess, sys, time
+import csv, hashlib, json, os, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,45 @@ def test_a_folder_is_sorted(made, capsys):
 def test_new_images_are_predicted_as_in_the_fit(made, photos, tmp_path):
     run("predict", made/"model", photos, "--out", tmp_path/"labels.csv", "--quiet")
     assert labels_of(tmp_path/"labels.csv") == labels_of(made/"labels.csv")
+    digits = load_dataset("digits")
+    for k in (0, 1, 6): # none of them was in the fit
+        for i in np.flatnonzero(digits.labels == k)[60:75]: picture(tmp_path/"new"/f"{k}-{i}.png", digits.images[i], 16 + 8*(i % 3))
+    run("predict", made/"model", tmp_path/"new", "--out", tmp_path/"new.csv", "--quiet")
+    found, pack = labels_of(tmp_path/"new.csv"), pack_folder(tmp_path/"new", tmp_path/"images", 8)
+    assert found == dict(zip(pack.files, DiEC.from_pretrained(made/"model").predict(pack.images).tolist())) and len(found) == 45
+    cluster_of = {Path(f).name[0]: c for f, c in labels_of(made/"labels.csv").items()} # each class is a cluster, see above
+    assert np.mean([c == cluster_of[f[0]] for f, c in found.items()]) > 0.9
+
+
+def test_the_confidence_is_that_in_the_own_cluster(made, photos, tmp_path):
+    pack, diec = pack_folder(photos, tmp_path/"images", 8), DiEC.from_pretrained(made/"model")
+    q, z = diec.predict_proba(pack.images), diec.transform(pack.images)
+    run("predict", made/"model", photos, "--out", tmp_path/"labels.csv", "--quiet")
+    for path in (made/"labels.csv", tmp_path/"labels.csv"):
+        rows = {r["file"]: r for r in rows_of(path)}
+        for f, qi, zi in zip(pack.files, q, z):
+            cluster = int(rows[f]["cluster"])
+            assert cluster == qi.argmax() and float(rows[f]["confidence"]) == pytest.approx(qi[cluster], abs=1e-4) and qi[cluster] > qi.min() + 0.1
+            assert float(rows[f]["distance"]) == pytest.approx(np.linalg.norm(zi - diec.cluster_centers_[cluster]), abs=1e-3)
+
+
+def test_other_names_give_the_same_clusters(made, photos, tmp_path):
+    "Bit for bit: pretraining, search and fit see the pictures in the order of their pixels, whatever they are called and wherever they lie"
+    rng, renamed = np.random.default_rng(0), {}
+    files = [f for f in find_images(photos) if f in labels_of(made/"labels.csv")]
+    for new, f in zip(rng.permutation(len(files)), files):
+        renamed[f] = f"{'ab'[new % 2]}/{new:03d}{Path(f).suffix}"
+        (tmp_path/"in"/renamed[f]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos/f, tmp_path/"in"/renamed[f])
+    assert sorted(files) == files != sorted(files, key=renamed.get)
+    run("cluster", tmp_path/"in", "--unet", "digits", "-k", 3, "--out", tmp_path/"out", "--quiet")
+    first, again = ({r["file"]: r for r in rows_of(p/"labels.csv")} for p in (made, tmp_path/"out"))
+    for f in files: assert [first[f][k] for k in ("cluster", "confidence", "distance")] == [again[renamed[f]][k] for k in ("cluster", "confidence", "distance")]
+    for path in (made, tmp_path/"out"): assert list(labels_of(path/"labels.csv")) == sorted(labels_of(path/"labels.csv")) # for the reader by name
+    assert (tmp_path/"out"/"model"/"model.safetensors").read_bytes() == (made/"model"/"model.safetensors").read_bytes()
+    for folder, out in ((photos, "a"), (tmp_path/"in", "b")): run("pretrain", folder, "--out", tmp_path/out, "--steps", 2, "--image-size", 8, "--quiet")
+    a, b = (tmp_path/out/"unet"/"diffusion_pytorch_model.safetensors" for out in "ab")
+    assert a.read_bytes() == b.read_bytes()
 
 
 def test_the_same_again_is_done_at_once_and_the_same(made, photos, capsys):
@@ -112,10 +151,13 @@ def test_all_pictures_broken(tmp_path, capsys):
 
 
 def test_help_is_quick_and_complete():
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-X", "importtime", "-m", "diec.cli", "--help"], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0 and all(v in done.stdout for v in ("cluster", "pretrain", "search", "predict", "datasets", "unets", "info"))
-    assert " torch" not in done.stderr.replace("|", " ").split("diec.cli")[0]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "argparse" in imported and not imported & {"torch", "diffusers", "transformers", "sklearn", "scipy", "matplotlib", "PIL"}
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 4 # of CPU, which other jobs change little; importing torch alone takes more
 
 
 # --- the parts
@@ -139,10 +181,11 @@ def test_names_of_any_kind(tmp_path):
 def test_a_folder_that_changed_is_read_anew(tmp_path):
     digits = load_dataset("digits").images
     for i in range(3): picture(tmp_path/"in"/f"{i}.png", digits[i])
-    first = np.array(pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8).images)
+    by_name = lambda pack: {f: a.tobytes() for f, a in zip(pack.files, pack.images)}
+    first = by_name(pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8))
     picture(tmp_path/"in"/"1.png", digits[7], mode="RGB"); picture(tmp_path/"in"/"3.png", digits[9])
-    again = pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8)
-    assert len(again) == 4 and np.array_equal(again.images[[0, 2]], first[[0, 2]]) and not np.array_equal(again.images[1], first[1])
+    again = by_name(pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8))
+    assert len(again) == 4 and all(again[f] == first[f] for f in ("0.png", "2.png")) and again["1.png"] != first["1.png"]
 
 
 def test_colour_comes_late(tmp_path):
@@ -151,11 +194,12 @@ def test_colour_comes_late(tmp_path):
     assert pack_folder(tmp_path/"in", tmp_path/"a"/"images", 8).images.shape == (3, 1, 8, 8)
     Image.new("RGB", (9, 9), "red").save(tmp_path/"in"/"z.png")
     pack = pack_folder(tmp_path/"in", tmp_path/"a"/"images", 8)
-    assert pack.images.shape == (4, 3, 8, 8) and (pack.images[3, 0] == 255).all() and (pack.images[3, 1:] == 0).all()
+    red = pack.images[pack.files.index("z.png")]
+    assert pack.images.shape == (4, 3, 8, 8) and (red[0] == 255).all() and (red[1:] == 0).all()
 
 
-@pytest.mark.parametrize("facts", ["", "{}", "[]", '{"format": "diec-images-1", "shape": [2147483648, 3, 32, 32], "files": [], "skipped": []}', '{"format": "diec-images-1", "shape": [1, 1, 8, -8], "files": ["a"], "skipped": []}',
-                                   '{"format": "diec-images-1", "shape": [1, 1, 8, 9e9], "files": ["a"], "skipped": []}', "["*100_000])
+@pytest.mark.parametrize("facts", ["", "{}", "[]", '{"format": "diec-images-2", "shape": [2147483648, 3, 32, 32], "files": [], "skipped": []}', '{"format": "diec-images-2", "shape": [1, 1, 8, -8], "files": ["a"], "skipped": []}',
+                                   '{"format": "diec-images-2", "shape": [1, 1, 8, 9e9], "files": ["a"], "skipped": []}', "["*100_000])
 def test_a_pack_that_makes_no_sense(tmp_path, facts):
     picture(tmp_path/"in"/"0.png", load_dataset("digits").images[0])
     store = tmp_path/"out"/"images"
@@ -163,6 +207,32 @@ def test_a_pack_that_makes_no_sense(tmp_path, facts):
     (store/"images.json").write_text(facts)
     with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
     assert np.array_equal(pack_folder(tmp_path/"in", store, 8).images, whole) # made anew
+
+
+def test_a_pack_in_the_order_of_names_is_made_again(tmp_path):
+    "As earlier versions wrote it"
+    digits, store = load_dataset("digits").images, tmp_path/"out"/"images"
+    for i in range(9): picture(tmp_path/"in"/f"{i}.png", digits[i])
+    pack = pack_folder(tmp_path/"in", store, 8)
+    whole, files = np.array(pack.images), list(pack.files)
+    assert files != sorted(files) # else this could not fail
+    order = np.argsort(files)
+    (store/"images.u8").write_bytes(whole[order].tobytes())
+    facts = json.loads((store/"images.json").read_text()) | {"format": "diec-images-1", "files": [files[i] for i in order], "sha256": hashlib.sha256(whole[order].tobytes()).hexdigest()}
+    (store/"images.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
+    again = pack_folder(tmp_path/"in", store, 8)
+    assert again.files == files and np.array_equal(again.images, whole)
+
+
+def test_a_result_in_the_folder_is_left_out(tmp_path):
+    "Of the next run, also where nothing marks it"
+    digits = load_dataset("digits").images
+    for i in range(4): picture(tmp_path/"in"/f"{i}.png", digits[i])
+    picture(tmp_path/"in"/"out"/"images"/"5.png", digits[5]); picture(tmp_path/"in"/"out"/"other"/"6.png", digits[6])
+    assert find_images(tmp_path/"in", leave_out=tmp_path/"in"/"out") == ["0.png", "1.png", "2.png", "3.png"]
+    assert find_images(tmp_path/"in") == ["0.png", "1.png", "2.png", "3.png", "out/images/5.png", "out/other/6.png"]
+    assert sorted(pack_folder(tmp_path/"in", tmp_path/"in"/"out"/"images", 8).files) == ["0.png", "1.png", "2.png", "3.png", "out/other/6.png"]
 
 
 @pytest.mark.parametrize("after", [0.3, 1.5, 3., 5., 8.])
@@ -439,3 +509,43 @@ def test_large_images_come_in_small_batches():
     from diec.hooks import Extractor
     from diec.unet import new_scheduler, new_unet
     assert [Extractor(new_unet(side, block_out_channels=(8, 8)), new_scheduler()).batch_size for side in (32, 128, 1024)] == [256, 256, 4]
+
+
+# --- the page
+
+@pytest.fixture
+def page(tmp_path):
+    "The page of a clustering whose files, facts and layer are hostile, and what it was made from"
+    from types import SimpleNamespace
+    from diec.sheets import write_sheets
+    class Pack(SimpleNamespace):
+        def __len__(self): return len(self.files)
+    rng = np.random.default_rng(0)
+    labels, n = np.repeat([0, 1], 20), 40
+    z = rng.normal(size=(n, 3)) + 9*labels[:, None]
+    distance, confidence = rng.permutation(n) + 0., rng.permutation(n)/n # nothing to do with each other
+    files = [f'"><script>{i:02d}</script>.png' for i in range(n)]
+    history = {"stage": ["head"]*2, "epoch": [1, 2], "changed": [None, 0.1], "kl": [1., 0.5], "graph": [None]*2, "ent": [None]*2, "diff": [None]*2, "total": [1., 0.5]}
+    diec = SimpleNamespace(labels_=labels, cot_=None, layer_="<i>layer</i>", t_=5, history_=history, n_clusters_=2)
+    pack = Pack(images=rng.integers(0, 256, (n, 1, 8, 8), np.uint8), files=files, skipped=[("<b>broken</b>.png", "<i>why</i> & wherefore")])
+    write_sheets(tmp_path/"page.html", diec, pack, z, confidence, distance, [{"what": "U-Net", "value": "<u>mine</u>"}])
+    return (tmp_path/"page.html").read_text(), labels, confidence, distance
+
+
+def test_what_comes_from_outside_is_text_on_the_page(page):
+    "In titles and in tables"
+    html = page[0]
+    assert not any(tag in html for tag in ("<script", "<i>", "<u>", "<b>broken", '""', '"">'))
+    assert "&lt;b&gt;broken&lt;/b&gt;.png" in html and "&lt;i&gt;why&lt;/i&gt; &amp; wherefore" in html and "&lt;u&gt;mine&lt;/u&gt;" in html
+    assert 'title="&quot;&gt;&lt;script&gt;' in html
+
+
+def test_typical_pictures_are_near_the_center_and_outlying_ones_far(page):
+    import html, re
+    text, labels, confidence, distance = page
+    sheets = re.findall(r'<figure title="(.*?)">.*?<figcaption>(.*?)</figcaption>', text)
+    assert [kind for _, kind in sheets] == ["typical", "least certain", "outlying"]*2
+    for k in range(2):
+        rows = np.flatnonzero(labels == k)
+        wanted = {"typical": rows[np.argsort(distance[rows])], "least certain": rows[np.argsort(confidence[rows])], "outlying": rows[np.argsort(-distance[rows])]}
+        for names, kind in sheets[3*k:3*k + 3]: assert [int(i) for i in re.findall(r"<script>(\d\d)", html.unescape(names))] == wanted[kind][:10].tolist()

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import rel_entr
 
 from diec.head import ResidualHead
-from diec.losses import (adaptive_graph, adaptive_weights, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution)
+from diec.losses import (adaptive_graph, adaptive_weights, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution)
 
 SHAPES = [(1, 2, 1), (2, 2, 3), (7, 3, 2), (40, 10, 5), (150, 4, 64)] # N, K, d
 
@@ -200,3 +200,58 @@ def test_the_head_starts_as_the_identity_and_learns(d, width, depth):
 def test_bad_sizes_of_the_head_are_named(name, value):
     with pytest.raises((ValueError, TypeError)) as e: ResidualHead(**{"n_features": 4, name: value})
     assert name in str(e.value) and repr(value) in str(e.value) and "1 or more" in str(e.value)
+
+
+# --- diffusion, and the head after training
+
+def test_diffusion_goes_along_the_graph_in_both_directions():
+    "By loops: a point is drawn by its neighbors and by those whose neighbor it is"
+    z, n, k = points(30, 4, 2)[0].numpy(), 30, 3
+    graph = adaptive_graph(z, k)
+    S = np.zeros((n, n))
+    for i in range(n):
+        for j, s in zip(graph.neighbours[i].tolist(), graph.weights[i].tolist()):
+            S[i, j] += s
+            S[j, i] += s
+    assert (S > 0).sum() > n*k # some are neighbors in one direction only
+    for steps in (0, 1, 5):
+        wanted = z.astype(float)
+        for _ in range(steps): wanted = np.stack([(wanted[i] + sum(S[i, j]*wanted[j] for j in range(n))/S[i].sum())/2 for i in range(n)])
+        assert np.allclose(diffuse(z, graph, steps), wanted, atol=1e-5)
+    assert np.array_equal(diffuse(z, graph), diffuse(z, graph, 20))
+
+
+def test_a_trained_head_adds_what_it_learned():
+    head, e = ResidualHead(5, random_state=3), torch.randn(7, 5)
+    with torch.no_grad(): head.g[-1].bias.fill_(0.5)
+    assert torch.allclose(head(e), e + 0.5) and torch.allclose(head(e) - e, head.g(e))
+
+
+def test_the_default_head():
+    "Two hidden layers of 256; the seed is 0 unless another is given, and decides the weights"
+    sizes = [tuple(p.shape) for p in ResidualHead(5).g.parameters()]
+    assert sizes == [(256, 5), (256,), (256, 256), (256,), (5, 256), (5,)]
+    one, zero, other = (ResidualHead(5, **kwargs).g[0].weight for kwargs in ({}, {"random_state": 0}, {"random_state": 1}))
+    assert torch.equal(one, zero) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("n", range(3, 12))
+def test_a_graph_has_at_most_two_neighbors_fewer_than_points(n):
+    z = points(n, 2, 3)[0]
+    assert adaptive_graph(z, n - 2).neighbours.shape == (n, n - 2)
+    for k in (n - 1, n, 0, -1):
+        with pytest.raises(ValueError, match=f"k must be .*1..{n - 2}, got {k}"): adaptive_graph(z, k)
+
+
+def test_defaults_of_the_losses():
+    z, mu = points(40, 3, 4)
+    assert adaptive_graph(z).neighbours.shape == (40, 10)
+    assert torch.equal(soft_assignment(z, mu), soft_assignment(z, mu, 1.)) and not torch.allclose(soft_assignment(z, mu), soft_assignment(z, mu, 2.))
+    q = soft_assignment(z, mu)
+    assert entropy_loss(q) == entropy_loss(q, 0.1) != entropy_loss(q, 0.2)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3])
+def test_weights_do_not_depend_on_the_unit(scale):
+    d2 = np.sort(np.random.default_rng(0).uniform(1, 2, (9, 5)))
+    assert np.allclose(adaptive_weights(d2*scale), adaptive_weights(d2)) and adaptive_weights(d2).std() > 0.01

@@ -1,4 +1,5 @@
 "The page of all results: whole, alone, and the same for the same files."
+import json
 import re
 
 import matplotlib.pyplot as plt
@@ -84,3 +85,19 @@ def test_a_page_that_stays_too_large_is_refused(out, monkeypatch):
     ("[`x`](https://a.b/c)", '<a href="https://a.b/c"><code>x</code></a>'), ("[x](../y.ipynb)", "x"), ("[x](javascript:y)", "x"), ("a & <b>", "a &amp; &lt;b&gt;")])
 def test_markdown_within_a_line(text, html):
     assert report.inline(text) == html
+
+
+def test_what_a_result_says_is_text_on_the_page(out):
+    "Titles, heads, cells, headings between rows, captions, parameters"
+    hostile = lambda where: f'<img src=x onerror="{where}()">'
+    provenance = Provenance(hostile("notebook"), {hostile("key"): hostile("parameter"), "seed": 0})
+    shown = [{hostile("label"): hostile("group"), hostile("head"): hostile("cell"), "ACC": hostile(f"number{i}")} for i in range(4)]
+    save_table(out/"tables"/"hostile", shown, shown, hostile("caption"), provenance)
+    facts = json.loads((out/"tables"/"hostile.json").read_text())
+    (out/"tables"/"hostile.json").write_text(json.dumps(facts | {"title": hostile("title")}))
+    facts = json.loads((out/"figures"/"curve.json").read_text())
+    (out/"figures"/"curve.json").write_text(json.dumps(facts | {"title": hostile("figure"), "caption": f'A curve">{hostile("alt")}'}))
+    html = made(out, "--title", hostile("page"), "--plan", hostile("plan"))
+    assert "<img src=x" not in html and html.count("<img ") == 1 # the picture
+    for where in ("notebook", "key", "parameter", "label", "group", "head", "cell", "number3", "caption", "title", "figure", "page", "plan"): assert f"{where}()" in html, where
+    for tag in re.findall(r"<[^>]*>", html): assert "onerror" not in tag.split("=")[0] and not re.search(r"\sonerror=", re.sub(r'"[^"]*"', "", tag))
