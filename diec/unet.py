@@ -8,7 +8,7 @@ __all__ = ['WINDOW', 'LARGEST', 'BOUNDS', 'new_scheduler', 'generator', 'n_level
            'loss_by_timestep', 'save_unet', 'unet_names', 'load_unet', 'sample', 'make_unet', 'main']
 
 # %% ../nbs/04_unet.ipynb #e6cb1e95
-import argparse, json, math, time
+import argparse, json, logging, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -395,20 +395,30 @@ _SHIPPED = Path(__file__).parent/"unets" if "__file__" in globals() else Path(".
 
 # %% ../nbs/04_unet.ipynb #017a2726
 def load_unet(
-    name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32")
+    name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32", or with a revision "owner/name@revision")
 ) -> tuple: # (`UNet2DModel` in evaluation mode, float32, on the CPU; `DDPMScheduler`)
     "Load a U-Net and its noise schedule"
     if not isinstance(name, (str, Path)) or not str(name):
         raise ValueError(f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name', got {name!r}")
     if name in unet_names(): return _read_folder(_SHIPPED/name)
     if Path(name).is_dir(): return _read_folder(Path(name))
-    parts = str(name).split("/")
+    parts = str(name).partition("@")[0].split("/")
     if len(parts) != 2 or not all(parts) or isinstance(name, Path):
         raise ValueError(f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name', got {str(name)!r}")
-    try: folder = snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"])
+    return _from_hub(name)
+
+def _from_hub(name:str) -> tuple:
+    "U-Net and scheduler from the Hugging Face hub, of a branch, tag or commit; the configuration keeps the commit that was fetched"
+    repository, at, revision = name.partition("@")
+    if bool(at) != bool(revision): raise ValueError(f"unet must name a revision after the @ of a hub id 'owner/name@revision', got {name!r}")
+    try: folder = Path(snapshot_download(repository, revision=revision or "main", allow_patterns=["*.json", "*.safetensors"]))
     except Exception as e:
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
-    return _read_folder(Path(folder))
+    unet, scheduler = _read_folder(folder)
+    commit = folder.name # the hub's cache has a folder for each commit
+    unet.register_to_config(_name_or_path=f"{repository}@{commit}")
+    logging.getLogger("diec").info(f"the U-Net is {repository} at commit {commit}")
+    return unet, scheduler
 
 # %% ../nbs/04_unet.ipynb #5b7be7fd
 def sample(

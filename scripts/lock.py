@@ -1,7 +1,8 @@
 """Write the lock files: exact versions, with the hash of every file that a release has, for any platform. `make lock`.
 
 requirements.lock          everything, as it is resolved where PyTorch is a CPU build
-requirements-cuda.lock     what PyTorch's CUDA build needs besides, on Linux
+requirements-cpu.lock      PyTorch's CPU build for Linux: with the first, for machines where pip is told of that build
+requirements-cuda.lock     what the package index's PyTorch needs on Linux: with the first, for all others
 requirements-clustpy.lock  ClustPy, which is built from source: where that fails all else shall stand
 
 Runs in an environment with pip-tools (scripts/lock.sh). PyTorch's version is pinned first, so that the lock does not depend on which builds a
@@ -56,13 +57,13 @@ def sha256(link) -> str:
     return link.hash
 
 
-def lock(pins: dict, repository, marker: str = "") -> str:
-    "The lines of a lock file: each package with the hashes of all files of its release"
+def lock(pins: dict, repository, marker: str = "", local: bool = False) -> str:
+    "The lines of a lock file: each package with the hashes of all files of its release, or of a local version of it (1.0+cpu) alone"
     lines = []
     for name, version in sorted(pins.items(), key=lambda pin: pin[0].lower()):
-        with repository.allow_all_wheels(): links = [c.link for c in repository.find_all_candidates(name) if c.version.public == version]
+        with repository.allow_all_wheels(): links = [c.link for c in repository.find_all_candidates(name) if (str(c.version) if local else c.version.public) == version]
         hashes = sorted({sha256(link) for link in links})
-        if not hashes: sys.exit(f"no file of {name} {version} was found")
+        if not hashes: sys.exit(f"no file of {name} {version} was found" + "; tell pip of PyTorch's CPU build (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS)"*local)
         lines.append(" \\\n    ".join([f"{name}=={version}{marker}", *(f"--hash=sha256:{h}" for h in hashes)]))
     return "\n".join(lines) + "\n"
 
@@ -78,6 +79,7 @@ def main(argv=None):
         cuda = {k: v for k, v in resolve(TORCH, index_only=True).items() if CUDA.match(k)}
     repository = PyPIRepository([], tempfile.gettempdir())
     texts = {"requirements.lock": f"# Exact versions of everything, {NOTE}.\n" + lock(everything, repository),
+             "requirements-cpu.lock": f"# PyTorch's CPU build, {NOTE}.\n" + lock({"torch": f"{TORCH[0].partition('==')[2]}+cpu"}, repository, local=True),
              "requirements-cuda.lock": f"# What PyTorch's CUDA build needs besides requirements.lock, {NOTE}.\n" + lock(cuda, repository, ' ; sys_platform == "linux"'),
              "requirements-clustpy.lock": f"# ClustPy, whose requirements are in requirements.lock; {NOTE}.\n" + lock(clustpy, repository)}
     for name, text in texts.items(): Path(name).write_text(text) # when all are there
