@@ -3,6 +3,7 @@ SHELL  := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --disable-pip-version-check --require-hashes
 RUN    := source $(BIN)/activate &&
 export TQDM_MININTERVAL := 0.5
 export OMP_WAIT_POLICY ?= passive
@@ -17,13 +18,15 @@ help: ## this list
 
 env: $(VENV)/.ready ## the Python environment in .venv, from requirements.lock
 
-$(VENV)/.ready: requirements.lock requirements-clustpy.lock settings.ini setup.py
+$(VENV)/.ready: $(wildcard requirements*.lock) settings.ini setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed for the locked versions, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing (about two minutes) ..."
-	$(BIN)/pip install --disable-pip-version-check --progress-bar on -r requirements.lock | grep --line-buffered -vE "already satisfied|^WARNING" ; test $${PIPESTATUS[0]} -eq 0
+	@$(PIP) --quiet --no-deps -r requirements-cpu.lock 2>/dev/null && build=cpu || { build=cuda; echo "pip was not told of PyTorch's CPU build: taking the package index's, on Linux with CUDA"; } ; \
+	  echo "pip install --require-hashes -r requirements-$$build.lock -r requirements.lock" ; \
+	  $(PIP) --progress-bar on -r requirements-$$build.lock -r requirements.lock | grep --line-buffered -vE "already satisfied|^WARNING" ; test $${PIPESTATUS[0]} -eq 0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works. To try again: rm $(VENV)/.ready; make env"
+	@$(PIP) --quiet --no-deps --no-build-isolation -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
 reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, up to 5 seeds, in results/full (a day)
@@ -61,8 +64,8 @@ faults: env ## kill, fill and feed rubbish, and see what is left; results/tables
 mutants: env ## small faults in the code, and how many the tests find; results/tables/mutants; SAMPLE=all: every one, not 50 a module
 	$(RUN) python -m scripts.mutants --sample $(SAMPLE) --out results $(ARGS)
 
-lock: ## requirements.lock from an environment with the newest versions that settings.ini allows
-	bash scripts/lock.sh $(PYTHON)
+lock: ## the lock files with the newest versions that settings.ini allows; ARGS=--keep: their hashes only
+	bash scripts/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)
 	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/full results/tiny runs/check

@@ -50,7 +50,7 @@ def find_unet(
     name:str|Path, # see `load_unet`
 ) -> Path|None: # its folder; None for an id of the hub
     "Where a U-Net is, without a look at the hub"
-    allowed = f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name'"
+    allowed = f"unet must be one of {unet_names()}, an existing folder, or a hub id 'owner/name' or 'owner/name@revision'"
     if not isinstance(name, (str, Path)) or not str(name): raise ValueError(f"{allowed}, got {name!r}")
     if name in unet_names(): return _SHIPPED/name
     path, text = Path(name), str(name)
@@ -58,4 +58,4 @@ def find_unet(
     if path.is_file(): raise ValueError(f"{allowed}, got the file {text}")
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or ("/" in text and path.parent.is_dir()):
         raise ValueError(f"{allowed}; there is no such folder: {text}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", text): raise ValueError(f"{allowed}, got {text!r}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]*)?", text): raise ValueError(f"{allowed}, got {text!r}")

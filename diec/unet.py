@@ -487,15 +487,25 @@ from .names import _SHIPPED, find_unet, unet_names # a module that does without 
 
 # %% ../nbs/04_unet.ipynb #017a2726
 def load_unet(
-    name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32")
+    name:str|Path, # a name of `unet_names()`, a folder, or the id of a model on the Hugging Face hub ("google/ddpm-cifar10-32", or with a revision "owner/name@revision")
 ) -> tuple: # (`UNet2DModel` in evaluation mode, float32, on the CPU; `DDPMScheduler`)
     "Load a U-Net and its noise schedule"
     if folder := find_unet(name): return _read_folder(folder)
-    try: folder = snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors"])
+    return _from_hub(name)
+
+def _from_hub(name:str) -> tuple:
+    "U-Net and scheduler from the Hugging Face hub, of a branch, tag or commit; the configuration keeps the commit that was fetched"
+    repository, at, revision = name.partition("@")
+    if bool(at) != bool(revision): raise ValueError(f"unet must name a revision after the @ of a hub id 'owner/name@revision', got {name!r}")
+    try: folder = Path(snapshot_download(repository, revision=revision or "main", allow_patterns=["*.json", "*.safetensors"]))
     except Exception as e:
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
-    folder = Path(folder)
-    return _read_folder(folder, folder.parent.parent if folder.parent.name == "snapshots" else None) # the hub's cache links into its folder `blobs`
+    cache = folder.parent.parent if folder.parent.name == "snapshots" else None # the hub's cache links into its folder `blobs`
+    unet, scheduler = _read_folder(folder, cache)
+    commit = folder.name # the hub's cache has a folder for each commit
+    unet.register_to_config(_name_or_path=f"{repository}@{commit}")
+    logging.getLogger("diec").info(f"the U-Net is {repository} at commit {commit}")
+    return unet, scheduler
 
 # %% ../nbs/04_unet.ipynb #5b7be7fd
 def sample(

@@ -1,5 +1,5 @@
 "Pretraining that survives being killed, and U-Nets loaded from good, damaged and malicious folders."
-import functools, json, random, shutil, signal, time
+import functools, json, random, re, shutil, signal, time
 from pathlib import Path
 
 import diffusers
@@ -10,9 +10,10 @@ from diffusers import DDPMPipeline, UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 import children
+import diec.data as D
 import diec.unet as U
 from diec.checkpoint import load_state
-from diec.data import load_dataset
+from diec.data import dataset_available, load_dataset, read_idx
 from diec.files import check_replaceable
 from diec.unet import (Recipe, denoising_loss, generator, load_unet, loss_by_timestep, make_unet, n_levels, new_scheduler,
                        new_unet, pretrain, sample, save_unet, unet_names)
@@ -386,8 +387,26 @@ def test_a_hub_id_is_downloaded(folder, monkeypatch, same):
     unet, scheduler = load_unet("google/ddpm-cifar10-32")
     assert same(unet, small()) and isinstance(scheduler, diffusers.DDPMScheduler)
     (name, kwargs), = asked
-    assert name == "google/ddpm-cifar10-32"
+    assert name == "google/ddpm-cifar10-32" and kwargs["revision"] == "main"
     assert not any(p.endswith((".bin", ".pt", ".pkl", "*")) for p in kwargs["allow_patterns"]) # nothing that could be a pickle is fetched
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "refs/pr/1", "c"*40])
+def test_a_hub_id_names_a_revision_and_the_commit_is_stored_and_logged(folder, tmp_path, monkeypatch, caplog, same, revision):
+    commit, asked = "0123456789abcdef"*2 + "01234567", []
+    snapshot = flattened(folder).rename(tmp_path/commit) # as the hub's cache has it
+    monkeypatch.setattr(U, "snapshot_download", lambda name, **kwargs: asked.append((name, kwargs["revision"])) or str(snapshot))
+    with caplog.at_level("INFO", "diec"): unet, scheduler = load_unet(f"owner/name@{revision}")
+    assert asked == [("owner/name", revision)] and same(unet, small()) and commit in caplog.text
+    save_unet(tmp_path/"saved", unet, scheduler)
+    assert f"owner/name@{commit}" in (tmp_path/"saved"/"unet"/"config.json").read_text()
+    assert same(load_unet(tmp_path/"saved")[0], small())
+
+
+@pytest.mark.parametrize("name", ["owner/name@", "owner@main/name/x"])
+def test_a_hub_id_without_its_revision_is_refused(name, monkeypatch):
+    monkeypatch.setattr(U, "snapshot_download", lambda *a, **k: pytest.fail("a download was tried"))
+    with pytest.raises(ValueError, match="owner/name"): load_unet(name)
 
 
 @pytest.mark.parametrize("error", [OSError("offline"), ConnectionError("refused"), ValueError("bad id"), KeyError("x")])
@@ -414,6 +433,17 @@ def test_no_download_for_what_is_here(folder, monkeypatch):
 # --- the ones that come with the package
 
 load_once = functools.cache(load_dataset)
+SAMPLE = Path(__file__).parent/"data"/"fashion-mnist" # drawn by scripts/sample.py
+
+
+def some_images(name, n): # of Fashion-MNIST the repository holds a sample, the others come inside Python packages
+    images = read_idx(SAMPLE/"images-idx3-ubyte.gz") if name == "fashion-mnist" else load_once(name).images
+    return U.as_images(images[::len(images)//n][:n])
+
+
+def facts(name): # number and side of the images that a U-Net was pretrained on, whether they are on this machine or not
+    if known := D._KNOWN.get(name): return known.count, known.shape[-1]
+    return len(load_once(name)), load_once(name).images.shape[-1]
 
 SHIPPED_FOLDERS = [U._SHIPPED/name for name in unet_names()]
 shipped = pytest.mark.parametrize("folder", SHIPPED_FOLDERS, ids=lambda f: f.name)
@@ -423,9 +453,9 @@ def test_digits_is_shipped(): assert "digits" in unet_names()
 
 @shipped
 def test_shipped_card_states_data_recipe_seed_time_and_loss(folder):
-    card, recipe, data = (folder/"README.md").read_text(), Recipe(), load_once(folder.name)
-    size = U.unet_size(data.images.shape[-1])
-    assert f"*{data.name}*" in card and f"{len(data):,} images" in card and data.source in card and data.checksum in card
+    card, recipe, (n, side) = (folder/"README.md").read_text(), Recipe(), facts(folder.name)
+    size = U.unet_size(side)
+    assert f"*{folder.name}*" in card and f"{n:,} images" in card and re.search(r"checksum .*`[0-9a-f]{64}`", card)
     assert f"x {size} x {size}" in card
     for field, value in recipe.__dict__.items(): assert f"{field} {value}" in card
     assert "random_state" in card and " minutes on " in card and torch.__version__.split(".")[0] in card
@@ -436,6 +466,13 @@ def test_shipped_card_states_data_recipe_seed_time_and_loss(folder):
     assert last < 0.3*float(card.split("first 100 steps: ")[1].split(";")[0])
     assert abs(last - np.mean(history["loss"][-10:])) < 0.05
     assert f"{load_unet(folder)[0].num_parameters():,}" in card
+
+
+@shipped
+def test_shipped_card_states_source_and_checksum_of_its_data(folder):
+    if not dataset_available(folder.name): pytest.skip(f"{folder.name} is not on this machine; Debian has it as dataset-{folder.name}")
+    card, data = (folder/"README.md").read_text(), load_once(folder.name)
+    assert data.checksum in card and (data.source in card or "OpenML" in data.source)
 
 
 @shipped
@@ -461,7 +498,7 @@ def test_shipped_is_a_diffusers_pipeline(folder, same):
 def test_shipped_denoises_as_its_card_says(folder):
     unet, scheduler = load_unet(folder.name)
     card = (folder/"README.md").read_text()
-    images = U.fit_to(U.as_images(load_once(folder.name).images[:24]), unet.config.sample_size, unet.config.in_channels)
+    images = U.fit_to(some_images(folder.name, 60), unet.config.sample_size, unet.config.in_channels)
     measured = loss_by_timestep(unet, scheduler, images, np.arange(42, 1000, 83)).mean() # the middles of twelve equal parts
     stated = float(card.split("of the last 100: ")[1].split(".\n")[0].split(". ")[0])
     assert 0.5*stated < measured < 2*stated
