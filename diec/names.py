@@ -54,8 +54,9 @@ def find_unet(
     if not isinstance(name, (str, Path)) or not str(name): raise ValueError(f"{allowed}, got {name!r}")
     if name in unet_names(): return _SHIPPED/name
     path, text = Path(name), str(name)
+    repository = text.partition("@")[0] # a revision such as refs/pr/1 may follow
     if path.is_dir(): return path
     if path.is_file(): raise ValueError(f"{allowed}, got the file {text}")
-    if isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or ("/" in text and path.parent.is_dir()):
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or repository.count("/") > 1 or ("/" in text and path.parent.is_dir()):
         raise ValueError(f"{allowed}; there is no such folder: {text}")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]*)?", text): raise ValueError(f"{allowed}, got {text!r}")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]*)?", text): raise ValueError(f"{allowed}, got {text!r}")
