@@ -262,7 +262,9 @@ def _read_tensors(file:Path, config:dict, design) -> dict:
     "What `model.safetensors` holds, checked before it is read and after"
     stored, name = read_header(file, "model.safetensors"), "model.safetensors"
     rules = MODEL_TENSORS | (HEAD_TENSORS if any(k.startswith("head.") for k in stored) else {})
-    K = check_header(stored, rules, name, D=_length(design, config))["K"]
+    D, mean = _length(design, config), stored.get("space.mean", ("F32", ()))[1]
+    if len(mean) == 1 and mean[0] != D: raise ValueError(f"{name}: space.mean must have the length {D:,}, got {mean[0]:,}: the U-Net of unet/unet/config.json gives {D:,} numbers an image at {config['layer']}")
+    K = check_header(stored, rules, name, D=D)["K"]
     if config["params"]["n_clusters"] not in (None, K): raise ValueError(f"config.json: params.n_clusters must be the number of rows of centres in {name}, {K}, got {config['params']['n_clusters']}")
     tensors = load_file(file)
     check_values(tensors, rules, name)

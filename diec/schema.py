@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['null', 'flag', 'text', 'mapping', 'measured', 'fraction', 'plain', 'TIMESTEPS', 'N_DRAWS', 'N_CLUSTERS', 'BATCH_SIZE',
-           'SEARCH_SIZE', 'SEED', 'CRITERION_NAMES', 'DIMENSIONS', 'TENSOR_BYTES', 'MODEL_TENSORS', 'HEAD_TENSORS',
+           'SEARCH_SIZE', 'SEED', 'CRITERION_NAMES', 'DIMENSIONS', 'VALUES', 'MODEL_TENSORS', 'HEAD_TENSORS',
            'WEIGHT_TYPES', 'JSON_BYTES', 'HEADER_BYTES', 'Rule', 'integer', 'number', 'choice', 'sequence', 'setting',
            'Settings', 'shown', 'checked', 'UNetSettings', 'SchedulerSettings', 'ModelParams', 'Evaluated', 'Searched',
            'History', 'ModelSettings', 'TensorRule', 'check_header', 'check_values', 'TooLarge', 'find_file',
            'read_json', 'read_header', 'blamed']
 
-# %% ../nbs/24_schema.ipynb #ae64b157
-import json, os, stat
+# %% ../nbs/24_schema.ipynb #5f68b84e
+import json
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
@@ -74,7 +74,7 @@ def shown(value) -> str:
     s = json.dumps(value) if isinstance(value, (list, dict, bool, type(None))) else repr(value)
     return s if len(s) <= 80 else f"{s[:60]}... ({type(value).__name__}, {len(s):,} characters)"
 
-# %% ../nbs/24_schema.ipynb #c93f95fe
+# %% ../nbs/24_schema.ipynb #f5b85374
 def checked(
     kind:type, # a description
     data, # what the file holds
@@ -94,13 +94,14 @@ def checked(
         if name not in values and f.default is MISSING: raise ValueError(f"{file}: {key}{name} must be there, and is missing")
         if (nested := f.metadata["nested"]) and (value := values.get(name)) is not None:
             many = isinstance(value, list)
-            made = [checked(nested, v, file, f"{key}{name}[{i}]." if many else f"{key}{name}.", strict) for i, v in enumerate(value if many else [value])]
+            made = [checked(nested, v, file, f"{key}{name}[{i}]." if many else f"{key}{name}.", strict)
+                    for i, v in enumerate(value if many else [value])]
             values[name] = made if many else made[0]
     made = kind(**values)
     for name, complaint in made.relations(): raise ValueError(f"{file}: {key}{name} {complaint}")
     return made
 
-# %% ../nbs/24_schema.ipynb #7772de56
+# %% ../nbs/24_schema.ipynb #7c8356a0
 _DOWN = tuple(f"{a}DownBlock2D" for a in ("", "Attn", "Skip", "AttnSkip")) + ("ResnetDownsampleBlock2D",)
 _UP = tuple(f"{a}UpBlock2D" for a in ("", "Attn", "Skip", "AttnSkip")) + ("ResnetUpsampleBlock2D",)
 _LEVELS = 10 # of resolution; 1,024 pixels come down to 2 over as many
@@ -146,12 +147,24 @@ class UNetSettings(Settings):
         "One entry a level; channels that can be normalized; sizes that can be halved"
         n, groups = len(self.block_out_channels), self.norm_num_groups
         for name in ("down_block_types", "up_block_types"):
-            if (m := len(getattr(self, name))) != n: yield name, f"must have as many entries as block_out_channels, {n}, got {m}"
-        if bad := [c for c in self.block_out_channels if c % groups]: yield "norm_num_groups", f"must divide each of block_out_channels, got {groups} for {bad[0]}"
-        if any(s % 2**(n - 1) for s in self.size): yield "sample_size", f"must be divisible by {2**(n - 1)} (two to the number of downsamplings), got {shown(self.sample_size)}"
-        if self.time_embedding_type == "learned" and not self.num_train_timesteps: yield "num_train_timesteps", "must be an integer where time_embedding_type is 'learned', got null"
+            if (m := len(getattr(self, name))) != n:
+                yield name, f"must have as many entries as block_out_channels, {n}, got {m}"
+        if bad := [c for c in self.block_out_channels if c % groups]:
+            yield "norm_num_groups", f"must divide each of block_out_channels, got {groups} for {bad[0]}"
+        if any(s % 2**(n - 1) for s in self.size):
+            allowed = f"divisible by {2**(n - 1)} (two to the number of downsamplings)"
+            yield "sample_size", f"must be {allowed}, got {shown(self.sample_size)}"
+        if self.time_embedding_type == "learned" and not self.num_train_timesteps:
+            yield "num_train_timesteps", "must be an integer where time_embedding_type is 'learned', got null"
+        if self.attention_head_dim and (bad := [c for c in self._attended() if c < self.attention_head_dim]):
+            yield "attention_head_dim", f"must be at most the channels of a level with attention, {bad[0]}, got {self.attention_head_dim}"
 
-# %% ../nbs/24_schema.ipynb #7a336f48
+    def _attended(self) -> list: # channels of the levels with attention
+        down, up = zip(self.down_block_types, self.block_out_channels), zip(self.up_block_types, self.block_out_channels[::-1])
+        middle = [self.block_out_channels[-1]] if self.mid_block_type and self.add_attention else []
+        return [c for kind, c in (*down, *up) if kind.startswith("Attn")] + middle
+
+# %% ../nbs/24_schema.ipynb #44a2f366
 TIMESTEPS = 100_000 # T, at most
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +175,8 @@ class SchedulerSettings(Settings):
     beta_end:float = setting(fraction, 0.02)
     beta_schedule:str = setting(choice("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"), "linear")
     trained_betas:list|None = setting(null | sequence(fraction, 1, TIMESTEPS), None)
-    variance_type:str = setting(choice("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"), "fixed_small")
+    variance_type:str = setting(choice("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"),
+                                "fixed_small")
     clip_sample:bool = setting(flag, True)
     prediction_type:str = setting(choice("epsilon", "sample", "v_prediction"), "epsilon")
     thresholding:bool = setting(flag, False)
@@ -176,7 +190,8 @@ class SchedulerSettings(Settings):
     def relations(self):
         "As many betas as timesteps"
         T, betas = self.num_train_timesteps, self.trained_betas
-        if betas is not None and len(betas) != T: yield "trained_betas", f"must have as many entries as num_train_timesteps, {T}, got {len(betas)}"
+        if betas is not None and len(betas) != T:
+            yield "trained_betas", f"must have as many entries as num_train_timesteps, {T}, got {len(betas)}"
 
 # %% ../nbs/24_schema.ipynb #08433e85
 N_DRAWS, N_CLUSTERS, BATCH_SIZE, SEARCH_SIZE = 64, 10_000, 100_000, 10**9 # at most
@@ -221,7 +236,7 @@ class Searched(Settings):
     unimodal:bool = setting(flag)
     note:str = setting(text, "")
 
-# %% ../nbs/24_schema.ipynb #6c97d287
+# %% ../nbs/24_schema.ipynb #803b6337
 _column = sequence(null | measured, 0, 100_000)
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +254,8 @@ class History(Settings):
     def relations(self):
         "Columns of one length"
         for f in fields(self):
-            if (v := getattr(self, f.name)) != () and len(v) != len(self.epoch): yield f.name, f"must have as many entries as epoch, {len(self.epoch)}, got {len(v)}"
+            if (v := getattr(self, f.name)) != () and len(v) != len(self.epoch):
+                yield f.name, f"must have as many entries as epoch, {len(self.epoch)}, got {len(v)}"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
@@ -255,9 +271,10 @@ class ModelSettings(Settings):
 
     def relations(self):
         "Timesteps of the schedule"
-        if self.num_train_timesteps and self.t >= self.num_train_timesteps: yield "t", f"must be less than num_train_timesteps, {self.num_train_timesteps}, got {self.t}"
+        if self.num_train_timesteps and self.t >= self.num_train_timesteps:
+            yield "t", f"must be less than num_train_timesteps, {self.num_train_timesteps}, got {self.t}"
 
-# %% ../nbs/24_schema.ipynb #379fb8b8
+# %% ../nbs/24_schema.ipynb #1c9c2dca
 @dataclass(frozen=True)
 class TensorRule:
     "What a tensor may be"
@@ -267,14 +284,14 @@ class TensorRule:
     dtypes:tuple=("F32",) # as safetensors calls them
 
 DIMENSIONS = {"N": 2**25, "K": N_CLUSTERS, "d": 4096, "D": 2**20} # at most
-TENSOR_BYTES = 2**28 # of one tensor, at most
-MODEL_TENSORS = {"space.mean": TensorRule(("D",)), "space.components": TensorRule(("d", "D"), -2, 2), "scale": TensorRule((), 1e-6), "centres": TensorRule(("K", "d")),
-                 "labels": TensorRule(("N",), 0, N_CLUSTERS - 1, ("I64",))}
-HEAD_TENSORS = {"head.g.0.weight": TensorRule((256, "d")), "head.g.0.bias": TensorRule((256,)), "head.g.2.weight": TensorRule((256, 256)), "head.g.2.bias": TensorRule((256,)),
-                "head.g.4.weight": TensorRule(("d", 256)), "head.g.4.bias": TensorRule(("d",))} # there may be no head
+VALUES = 2**26 # of one tensor, at most
+MODEL_TENSORS = {"space.mean": TensorRule(("D",)), "space.components": TensorRule(("d", "D"), -2, 2), "scale": TensorRule((), 1e-6),
+                 "centres": TensorRule(("K", "d")), "labels": TensorRule(("N",), 0, N_CLUSTERS - 1, ("I64",))}
+HEAD_TENSORS = {"head.g.0.weight": TensorRule((256, "d")), "head.g.0.bias": TensorRule((256,)), "head.g.2.weight": TensorRule((256, 256)),
+                "head.g.2.bias": TensorRule((256,)), "head.g.4.weight": TensorRule(("d", 256)), "head.g.4.bias": TensorRule(("d",))} # or none
 WEIGHT_TYPES = "F32", "F16", "BF16" # of a U-Net
 
-# %% ../nbs/24_schema.ipynb #0867d96d
+# %% ../nbs/24_schema.ipynb #9b8dc304
 def check_header(
     stored:dict, # name -> (dtype, shape), see `read_header`
     rules:dict, # name -> `TensorRule`
@@ -283,7 +300,8 @@ def check_header(
 ) -> dict: # the number of each letter
     "Refuse tensors with other names, types or shapes than the rules say, without reading one"
     if odd := sorted(rules.keys() ^ stored.keys()):
-        raise ValueError(f"{file}: {shown(odd[0])} {'must be there, and is missing' if odd[0] in rules else 'is a tensor that does not belong there'}")
+        complaint = "must be there, and is missing" if odd[0] in rules else "is a tensor that does not belong there"
+        raise ValueError(f"{file}: {shown(odd[0])} {complaint}")
     for name, rule in rules.items():
         dtype, shape = stored[name]
         wanted = tuple(sizes.get(s, s) for s in rule.shape)
@@ -292,9 +310,10 @@ def check_header(
             raise ValueError(f"{file}: {name} must have the shape ({', '.join(map(str, wanted))}), got {tuple(shape)}")
         for letter, n in zip(wanted, shape):
             if not isinstance(letter, str): continue
-            if not 1 <= n <= DIMENSIONS[letter]: raise ValueError(f"{file}: {name} must have {letter} in 1..{DIMENSIONS[letter]:,}, got the shape {tuple(shape)}")
+            if not 1 <= n <= DIMENSIONS[letter]:
+                raise ValueError(f"{file}: {name} must have {letter} in 1..{DIMENSIONS[letter]:,}, got the shape {tuple(shape)}")
             sizes[letter] = n
-        if 8*prod(shape) > 2*TENSOR_BYTES: raise TooLarge(f"{file}: {name} must have at most {TENSOR_BYTES//4:,} values, got the shape {tuple(shape)}")
+        if prod(shape) > VALUES: raise TooLarge(f"{file}: {name} must have at most {VALUES:,} values, got the shape {tuple(shape)}")
     return sizes
 
 def check_values(
@@ -310,7 +329,7 @@ def check_values(
 
 class TooLarge(ValueError): "What a file asks for is beyond the bounds"
 
-# %% ../nbs/24_schema.ipynb #e835d1a5
+# %% ../nbs/24_schema.ipynb #571a2471
 JSON_BYTES, HEADER_BYTES = 2**22, 2**20 # of a JSON file and of the header of a safetensors file, at most
 
 def find_file(
@@ -323,7 +342,8 @@ def find_file(
     path = (Path(folder)/name).resolve()
     if not path.is_relative_to(Path(within or folder).resolve()):
         raise ValueError(f"{name}: the file must be in the folder itself, got a link that leads out of it")
-    if not path.is_file(): raise FileNotFoundError(f"{what} {folder} has no {name}{', which must be a regular file' if path.exists() else ''}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{what} {folder} has no {name}{', which must be a regular file' if path.exists() else ''}")
     return path
 
 def read_json(path:Path, name:str): # the value

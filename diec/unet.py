@@ -9,7 +9,7 @@ __all__ = ['WINDOW', 'N_PARAMETERS', 'ACTIVATION_BYTES', 'FLOPS', 'new_scheduler
            'forward_cost', 'load_unet', 'sample', 'make_unet', 'main']
 
 # %% ../nbs/04_unet.ipynb #e6cb1e95
-import argparse, json, logging, math, re, time
+import argparse, inspect, json, logging, math, re, time
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -420,7 +420,6 @@ def _current_name(name:str) -> str:
 
 class _Design(NamedTuple):
     "A U-Net's folder, all of it checked but the values of the weights"
-    config:dict # settings
     unet:UNet2DModel # on the meta device
     scheduler:DDPMScheduler
     weights:Path # the file
@@ -429,7 +428,7 @@ class _Design(NamedTuple):
 
 def _built(kind, settings:dict, name:str):
     "From its settings, by diffusers; what diffusers does not accept is the file's fault"
-    try: return kind.from_config(settings)
+    try: return kind.from_config({k: v for k, v in settings.items() if k in inspect.signature(kind.__init__).parameters or k.startswith("_")})
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, NameError) as e:
         raise ValueError(f"{name}: no {kind.__name__} can be made of these settings: {type(e).__name__}: {e}") from e
 
@@ -465,13 +464,13 @@ def _read_design(folder:Path, inside:str="", what:str="U-Net folder", within:Pat
     check_header(stored, rules, names[2])
     if (n := unet.num_parameters()) > N_PARAMETERS: raise TooLarge(f"{names[0]}: block_out_channels and layers_per_block must ask for at most {N_PARAMETERS:,} parameters, got {n:,}")
     _check_cost(unet, names[0])
-    return _Design(config, unet, scheduler, files[2], names[2], rules)
+    return _Design(unet, scheduler, files[2], names[2], rules)
 
 def _read_weights(design:_Design) -> UNet2DModel:
     "The U-Net, on the CPU"
     tensors = {_current_name(k): v for k, v in load_file(design.weights).items()}
     check_values(tensors, design.rules, design.name)
-    with torch.random.fork_rng(devices=[]): unet = UNet2DModel.from_config(design.config) # its random start is overwritten
+    with torch.random.fork_rng(devices=[]): unet = UNet2DModel.from_config(design.unet.config) # its random start is overwritten
     unet.load_state_dict(tensors)
     return unet.float().eval()
 
