@@ -1,7 +1,7 @@
 """Kill, fill and feed rubbish, and see what is left: `make faults`, or `python -m scripts.faults --kills 20 --seconds 60 --out results`.
 
 Three parts. *Kills*: the command `diec` is killed (SIGKILL) at random moments of each of its stages and started again; what it ends with is compared, byte by byte, with what an undisturbed run leaves. *Disk*: the same with a
-disk too small for it (a file system in memory, where the machine lets us mount one; else a limit on the size of files). *Rubbish*: each reader gets files made by hypothesis, whole ones with bytes changed among them; it may refuse them
+disk too small for it (a file system in memory, where the machine lets us mount one; else a limit on the size of files). In both, files of the user's and links to such stand beside every name that is written, and must stay as they are. *Rubbish*: each reader gets files made by hypothesis, whole ones with bytes changed among them; it may refuse them
 with an error of its kind, and nothing else: no crash, no hang, no great memory, no code run from a file.
 """
 import argparse
@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from diec.data import DataError, load_dataset
+from diec.files import MANIFEST
 from diec.results import Provenance, save_table
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
@@ -59,11 +60,48 @@ def command(words, place):
     return [sys.executable, "-m", "diec.cli", *(w.replace("IN", str(place.parent/"in")).replace("OUT", str(place/"out")) for w in words)]
 
 
+def plant(place: Path, whole: Path) -> dict:
+    "Files of the user's and links to such, beside each name that an undisturbed run left in a folder that may hold other files, too; what they are, to be compared"
+    yours = place.parent/"yours"
+    (yours/"folder").mkdir(parents=True, exist_ok=True)
+    for name in ("file", "folder/inner", "folder/.lock"): (yours/name).write_text("yours")
+    folders = [f for f in (whole, whole/"out") if f.is_dir()]
+    planted = [yours]
+    for folder in folders:
+        here = place/folder.relative_to(whole)
+        here.mkdir(parents=True, exist_ok=True)
+        for name in [p.name for p in folder.iterdir() if p not in folders]:
+            for one in (f".{name}.partial", f".diec-{name}.partial", f"{name}~"): (here/one).touch(mode=0o640)
+            for one in (f".{name}.x.partial", f".{name}.old.replaced", f".diec-{name}.old.partial"): (here/one).mkdir()
+            for one, target in ((f".{name}.file.partial", yours/"file"), (f".diec-{name}.folder.partial", yours/"folder")): (here/one).symlink_to(target)
+        planted += [p for p in here.iterdir() if p != here/"out"]
+    return {p: looks(p) for top in planted for p in (top, *(top.rglob("*") if top.is_dir() and not top.is_symlink() else ()))}
+
+
+def plant_within(place: Path, planted: dict):
+    "Files of the user's in the folders that the killed command works in"
+    for work in (w for w in place.rglob("*work") if w.is_dir() and (w/MANIFEST).is_file()):
+        for folder in (work, *(p for p in work.iterdir() if p.is_dir() and not p.name.startswith(".diec-"))):
+            (folder/".yours.partial").touch(mode=0o640)
+            planted.setdefault(folder/".yours.partial", looks(folder/".yours.partial"))
+
+
+def looks(path: Path):
+    "Mode, time and content of a file, target of a link; of a folder the mode"
+    s = path.lstat()
+    return s.st_mode, os.readlink(path) if path.is_symlink() else (s.st_mtime_ns, path.read_bytes()) if path.is_file() else None
+
+
+def touched(planted: dict) -> int:
+    "How many of the files that were planted are not as they were"
+    return sum(not os.path.lexists(p) or looks(p) != was for p, was in planted.items())
+
+
 def digest(place: Path, said: str, names) -> str:
     "Of the files that count, or of what was said where there are none"
     sha = hashlib.sha256()
     for path in sorted(p for n in names for p in ([place/"out"/n] if (place/"out"/n).is_file() else (place/"out"/n).rglob("*"))):
-        if path.is_file() and path.name != "history.json": sha.update(f"{path.relative_to(place)}".encode()); sha.update(path.read_bytes())
+        if path.is_file() and path.name not in ("history.json", MANIFEST): sha.update(f"{path.relative_to(place)}".encode()); sha.update(path.read_bytes())
     if not names: sha.update(said.encode())
     return sha.hexdigest()
 
@@ -94,19 +132,23 @@ def kills(n: int, rng) -> list:
             done = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True, check=True)
             length, wanted = time.perf_counter() - start, digest(place, done.stdout, names)
             failures, halves, struck, place = 0, 0, 0, folder/"killed"
+            foreign = harmed = 0
             while struck < n: # a run that was done before its time counts for nothing
-                for _ in range(rng.randint(1, 2)): # once or twice
-                    new, start = not place.exists(), time.perf_counter()
+                planted = plant(place, folder/"whole")
+                for attempt in range(rng.randint(1, 2)): # once or twice
+                    new, start = attempt == 0, time.perf_counter()
                     child = subprocess.Popen(command(words, place), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                     try: child.wait(rng.uniform(*span)*length)
                     except subprocess.TimeoutExpired: child.kill(); struck += 1
                     else: length = time.perf_counter() - start if new else length # machines are now slower, now faster
                     child.wait()
                     halves += len(half_written(place)) if place.exists() else 0
+                    plant_within(place, planted)
                 again = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True)
                 failures += again.returncode != 0 or digest(place, again.stdout, names) != wanted
+                foreign, harmed = foreign + len(planted), harmed + touched(planted)
                 shutil.rmtree(place)
-            rows.append({"what": f"killed while {stage}", "cases": struck, "failures": failures + halves, "judged by": "the same bytes as an undisturbed run; no half-written file"})
+            rows.append({"what": f"killed while {stage}", "cases": struck, "failures": failures + halves + harmed, "foreign files planted": foreign, "touched": harmed, "judged by": "the same bytes as an undisturbed run; no half-written file; no foreign file touched"})
             print(rows[-1], flush=True)
     return rows
 
@@ -120,7 +162,7 @@ def small_disk(place: Path, megabytes: int):
 
 
 def disk() -> list:
-    failures = cases = 0
+    failures = cases = foreign = harmed = 0
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         pictures(folder/"in")
@@ -130,17 +172,20 @@ def disk() -> list:
         for megabytes in (1, 3, 5, 8):
             place = folder/f"small-{megabytes}"
             mounted = small_disk(place, megabytes)
+            planted = plant(place, whole)
             limit = None if mounted else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (megabytes*100_000,)*2) or signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             tried = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True, preexec_fn=limit)
             cases += 1
             clear = tried.returncode == 0 or (tried.returncode == 2 and "Traceback" not in tried.stderr)
             sound = not half_written(place)
+            plant_within(place, planted)
             if mounted: subprocess.run(["mount", "-o", "remount,size=200m", str(place)], check=True)
             again = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True)
             good = again.returncode == 0 and digest(place, again.stdout, names) == wanted
+            foreign, harmed = foreign + len(planted), harmed + touched(planted)
             if not (clear and sound and good): failures += 1; print(megabytes, tried.returncode, tried.stderr[-300:], sound, again.stderr[-300:])
             if mounted: subprocess.run(["umount", str(place)])
-    row = {"what": "disk full" if mounted else "files may not grow", "cases": cases, "failures": failures, "judged by": "one line of error, no half-written file, and the same bytes once there is room"}
+    row = {"what": "disk full" if mounted else "files may not grow", "cases": cases, "failures": failures + harmed, "foreign files planted": foreign, "touched": harmed, "judged by": "one line of error, no half-written file, and the same bytes once there is room; no foreign file touched"}
     print(row, flush=True)
     return [row]
 
@@ -278,7 +323,7 @@ def rubbish(seconds: float) -> list:
                 turn += 1
             grown = peak() - before
             bad = state["failures"] + marker.exists() + (grown > 1000)
-            rows.append({"what": f"rubbish for a reader: {name}", "cases": state["cases"], "failures": int(bad), "judged by": f"an error of its kind or none; no code run; slowest {state['slowest']:.1f} s; memory grew by {max(0, grown):.0f} MB"})
+            rows.append({"what": f"rubbish for a reader: {name}", "cases": state["cases"], "failures": int(bad), "foreign files planted": None, "touched": None, "judged by": f"an error of its kind or none; no code run; slowest {state['slowest']:.1f} s; memory grew by {max(0, grown):.0f} MB"})
             print(rows[-1], flush=True)
     return rows
 

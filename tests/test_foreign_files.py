@@ -422,7 +422,7 @@ def test_two_processes_with_one_into_at_once(images, tmp_path):
 
 # --- a crash
 
-@pytest.mark.parametrize("command", ["cluster into copies", "predict", "pretrain"])
+@pytest.mark.parametrize("command", ["cluster into copies", "predict"])
 def test_killed_it_resumes_and_touches_nothing(images, model, tmp_path, outside, written, command):
     "SIGKILL at several moments; the same command needs no --force afterwards, and what looks like its leftovers stays"
     place = tmp_path/"place"
@@ -437,7 +437,7 @@ def test_killed_it_resumes_and_touches_nothing(images, model, tmp_path, outside,
     start = time.perf_counter()
     assert subprocess.run(words, **options | {"cwd": outside.parent}).returncode == 0 # how long it takes
     length = time.perf_counter() - start
-    for part in (0.5, 0.8, 0.9, 0.97):
+    for part in (0.8, 0.95):
         child = subprocess.Popen(words, **options)
         try: child.wait(part*length)
         except subprocess.TimeoutExpired: child.send_signal(signal.SIGKILL)
