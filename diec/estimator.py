@@ -72,8 +72,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         if not self.fine_tune_unet: schedule["joint_epochs"] = 0
         trainer = Trainer(extract, model, layer, t, self.objective or Objective(), Schedule(**schedule))
         self.labels_ = fit(trainer, images, e, self.checkpoint, progress=self.progress)
-        if self.checkpoint and is_main(): extract.clear_stale()
-        extract.keep = None # of what comes later nothing is kept
+        if self.checkpoint: _tidy(extract, images, layer, t)
         self.n_clusters_, self.layer_, self.t_, self.cot_ = K, layer, t, cot # set last: a fit that failed leaves the fit before as it was
         self.extract_, self.model_, self.history_ = extract, model, trainer.history
         return self
@@ -199,6 +198,12 @@ def _restarted(tensors:dict, labels) -> ClusterModel:
     model.load_state_dict(tensors)
     model.start_labels = labels
     return model
+
+def _tidy(extract:Extractor, images, layer:str, t:int):
+    "After training: of what is kept, the embeddings of this run and those of its final U-Net stay, and no more are added"
+    extract._name(images, [layer], t) # counts as used
+    if is_main(): extract.clear_stale()
+    extract.keep = None
 
 # %% ../nbs/10_estimator.ipynb #da01aab6
 ELSEWHERE = "checkpoint", "device" # neither written nor read: a stranger's model must not say where files are written

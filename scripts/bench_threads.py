@@ -1,4 +1,4 @@
-"""What threads cost on a busy machine: `python -m scripts.bench_threads`, under five minutes.
+"""What threads cost on a busy machine: `python -m scripts.bench_threads`, under five minutes on two cores that have nothing else to do.
 
 Pretraining steps of the default recipe (32x32 images, batches of 64) run beside processes that keep two cores busy. Each variant is a process of its own, with its own settings of OpenMP, which reads them
 when it is loaded. The variants take turns, a few steps each, so that all meet the same neighbours; what counts is the median over the turns and its ratio to one thread.
@@ -44,8 +44,9 @@ def ask(process, n) -> float:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5, help="of each variant (default: 5)")
-    parser.add_argument("--steps", type=int, default=2, help="a turn (default: 2)")
+    parser.add_argument("--turns", type=int, default=5, help="of each variant, at most (default: 5)")
+    parser.add_argument("--seconds", type=float, default=200, help="after which no further turn begins, but for the third (default: 200)")
+    parser.add_argument("--steps", type=int, default=1, help="a turn (default: 1)")
     parser.add_argument("--busy", type=int, default=2, help="processes that compute beside it all the time (default: 2)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -56,12 +57,14 @@ def main(argv=None):
         for p in children.values(): ask(p, 1) # the first step is slow for other reasons
         others += [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]
         seconds = {name: [] for name in children}
-        for _ in range(args.turns):
+        start, turns = time.perf_counter(), 0
+        while turns < args.turns and (turns < 3 or time.perf_counter() - start < args.seconds):
+            turns += 1
             for name, p in children.items(): seconds[name].append(ask(p, args.steps))
     finally:
         for p in (*children.values(), *others): p.kill(); p.wait()
     least = statistics.median(seconds["one thread"])
-    print(f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, {args.busy} busy processes beside; seconds a step, median of {args.turns} turns (least to most)")
+    print(f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, {args.busy} busy processes beside; seconds a step, median of {turns} turns (least to most)")
     for name, s in seconds.items():
         print(f"{name:46s} {threads[name]} thread(s)   {statistics.median(s):6.2f}   ({min(s):.2f} to {max(s):.2f})   {statistics.median(s)/least:5.2f} times one thread")
 

@@ -1,6 +1,7 @@
 """Kill, fill and feed rubbish, and see what is left: `make faults`, or `python -m scripts.faults --kills 20 --seconds 60 --out results`.
 
-Three parts. *Kills*: the command `diec` is killed (SIGKILL) at random moments of each of its stages and started again; what it ends with is compared, byte by byte, with what an undisturbed run leaves. *Disk*: the same with a
+Three parts. *Kills*: the command `diec` is killed (SIGKILL) or asked to stop (SIGINT, SIGTERM, SIGHUP) at random moments of each of its stages and started again, each time with another seed of Python's hashes. What it ends with is compared,
+byte by byte, with what an undisturbed run leaves; and the work of all runs together, which the command logs piece by piece, with the work of that one: after a signal nothing is done twice, after a kill no more than lies between two checkpoints. *Disk*: the same with a
 disk too small for it (a file system in memory, where the machine lets us mount one; else a limit on the size of files). In both, files of the user's and links to such stand beside every name that is written, and must stay as they are. *Rubbish*: each reader gets files made by hypothesis, whole ones with bytes changed among them; it may refuse them
 with an error of its kind, and nothing else: no crash, no hang, no great memory, no code run from a file.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -56,8 +58,37 @@ STAGES = { # the command, the files that its end is judged by, and the part of i
 }
 
 
-def command(words, place):
-    return [sys.executable, "-m", "diec.cli", *(w.replace("IN", str(place.parent/"in")).replace("OUT", str(place/"out")) for w in words)]
+COUNTING = """
+import logging, sys
+log = logging.getLogger("diec")
+log.addHandler(logging.FileHandler(sys.argv[1])); log.setLevel(logging.DEBUG)
+from diec.cli import main
+main(sys.argv[2:])
+"""
+LOST = {"image": 256, "step": 500, "evaluation": 1, "batch": 1, "update": 1} # pieces of work that one kill may cost: what lies between two checkpoints (in less than half a minute; one batch holds all images, one update is an epoch)
+
+
+def command(words, place, log=None):
+    "The command for a place; what it finishes is added to the file `log`"
+    program = ["-m", "diec.cli"] if log is None else ["-c", COUNTING, str(log)]
+    return [sys.executable, *program, *(w.replace("IN", str(place.parent/"in")).replace("OUT", str(place/"out")) for w in words)]
+
+
+def hashed(rng) -> dict:
+    "The environment, with a random order of sets"
+    return ENV | {"PYTHONHASHSEED": str(rng.randrange(2**32))}
+
+
+def work(log: Path) -> Counter:
+    "Pieces of work in a log, and how often each was done"
+    return Counter(tuple(line.split()[1:]) for line in log.read_text().splitlines() if line.startswith("finished ")) if log.exists() else Counter()
+
+
+def repeated(done: Counter) -> Counter:
+    "How many pieces of each unit were done again"
+    again = Counter()
+    for piece, n in done.items(): again[piece[0]] += n - 1
+    return again
 
 
 def plant(place: Path, whole: Path) -> dict:
@@ -120,36 +151,59 @@ def half_written(place: Path) -> list:
     return bad
 
 
+def strike(words, place, log, signum, after: float, rng) -> tuple:
+    "Start the command and send it a signal; whether it was still at work, and whether it ended as it should"
+    child = subprocess.Popen(command(words, place, log), env=hashed(rng), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try: child.wait(after)
+    except subprocess.TimeoutExpired: child.send_signal(signum)
+    said = child.communicate()[1]
+    if child.returncode == 0: return False, True # done before its time
+    if signum == signal.SIGKILL: return True, child.returncode == -signum
+    clear = child.returncode == 128 + signum and said.startswith("diec: interrupted") and said.count("\n") == 1
+    if not clear: print(f"{signal.Signals(signum).name} after {after:.1f} s: status {child.returncode}: {said[-500:]}", flush=True)
+    return True, clear
+
+
+SIGNALS = {"killed": [signal.SIGKILL], "asked to stop": [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]}
+
+
 def kills(n: int, rng) -> list:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         pictures(folder/"in")
         for stage, (words, names, span) in STAGES.items():
-            place = folder/"whole"
-            shutil.rmtree(place, ignore_errors=True) # of the stage before, which would be gone on with
+            place, log = folder/"whole", folder/"whole.log"
+            shutil.rmtree(place, ignore_errors=True) # of the stage before, which would be resumed
+            log.unlink(missing_ok=True)
             start = time.perf_counter()
-            done = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True, check=True)
-            length, wanted = time.perf_counter() - start, digest(place, done.stdout, names)
-            failures, halves, struck, place = 0, 0, 0, folder/"killed"
-            foreign = harmed = 0
-            while struck < n: # a run that was done before its time counts for nothing
-                planted = plant(place, folder/"whole")
-                for attempt in range(rng.randint(1, 2)): # once or twice
-                    new, start = attempt == 0, time.perf_counter()
-                    child = subprocess.Popen(command(words, place), env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                    try: child.wait(rng.uniform(*span)*length)
-                    except subprocess.TimeoutExpired: child.kill(); struck += 1
-                    else: length = time.perf_counter() - start if new else length # machines are now slower, now faster
-                    child.wait()
-                    halves += len(half_written(place)) if place.exists() else 0
-                    plant_within(place, planted)
-                again = subprocess.run(command(words, place), env=ENV, capture_output=True, text=True)
-                failures += again.returncode != 0 or digest(place, again.stdout, names) != wanted
-                foreign, harmed = foreign + len(planted), harmed + touched(planted)
-                shutil.rmtree(place)
-            rows.append({"what": f"killed while {stage}", "cases": struck, "failures": failures + halves + harmed, "foreign files planted": foreign, "touched": harmed, "judged by": "the same bytes as an undisturbed run; no half-written file; no foreign file touched"})
-            print(rows[-1], flush=True)
+            done = subprocess.run(command(words, place, log), env=hashed(rng), capture_output=True, text=True, check=True)
+            length, wanted, whole = time.perf_counter() - start, digest(place, done.stdout, names), work(log)
+            for how, signums in SIGNALS.items():
+                failures, struck, turn, again, place, log = 0, 0, 0, Counter(), folder/"struck", folder/"struck.log"
+                foreign = harmed = 0
+                while struck < n: # a run that was done before its time counts for nothing
+                    strikes, planted = 0, plant(place, folder/"whole")
+                    for attempt in range(rng.randint(1, 2)): # once or twice
+                        new, start = attempt == 0, time.perf_counter()
+                        hit, clear = strike(words, place, log, signums[turn % len(signums)], rng.uniform(*span)*length, rng)
+                        if not hit and new: length = time.perf_counter() - start # machines are now slower, now faster
+                        strikes, turn, failures = strikes + hit, turn + hit, failures + (not clear)
+                        failures += len(half_written(place)) if place.exists() else 0
+                        plant_within(place, planted)
+                    last = subprocess.run(command(words, place, log), env=hashed(rng), capture_output=True, text=True)
+                    failures += last.returncode != 0 or digest(place, last.stdout, names) != wanted
+                    twice = repeated(work(log))
+                    allowed = {unit: strikes*LOST[unit]*(how == "killed") for unit in LOST}
+                    over = {unit: c for unit, c in twice.items() if c > allowed[unit]}
+                    missing = whole.keys() - work(log).keys()
+                    if over or missing: failures += 1; print(f"{how} while {stage}: done twice {over}, not done {sorted(missing)[:3]}", flush=True)
+                    struck, again = struck + strikes, again + twice
+                    foreign, harmed = foreign + len(planted), harmed + touched(planted)
+                    shutil.rmtree(place); log.unlink()
+                rows.append({"what": f"{how} while {stage}", "cases": struck, "failures": failures + harmed, "foreign files planted": foreign, "touched": harmed, "judged by": "the same bytes as an undisturbed run; no half-written file; no foreign file touched; " + ("no more work repeated than between two checkpoints" if how == "killed" else "the status and one line; no work repeated"),
+                             "pieces of work": sum(whole.values()), "repeated": ", ".join(f"{c} {unit}{'s' if c > 1 else ''}" for unit, c in sorted(again.items()) if c) or "none"})
+                print(rows[-1], flush=True)
     return rows
 
 
