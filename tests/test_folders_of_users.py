@@ -309,6 +309,7 @@ ANSWERS = [ # what OpenML answers, in the order in which scikit-learn asks
     ("data/qualities/41964", json.dumps({"data_qualities": {"quality": [{"name": "NumberOfInstances", "value": "12"}]}}).encode()),
     ("download/7", USPS)]
 
+@pytest.mark.filterwarnings("ignore:A network error occurred")
 @pytest.mark.parametrize("answered", range(len(ANSWERS) + 1))
 def test_a_set_is_available_when_all_of_it_is(monkeypatch, tmp_path, capsys, answered):
     asked = []
