@@ -257,7 +257,7 @@ def search_timestep(
     "Find the clustering-optimal timestep t*"
     check_integer("max_evaluations", max_evaluations, 4); check_integer("grid", grid, 3); check_number("tolerance", tolerance)
     seen, T = {}, S.extract.T
-    bar = tqdm(total=max_evaluations, desc=f"search t at {layer}", unit="evaluation", disable=not progress)
+    bar = tqdm(total=max_evaluations, desc=f"search t at {layer}"[:44], unit="eval", disable=not progress)
     def f(t):
         if t not in seen:
             seen[t] = S(layer, t); bar.update()
