@@ -150,6 +150,9 @@ def mutants_of(module: str, work: WorkDB, text: str) -> list: # (work item, its 
 
 def baseline(module: str, words: list, place: Path, log: Path) -> float: # seconds of CPU that a mutant may take
     "The tests without a mutant, which must pass; compiles them for the mutants to come"
+    if not (place/"diec").exists(): # the first module of which there is something to try
+        copy_of_the_repository(place)
+        import_libraries(place)
     code, cpu = attempt(module, words, 3600, log, bytecode=True)
     for compiled in (place/"diec"/"__pycache__").glob(f"{module}.*"): compiled.unlink()
     if code != 0: sys.exit(f"The tests of {module} fail without a mutant (exit {code}):\n{log.read_text()[-3000:]}")
@@ -183,7 +186,7 @@ def try_module(module: str, sample, place: Path, seed: int, only: str, keep: boo
             if outcome == TestOutcome.SURVIVED or only: print(f"  {i + 1}/{len(mutants)} {outcome.value}: {m.definition_name}, line {m.start_pos[0]}: {was}  ->  {now}", flush=True)
             if only: print(log.read_text()[-1500:])
         rows.append({"module": module, "definition": m.definition_name or "", "operator": m.operator_name.removeprefix("core/"), "was": was, "is": now, "outcome": result.test_outcome.value, "how": result.output or "", "of": total})
-    path.write_text(text)
+    if limit: path.write_text(text)
     work.close()
     return rows
 
@@ -223,8 +226,6 @@ def main(argv=None):
     out, size = args.out and Path(args.out).resolve(), None if args.sample == "all" or args.only else int(args.sample)
     with tempfile.TemporaryDirectory(prefix="diec-mutants-") as folder:
         place = Path(folder)
-        copy_of_the_repository(place)
-        import_libraries(place)
         try: rows = [r for m in args.modules for r in try_module(m, SAMPLES.get(m, size), place, args.seed, args.only, args.keep)]
         finally: os.chdir(ROOT)
     if args.only: return
