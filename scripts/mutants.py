@@ -148,7 +148,18 @@ def mutants_of(module: str, work: WorkDB, text: str) -> list: # (work item, its 
     return sorted(found, key=lambda f: (f[1].start_pos, f[1].operator_name, f[1].occurrence))
 
 
-def try_module(module: str, sample, place: Path, seed: int, only: str) -> list: # a row for each mutant that was tried
+def baseline(module: str, words: list, place: Path, log: Path) -> float: # seconds of CPU that a mutant may take
+    "The tests without a mutant, which must pass; compiles them for the mutants to come"
+    if not (place/"diec").exists(): # the first module of which there is something to try
+        copy_of_the_repository(place)
+        import_libraries(place)
+    code, cpu = attempt(module, words, 3600, log, bytecode=True)
+    for compiled in (place/"diec"/"__pycache__").glob(f"{module}.*"): compiled.unlink()
+    if code != 0: sys.exit(f"The tests of {module} fail without a mutant (exit {code}):\n{log.read_text()[-3000:]}")
+    return 3*cpu + 15
+
+
+def try_module(module: str, sample, place: Path, seed: int, only: str, keep: bool) -> list: # a row for each mutant that was tried
     "Run the tests on the mutants of a module"
     path, words = place/"diec"/f"{module}.py", TESTS[module]
     text, log = (ROOT/"diec"/f"{module}.py").read_text(), place/"output.txt"
@@ -158,16 +169,14 @@ def try_module(module: str, sample, place: Path, seed: int, only: str) -> list: 
     if sample is not None and sample < total: # a larger sample holds the smaller ones
         random.Random(seed).shuffle(mutants)
         mutants = sorted(mutants[:sample], key=lambda f: (f[1].start_pos, f[1].operator_name, f[1].occurrence))
-    path.write_text(text)
-    code, cpu = attempt(module, words, 3600, log, bytecode=True) # of the tests, which the mutants then read
-    for compiled in (place/"diec"/"__pycache__").glob(f"{module}.*"): compiled.unlink()
-    if code != 0: sys.exit(f"The tests of {module} fail without a mutant (exit {code}):\n{log.read_text()[-3000:]}")
-    rows, limit = [], 3*cpu + 15
-    print(f"{module}: {len(mutants)} of {total:,} mutants; the tests take {cpu:.0f} s of CPU", flush=True)
+    again = lambda item: only or item.job_id not in known or not keep and known[item.job_id].test_outcome == TestOutcome.SURVIVED
+    limit = baseline(module, words, place, log) if any(again(item) for item, *_ in mutants) else None
+    rows = []
+    print(f"{module}: {len(mutants)} of {total:,} mutants" + (f", each within {limit:.0f} s of CPU" if limit else ", all tried before"), flush=True)
     for i, (item, m, source, (was, now)) in enumerate(mutants):
         if only and only not in f"{was} -> {now}": continue
         result = known.get(item.job_id)
-        if result is None or result.test_outcome == TestOutcome.SURVIVED or only:
+        if again(item):
             path.write_text(source)
             code, _ = attempt(module, words, limit, log)
             outcome = TestOutcome.SURVIVED if code == 0 else TestOutcome.INCOMPETENT if code == IMPORT_FAILED else TestOutcome.KILLED
@@ -177,7 +186,7 @@ def try_module(module: str, sample, place: Path, seed: int, only: str) -> list: 
             if outcome == TestOutcome.SURVIVED or only: print(f"  {i + 1}/{len(mutants)} {outcome.value}: {m.definition_name}, line {m.start_pos[0]}: {was}  ->  {now}", flush=True)
             if only: print(log.read_text()[-1500:])
         rows.append({"module": module, "definition": m.definition_name or "", "operator": m.operator_name.removeprefix("core/"), "was": was, "is": now, "outcome": result.test_outcome.value, "how": result.output or "", "of": total})
-    path.write_text(text)
+    if limit: path.write_text(text)
     work.close()
     return rows
 
@@ -209,6 +218,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS), help="which (default: all)")
     parser.add_argument("--only", help="only mutants whose change holds this text, with what pytest said; no table is written")
+    parser.add_argument("--keep", action="store_true", help="do not try survivors again: only what was never tried")
     parser.add_argument("--out", help="folder for tables/mutants and tables/mutants-survived (default: print only)")
     args = parser.parse_args(argv)
     provenance = Provenance("mutants", {"sample": args.sample, "seed": args.seed, "modules": args.modules}, packages=("cosmic-ray",))
@@ -216,9 +226,7 @@ def main(argv=None):
     out, size = args.out and Path(args.out).resolve(), None if args.sample == "all" or args.only else int(args.sample)
     with tempfile.TemporaryDirectory(prefix="diec-mutants-") as folder:
         place = Path(folder)
-        copy_of_the_repository(place)
-        import_libraries(place)
-        try: rows = [r for m in args.modules for r in try_module(m, SAMPLES.get(m, size), place, args.seed, args.only)]
+        try: rows = [r for m in args.modules for r in try_module(m, SAMPLES.get(m, size), place, args.seed, args.only, args.keep)]
         finally: os.chdir(ROOT)
     if args.only: return
     survivors = []

@@ -177,3 +177,25 @@ def test_data_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
         write()
         file = "fsync", (tmp_path/"s").stat().st_ino, (tmp_path/"s").stat().st_size
         assert file in trace and ("move", *file[1:]) in trace and trace.index(file) < trace.index(("move", *file[1:]))
+
+
+def test_a_folder_without_the_marker_is_somebodys_own(tmp_path):
+    (tmp_path/"m").mkdir()
+    with atomic_folder(tmp_path/"m", marker="0.txt") as f: fill(f, "old") # empty: nobody's
+    with atomic_folder(tmp_path/"m", marker="0.txt") as f: fill(f, "new")
+    assert (tmp_path/"m"/"0.txt").read_text() == "new"
+    (tmp_path/"m"/"0.txt").unlink()
+    for marker in ("0.txt", "sub"): # a folder is no marker either
+        with pytest.raises(FileExistsError, match=marker):
+            with atomic_folder(tmp_path/"m", marker=marker) as f: fill(f, "third")
+    assert (tmp_path/"m"/"1.txt").read_text() == "new" and files(tmp_path) == ["m"]
+
+
+def test_what_the_system_refuses_keeps_its_number(tmp_path, monkeypatch):
+    def full(*args, **kwargs): raise C.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr(C, "save_file", full)
+    with pytest.raises(OSError) as e: save_state(tmp_path/"s", {"a": torch.zeros(2)})
+    assert e.value.errno == 28 and e.value.strerror == os.strerror(28) and str(tmp_path) in str(e.value.filename) and files(tmp_path) == []
+    def other(*args, **kwargs): raise C.SafetensorError("something else")
+    monkeypatch.setattr(C, "save_file", other)
+    with pytest.raises(C.SafetensorError, match="something else"): save_state(tmp_path/"s", {"a": torch.zeros(2)})

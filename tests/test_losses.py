@@ -255,3 +255,13 @@ def test_defaults_of_the_losses():
 def test_weights_do_not_depend_on_the_unit(scale):
     d2 = np.sort(np.random.default_rng(0).uniform(1, 2, (9, 5)))
     assert np.allclose(adaptive_weights(d2*scale), adaptive_weights(d2)) and adaptive_weights(d2).std() > 0.01
+
+
+def test_wide_graphs_and_single_steps():
+    "Rows of a graph of any width start where the one before ends"
+    z = points(11, 2, 3)[0].numpy()
+    for k in (1, 6, 9):
+        graph, S = adaptive_graph(z, k), np.zeros((11, 11))
+        for i in range(11): S[i, graph.neighbours[i]] = graph.weights[i]
+        S += S.T
+        assert np.allclose(diffuse(z, graph, 1), (z + S @ z/S.sum(1, keepdims=True))/2, atol=1e-5)
