@@ -1,4 +1,5 @@
 "What the batch is doing and how much of it is left, a line of at most 80 columns whenever a job begins or ends. Snakemake finds this plugin by its name."
+import logging
 import sys
 import time
 
@@ -36,11 +37,15 @@ class Progress:
 
 
 class LogHandler(LogHandlerBase):
-    "Writes the lines to standard error, beside what Snakemake itself has to say"
-    writes_to_stream = writes_to_file = needs_rulegraph = False # `writes_to_stream` would silence Snakemake's own messages
-    has_filter = has_formatter = True
+    "Writes the lines to standard error, and warnings and errors; all else that Snakemake says goes into its log file alone"
+    writes_to_stream = has_filter = has_formatter = True
+    writes_to_file = needs_rulegraph = False
 
     def __post_init__(self): self.progress = Progress()
 
     def emit(self, record):
-        if self.progress.heard(record): print(self.progress.line(), file=sys.stderr, flush=True)
+        message = record.getMessage()
+        if self.progress.heard(record): text = self.progress.line()
+        elif getattr(record, "event", None) != LogEvent.JOB_ERROR and record.levelno >= logging.WARNING or message.startswith("Nothing to be done"): text = message
+        else: return # scripts/reproduce.py names the notebooks that failed, so that JOB_ERROR need not
+        print(text, file=sys.stderr, flush=True)
