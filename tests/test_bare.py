@@ -80,7 +80,7 @@ def test_tests_reach_no_other_machine():
 
 @namespaces
 def test_what_asked_for_the_whole_of_fashion_mnist_passes_bare():
-    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_unet.py", "-k", "shipped and fashion")
+    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_unet.py", "-k", "shipped and fashion")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "1 skipped" in done.stdout and "passed" in done.stdout # skipped: the checksum of the whole set
 
