@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+SNAKEMAKE = "import sys; sys.path.append('scripts/plugins'); from snakemake.cli import main; main()" # with our lines on what it is doing
 
 
 def leash() -> str:
@@ -43,7 +44,8 @@ def snakemake(plan: Path, config: dict, cores: str, more: list) -> int:
     with open(Path(runs)/".lock", "w") as lock: # given back by the system when the process ends, however it ends
         try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError: sys.exit(f"another batch is at work in {runs}; wait for it, or choose another folder with --runs")
-        command = [*leash().split(), sys.executable, "-m", "snakemake", "--configfile", str(plan), "--config", *(f"{k}={v}" for k, v in config.items()), "--cores", cores, "--quiet", "rules", "host", "reason", "--nolock", *more] # --nolock last: it takes no arguments, as the two before it do
+        progress = [] if {"-n", "--dry-run", "--dryrun"} & set(more) else ["--logger", "jobs"]
+        command = [*leash().split(), sys.executable, "-c", SNAKEMAKE, *progress, "--configfile", str(plan), "--config", *(f"{k}={v}" for k, v in config.items()), "--cores", cores, "--quiet", "rules", "host", "reason", "--nolock", *more] # --nolock last: it takes no arguments, as the two before it do
         return subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}).returncode
 
 

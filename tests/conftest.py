@@ -1,7 +1,12 @@
 "What several test files share. No test reaches for a network, and all compute on one thread, as a killed and resumed run must."
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
+import scripts.guard.sitecustomize # from here on this process reaches no other machine
+
+_data_home = tempfile.TemporaryDirectory(prefix="no-data-")
+os.environ["SCIKIT_LEARN_DATA"] = _data_home.name # empty: no test depends on what the user has in a cache
 
 import numpy as np
 import pytest

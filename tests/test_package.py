@@ -1,14 +1,19 @@
 """The wheel, as a user gets it: built, installed into a fresh environment, and used from outside the checkout."""
 import json
 import os
+import re
 import subprocess
 import sys
+import sysconfig
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
+BARE = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | {"OMP_NUM_THREADS": "1"} # the checkout is not to be found; two threads wait for each other on a busy machine
 UNETS = ["digits", "fashion-mnist", "mnist-5k"]
 
 USE = """
@@ -58,12 +63,33 @@ def test_the_wheel_holds_the_modules_and_the_unets(wheel):
     assert not [n for n in names if n.startswith(("tests/", "scripts/", "nbs/")) or n.endswith((".pkl", ".pt", ".bin"))]
 
 
-def test_it_clusters_digits_from_a_fresh_environment(wheel, tmp_path):
-    python = tmp_path/"env"/"bin"/"python"
-    run(sys.executable, "-m", "venv", tmp_path/"env")
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT/"requirements.lock", wheel)
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    found = json.loads(run(python, "-c", USE, cwd=tmp_path, env=environment).splitlines()[-1])
-    assert Path(found["file"]).is_relative_to(tmp_path)
+@pytest.fixture(scope="module")
+def fresh(wheel, tmp_path_factory):
+    "An environment's Python with the wheel in it; all else is what is installed here already, which pip need not fetch"
+    place = tmp_path_factory.mktemp("fresh")
+    run(sys.executable, "-m", "venv", "--without-pip", place/"env")
+    python, site = place/"env"/"bin"/"python", next((place/"env").glob("lib/python3*/site-packages"))
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", wheel)
+    (site/"standing.pth").write_text("\n".join(sysconfig.get_paths()[k] for k in ("purelib", "platlib")) + "\n") # a path in a .pth comes last, and its own .pth files (an editable diec) do not count
+    return python
+
+
+def test_what_the_wheel_requires_is_what_the_lock_gives(wheel):
+    with zipfile.ZipFile(wheel) as z: metadata = Parser().parsestr(z.read(next(n for n in z.namelist() if n.endswith("/METADATA"))).decode())
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT/"requirements.lock").read_text(), re.M))
+    needed = [r for r in map(Requirement, metadata.get_all("Requires-Dist")) if r.marker is None]
+    assert {"torch", "diffusers", "numpy"} <= {r.name for r in needed}
+    for r in needed: assert r.specifier.contains(locked[r.name]), f"{r}, locked is {locked[r.name]}"
+
+
+def test_pip_finds_the_requirements_of_the_wheel_met(fresh):
+    missing = "import sys; from importlib.metadata import requires, version; from packaging.requirements import Requirement; print([str(r) for r in map(Requirement, requires('diec')) if r.marker is None and not r.specifier.contains(version(r.name).partition('+')[0])])"
+    assert run(fresh, "-c", missing, cwd=fresh.parent, env=BARE).strip() == "[]"
+    assert run(fresh, "-m", "pip", "check", cwd=fresh.parent, env=BARE).strip() == "No broken requirements found."
+
+
+def test_it_clusters_digits_from_a_fresh_environment(fresh, tmp_path):
+    found = json.loads(run(fresh, "-c", USE, cwd=tmp_path, env=BARE).splitlines()[-1])
+    assert Path(found["file"]).is_relative_to(fresh.parent.parent)
     assert found["unets"] == UNETS
     assert found["acc"] > 0.9
