@@ -377,7 +377,7 @@ def rubbish(seconds: float) -> list:
                 turn += 1
             grown = peak() - before
             bad = state["failures"] + marker.exists() + (grown > 1000)
-            rows.append({"what": f"rubbish for a reader: {name}", "cases": state["cases"], "failures": int(bad), "foreign files planted": None, "touched": None, "judged by": f"an error of its kind or none; no code run; slowest {state['slowest']:.1f} s; memory grew by {max(0, grown):.0f} MB"})
+            rows.append({"what": f"rubbish for a reader: {name}", "cases": state["cases"], "failures": int(bad), "judged by": f"an error of its kind or none; no code run; slowest {state['slowest']:.1f} s; memory grew by {max(0, grown):.0f} MB"})
             print(rows[-1], flush=True)
     return rows
 
@@ -391,6 +391,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     provenance = Provenance("faults", vars(args))
     rows = [*rubbish(args.seconds), *(disk() if args.kills else []), *(kills(args.kills, random.Random(args.seed)) if args.kills else [])]
+    columns = [*dict.fromkeys(c for row in rows for c in row if c != "judged by"), "judged by"]
+    rows = [{c: row.get(c) for c in columns} for row in rows]
     if args.out: save_table(Path(args.out)/"tables"/"faults", rows, rows, "What was done to the readers and to the command, how often, and how often it did harm.", provenance)
     sys.exit(any(r["failures"] for r in rows))
 
