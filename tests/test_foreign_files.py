@@ -1,5 +1,5 @@
 "Files that are the user's: planted at and beside every name that is written, in every verb; none may be touched."
-import json, os, shutil, signal, stat, subprocess, sys, time
+import os, shutil, signal, stat, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image
 
 from diec.cli import main, sort_into
 from diec.data import load_dataset
-from diec.files import MANIFEST, atomic_file, lock_file, read_record, work_folder
+from diec.files import lock_file, read_record, work_folder
 
 COMMANDS = {
     "cluster": ("cluster", "IN", "--unet", "digits", "-k", 2, "--out", "out", "--quiet"),
@@ -446,3 +446,19 @@ def test_killed_it_resumes_and_touches_nothing(images, model, tmp_path, outside,
     assert done.returncode == 0, done.stderr
     assert state(*planted, outside, images) == before
     assert not [p for folder in folders for p in folder.glob(".diec-*.partial") if p not in planted]
+
+
+def test_the_fault_tests_notice_what_is_touched(tmp_path):
+    from scripts.faults import plant, plant_within, touched
+    whole, place = tmp_path/"whole", tmp_path/"killed"
+    for name in ("out/model/config.json", "out/labels.csv", "out.sorted/a.png"):
+        (whole/name).parent.mkdir(parents=True, exist_ok=True)
+        (whole/name).touch()
+    planted = plant(place, whole)
+    assert len(planted) > 25 and {place, place/"out"} <= {p.parent for p in planted} and touched(planted) == 0
+    with work_folder(place/"out"/"work", "diec cluster"): (place/"out"/"work"/"images-ab").mkdir()
+    plant_within(place, planted)
+    assert (place/"out"/"work"/"images-ab"/".yours.partial") in planted and touched(planted) == 0
+    (place/"out"/".labels.csv.partial").unlink(); (place/"out"/"model~").write_text("harm"); (tmp_path/"yours"/"folder"/".lock").write_text("")
+    (place/".diec-out.sorted.partial").chmod(0o600)
+    assert touched(planted) == 4
