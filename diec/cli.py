@@ -59,6 +59,7 @@ def _check_model(args):
         raise ValueError(f"{args.model}: no model of diec cluster is in this folder (there is neither config.json nor model/config.json)")
 
 def _check_predict(args):
+    if Path(args.out).is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
     _check_model(args)
     for name in args.folder: _check_images_exist(name)
 

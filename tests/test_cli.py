@@ -12,6 +12,7 @@ from diec.data import DataError, load_dataset
 from diec.estimator import DiEC
 from diec.files import atomic_file
 from diec.folders import find_images, open_pack, pack_folder
+from diec.names import file_of
 
 
 def picture(path, digit, size=24, mode="L"):
@@ -32,7 +33,7 @@ def photos(tmp_path_factory):
 def run(*words): main([str(w) for w in words])
 def rows_of(path):
     with open(path, encoding="utf-8", errors="surrogateescape") as f: return list(csv.DictReader(f))
-def labels_of(path): return {r["file"]: int(r["cluster"]) for r in rows_of(path)}
+def labels_of(path): return {file_of(r["file"]): int(r["cluster"]) for r in rows_of(path)}
 
 
 @pytest.fixture(scope="module")
