@@ -76,6 +76,11 @@ def imports():
     return start(program=("-c", "import diec.estimator, diec.sheets")).seconds
 
 
+def read(path):
+    "The rows of a table: names of files and clusters"
+    with open(path, newline="", encoding="utf-8") as f: return {file_of(r["file"]): r["cluster"] for r in csv.DictReader(f)}
+
+
 # --- refused before PyTorch is imported
 
 @pytest.mark.parametrize("words, said", [
@@ -208,7 +213,7 @@ def test_names_are_printed_without_harm(place, tmp_path, imports):
     done = start("predict", place/"result", tmp_path/"in", "--out", out, "--quiet", PYTHONIOENCODING="ascii")
     assert done.status == 0 and r"caf\xe9 \x1b]0;owned\x07 \xe9 \u732b" in done.out and rf"left out: {EVIL}\n.jpg".replace("\x1b", r"\x1b").replace("\x07", r"\x07") in done.err
     assert (done.out + done.err).isascii() and (done.out + done.err).replace("\n", "").isprintable() and done.seconds - imports < 10 and done.peak < GIGABYTE
-    assert sorted(file_of(r["file"]) for r in csv.DictReader(open(out, newline="", encoding="utf-8"))) == sorted(NAMES)
+    assert sorted(read(out)) == sorted(NAMES)
 
 
 def test_a_result_whose_name_cannot_be_printed(place, tmp_path, imports):
@@ -226,13 +231,13 @@ def test_files_and_folders_are_predicted(place, tmp_path, monkeypatch, capsys):
     (tmp_path/"more"/"broken.png").write_text("x")
     main(["predict", str(place/"result"), "./-x.png", "no ending", "more", str(place/"photos"/"7.png"), "more/a/1.png", "--out", "some.csv", "--quiet"])
     said = capsys.readouterr()
-    rows = {file_of(r["file"]): r["cluster"] for r in csv.DictReader(open("some.csv"))}
+    rows = read("some.csv")
     assert list(rows) == ["-x.png", "no ending", "more/a/1.png", str(place/"photos"/"7.png")]
     assert "4 images" in said.out and said.err == "left out: more/broken.png: neither a PNG nor a JPEG image\n"
     main(["predict", str(place/"result"), str(place/"photos"/"7.png"), "--out", "one.csv", "--quiet"])
-    assert [r["cluster"] for r in csv.DictReader(open("one.csv"))] == [rows[str(place/"photos"/"7.png")]]
+    assert list(read("one.csv").values()) == [rows[str(place/"photos"/"7.png")]]
     main(["predict", str(place/"result"), str(place/"photos"), "--out", "all.csv", "--quiet"])
-    alone = {r["file"]: r["cluster"] for r in csv.DictReader(open("all.csv"))}
+    alone = read("all.csv")
     assert len(alone) == 24 and alone["7.png"] == rows[str(place/"photos"/"7.png")] # names are relative to a folder that is given alone
     with pytest.raises(SystemExit): main(["predict", str(place/"result"), "more/broken.png", "--out", "none.csv", "--quiet"])
     assert "none of the 1 pictures could be read; the first: more/broken.png" in capsys.readouterr().err
