@@ -26,4 +26,4 @@ OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --skip_folder_re 
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --path nbs/experiments --file_re '_(table|figure)[.]ipynb$'
 
 step "tests/"
-python -m pytest
+python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
