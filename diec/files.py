@@ -57,6 +57,16 @@ def _narrow(new:Path, old:Path):
     with suppress(FileNotFoundError):
         if not old.is_symlink(): new.chmod(stat.S_IMODE(new.stat().st_mode) & stat.S_IMODE(old.stat().st_mode))
 
+def _sync(path:Path):
+    "Have a file, or the names in a folder, written to the disk"
+    handle = os.open(path, os.O_RDONLY)
+    try: os.fsync(handle)
+    finally: os.close(handle)
+
+def _sync_names(folder:Path):
+    "After a rename, so that a power cut does not undo it"
+    with suppress(PermissionError, IsADirectoryError): _sync(folder) # Windows opens no folders
+
 # %% ../nbs/24_files.ipynb #ddb50f27
 @contextmanager
 def atomic_file(
@@ -71,6 +81,7 @@ def atomic_file(
         _narrow(temporary, path)
         with open(temporary, "rb+") as f: os.fsync(f.fileno())
         os.replace(temporary, path)
+        _sync_names(path.parent)
 
 # %% ../nbs/24_files.ipynb #ed7b4e2f
 def _not_ours(folder:Path, marker:str) -> str|None:
@@ -128,11 +139,14 @@ def atomic_folder(
             (temporary/marker).write_text(json.dumps({"format": "diec-folder-1", **(facts or {}), "files": files}) + "\n")
             if path.is_symlink() or _look(path) != before: raise FileExistsError(f"{path} was changed while it was being written again: it stays; move it away, or choose another folder")
         _narrow(temporary, path)
+        for f in temporary.rglob("*"):
+            if not f.is_symlink(): _sync(f) if f.is_file() else _sync_names(f)
         if path.exists(): os.rename(path, old)
         try: os.rename(temporary, path)
         except BaseException: # the old one comes back
             if old.exists(): os.rename(old, path)
             raise
+        _sync_names(path.parent)
 
 # %% ../nbs/24_files.ipynb #40652201
 def clear_partial(

@@ -177,16 +177,26 @@ def test_data_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
         write()
         file = "fsync", (tmp_path/"s").stat().st_ino, (tmp_path/"s").stat().st_size
         assert file in trace and ("move", *file[1:]) in trace and trace.index(file) < trace.index(("move", *file[1:]))
+        assert trace[-1][:2] == ("fsync", tmp_path.stat().st_ino) # the new name, too
+
+
+def test_a_folders_files_are_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    trace, fsync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: trace.append(os.fstat(fd).st_ino) or fsync(fd))
+    monkeypatch.setattr(os, "rename", lambda a, b: trace.append("move") or rename(a, b))
+    with atomic_folder(tmp_path/"m") as f: fill(f, "text")
+    written = {p.stat().st_ino for p in (tmp_path/"m").rglob("*")}
+    assert written <= set(trace[:trace.index("move")]) and trace[-1] == tmp_path.stat().st_ino
 
 
 def test_a_folder_without_the_marker_is_somebodys_own(tmp_path):
     (tmp_path/"m").mkdir()
-    with atomic_folder(tmp_path/"m", marker="0.txt") as f: fill(f, "old") # empty: nobody's
-    with atomic_folder(tmp_path/"m", marker="0.txt") as f: fill(f, "new")
+    with atomic_folder(tmp_path/"m", marker="list") as f: fill(f, "old") # empty: nobody's
+    with atomic_folder(tmp_path/"m", marker="list") as f: fill(f, "new")
     assert (tmp_path/"m"/"0.txt").read_text() == "new"
-    (tmp_path/"m"/"0.txt").unlink()
-    for marker in ("0.txt", "sub"): # a folder is no marker either
-        with pytest.raises(FileExistsError, match=marker):
+    (tmp_path/"m"/"list").unlink()
+    for marker in ("list", "0.txt", "sub"): # neither is a file of another content, or a folder, a marker
+        with pytest.raises(FileExistsError, match="was not put there by diec"):
             with atomic_folder(tmp_path/"m", marker=marker) as f: fill(f, "third")
     assert (tmp_path/"m"/"1.txt").read_text() == "new" and files(tmp_path) == ["m"]
 
