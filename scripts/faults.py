@@ -390,6 +390,8 @@ def main(argv=None):
     parser.add_argument("--out", help="folder for tables/faults (default: print only)")
     args = parser.parse_args(argv)
     provenance = Provenance("faults", vars(args))
+    for s in SIGNALS["asked to stop"]: # under nohup or in the background some are ignored, and the command would inherit that
+        if signal.getsignal(s) == signal.SIG_IGN: signal.signal(s, signal.SIG_DFL)
     rows = [*rubbish(args.seconds), *(disk() if args.kills else []), *(kills(args.kills, random.Random(args.seed)) if args.kills else [])]
     columns = [*dict.fromkeys(c for row in rows for c in row if c != "judged by"), "judged by"]
     rows = [{c: row.get(c) for c in columns} for row in rows]

@@ -1,9 +1,13 @@
 "What several test files share. No test reaches for a network, and all compute on one thread, as a killed and resumed run must."
 import os
+import signal
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
 import scripts.guard.sitecustomize # from here on this process reaches no other machine
+
+for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): # nohup and shells in the background have some ignored, which the commands under test would inherit
+    if signal.getsignal(_signal) == signal.SIG_IGN: signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
 
 _data_home = tempfile.TemporaryDirectory(prefix="no-data-")
 os.environ["SCIKIT_LEARN_DATA"] = _data_home.name # empty: no test depends on what the user has in a cache
