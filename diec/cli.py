@@ -284,7 +284,7 @@ def _cluster(args, out):
         labels = load_file(out/"model"/"model.safetensors")["labels"]
         order = _by_name(pack)
         missing = sort_into(args.into, args.folder, [pack.files[i] for i in order], labels[order], args.copy, _settings(args, *_CLUSTER)) if args.into and is_main() else []
-        _say("\n".join(["nothing has changed since the last run", *said, _places(out, args)]))
+        for line in ("nothing has changed since the last run", *said, _places(out, args)): _say(line)
         _say_missing(missing)
         wait()
         return missing
@@ -334,7 +334,8 @@ def _write_out(out, diec, pack, clock, args):
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     said = [f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}", f"read at {diec.layer_}, timestep {diec.t_}"]
-    _say(f"{said[0]}\n{said[1]}; {clock}")
+    _say(said[0])
+    _say(f"{said[1]}; {clock}")
     _say(_places(out, args))
     _say_missing(missing)
     return said, missing
