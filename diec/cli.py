@@ -55,7 +55,7 @@ def _check_search(args):
 def _check_model(args):
     "Refuse a folder without a model"
     _check_folder(args.model)
-    if not any((Path(args.model)/place/"config.json").is_file() for place in ("", "model")):
+    if not any((Path(args.model)/place/"config.json").exists() for place in ("", "model")):
         raise ValueError(f"{args.model}: no model of diec cluster is in this folder (there is neither config.json nor model/config.json)")
 
 def _check_predict(args):
