@@ -7,6 +7,7 @@ __all__ = ['SAVE_EVERY', 'ClusterModel', 'Objective', 'Schedule', 'Trainer', 'fi
 
 # %% ../nbs/09_trainer.ipynb #5886a7f9
 import logging, time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -289,12 +290,17 @@ def _run_epoch(trainer:Trainer, view:_View, images:torch.Tensor, changed:float|N
     trainer.epoch, trainer.begun = trainer.epoch + 1, None
 
 # %% ../nbs/09_trainer.ipynb #e383ca85
+@contextmanager
+def _stage_named(trainer:Trainer):
+    "Say when it was that numbers were no longer finite"
+    try: yield
+    except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
+
 def _refresh(trainer:Trainer, e) -> tuple: # view, share of the labels that changed
     "The data set as the model sees it at the start of an epoch"
     if trainer.epoch & (trainer.epoch - 1) == 0: trainer.graph = None # 0, 1, 2, 4, 8, ...
     learn = trainer.model.start_labels if trainer.warming_up else None
-    try: view = _View(trainer.model, trainer.model.embed_all(e), trainer.objective, trainer.graph, learn)
-    except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
+    with _stage_named(trainer): view = _View(trainer.model, trainer.model.embed_all(e), trainer.objective, trainer.graph, learn)
     if dead := _reseed(trainer.model, view):
         logging.getLogger("diec").warning("epoch %d of the %s stage: no image was in cluster %s; put anew where images are held least", trainer.epoch, trainer.stage, ", ".join(map(str, dead)))
         view = _View(trainer.model, view.x, trainer.objective, view.graph, learn)
@@ -339,7 +345,7 @@ def fit(
             else:
                 if e is None:
                     extract.used &= used # those of earlier epochs are not needed again
-                    e = extract(images, [trainer.layer], trainer.t)[trainer.layer]
+                    with _stage_named(trainer): e = extract(images, [trainer.layer], trainer.t)[trainer.layer]
                     if extract.keep and is_main(): extract.clear_stale()
                 view, changed = _refresh(trainer, e)
                 limit = schedule.head_epochs if trainer.stage == "head" else schedule.joint_epochs
