@@ -21,7 +21,7 @@ class Progress:
     def line(self) -> str:
         elapsed = self.clock() - self.start
         count = f"[{self.done}/{self.total}]" if self.total else f"[{self.done}]"
-        left = f", about {duration(elapsed/self.done*(self.total - self.done))} left" if self.total and 0 < self.done < self.total else ""
+        left = f", about {duration(elapsed/self.done*(self.total - self.done))} left" if self.total and self.total <= 4*self.done < 4*self.total else "" # the first jobs are the longest
         text = f"{count} {duration(elapsed)}{left}: {', '.join(self.running.values()) or 'nothing runs'}"
         return text if len(text) <= self.width else text[:self.width - 3] + "..."
 
