@@ -216,10 +216,10 @@ def _result_key(args, unet, pack) -> str:
     return _named(__version__, os.fsdecode(_own(args)), args.n_clusters, args.seed, args.fine_tune, made_by, pack.state, pack.images.shape)
 
 def _checksums(out, args) -> dict: # of the files of a result, by name
-    from diec.folders import _sha256
+    from diec.files import content_of
     folders = [out/"model"] if args.unet else [out/"model", out/"unet"]
     files = [out/"labels.csv", out/"report.html", *(p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file())]
-    return {p.relative_to(out).as_posix(): _sha256(p) for p in files}
+    return {p.relative_to(out).as_posix(): content_of(p) for p in files}
 
 def _keep_result(out, args, key, said):
     "Record what was made, and what was said about it"
@@ -523,7 +523,6 @@ def predict(args):
     from diec.parallel import is_main
     if not (Path(args.model)/"config.json").is_file() and (Path(args.model)/"model"/"config.json").is_file(): args.model = Path(args.model)/"model" # what diec cluster wrote, as a whole
     out = Path(args.out)
-    if out.is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
     _check_writable("--out", out.parent)
     args.record, work = out.with_name(f".diec-{out.name}.json"), Path(args.work or f"{out}.work")
     own, args.images, args.work = not args.work, args.folder, work
