@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 PLAN ?= quick
 SAMPLE ?= 50
-.PHONY: help env lab reproduce check keep faults mutants test unets readme notebooks lock clean
+.PHONY: help env lab reproduce check keep faults mutants test test-slow unets readme notebooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,8 +41,11 @@ keep: env ## after PLAN=full: compare results/full with the committed results, t
 	-$(RUN) python -m scripts.check results/full results
 	cp -R results/full/. results/
 
-test: env ## export, clean, README, every notebook, every test
+test: env ## export, clean, README, every notebook, every test that is not slow
 	$(RUN) bash scripts/test.sh
+
+test-slow: env ## the slow tests: kills in a loop, the whole batch, several processes, an installation
+	$(RUN) bash scripts/test.sh slow
 
 lab: env ## JupyterLab on the notebooks
 	$(RUN) jupyter lab --notebook-dir nbs

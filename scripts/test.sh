@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Everything that must hold, in the order of how fast it fails.
+# `test.sh`: everything that a change can break, in the order of how fast it fails. `test.sh slow`: the tests marked slow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TQDM_DISABLE=1 MPLBACKEND=agg PYTHONWARNINGS=ignore::DeprecationWarning
 step() { printf '\n== %s\n' "$1"; }
+run_tests() { python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "$1"; }
 fingerprint() { find nbs diec -type f \( -name '*.ipynb' -o -name '*.py' \) -not -path '*/.ipynb_checkpoints/*' | sort | xargs sha256sum; }
+
+if [ "${1-}" = slow ]; then
+  step "tests/, those marked slow"
+  run_tests slow
+  exit
+fi
 
 step "nbdev_export and nbdev_clean leave no difference"
 before=$(fingerprint)
@@ -26,4 +33,4 @@ OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --skip_folder_re 
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --path nbs/experiments --file_re '_(table|figure)[.]ipynb$'
 
 step "tests/"
-python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+run_tests "not slow"

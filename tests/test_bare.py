@@ -66,9 +66,9 @@ def test_the_status_of_the_command_comes_back(mode):
     assert run(*mode, "sh", "-c", "exit 3").returncode == 3 and run(*mode, "true").returncode == 0
 
 
-def test_ci_runs_the_two_commands_bare():
+def test_ci_runs_the_two_commands_and_the_slow_tests_bare():
     lines = (ROOT/".ci"/"run").read_text().splitlines()
-    assert [line.partition("scripts.bare ")[2] for line in lines if "scripts.bare" in line] == ["make reproduce", "make test"]
+    assert [line.partition("scripts.bare ")[2] for line in lines if "scripts.bare" in line] == ["make reproduce", "make test", "make test-slow"]
 
 
 def test_tests_reach_no_other_machine():
@@ -78,6 +78,7 @@ def test_tests_reach_no_other_machine():
     assert os.listdir(os.environ["SCIKIT_LEARN_DATA"]) == []
 
 
+@pytest.mark.slow
 @namespaces
 def test_what_asked_for_the_whole_of_fashion_mnist_passes_bare():
     done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_unet.py", "-k", "shipped and fashion")

@@ -19,6 +19,7 @@ from scripts import batch, restore
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT/"tests"/"plan.yaml"
 pytest.importorskip("snakemake")
+pytestmark = pytest.mark.slow # each asks for a batch that takes minutes
 
 
 def reproduce(place, *more, plan=PLAN, env=None): # a running batch in a folder of its own

@@ -236,6 +236,7 @@ def test_a_result_in_the_folder_is_left_out(tmp_path):
     assert sorted(pack_folder(tmp_path/"in", tmp_path/"in"/"out"/"images", 8).files) == ["0.png", "1.png", "2.png", "3.png", "out/other/6.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.3, 1.5, 3., 5., 8.])
 def test_killed_and_started_again_it_ends_with_the_same_bytes(made, photos, tmp_path, after):
     command = [sys.executable, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"]
@@ -284,6 +285,7 @@ def test_a_folder_that_changed_is_sorted_anew(photos, tmp_path):
     assert len(labels_of(out/"labels.csv")) == 75
 
 
+@pytest.mark.slow
 def test_two_processes_by_accelerate(made, photos, tmp_path):
     "`--multi_gpu` is accelerate's word for several processes; without GPUs they are two on the CPU (gloo)"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
@@ -356,6 +358,7 @@ def test_what_killed_runs_left_is_cleared(made, photos, tmp_path):
     assert not list(out.rglob(".diec-*.partial")) and (out/"model"/"config.json").is_file() and not any(p.name == "x" for p in unfinished if p.exists())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(photos, tmp_path):
     limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (400_000,)*2))
     done = subprocess.run([sys.executable, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=limit, capture_output=True, text=True)

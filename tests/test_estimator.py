@@ -199,6 +199,7 @@ def test_the_number_of_clusters_can_be_estimated(digits, same, tmp_path):
     assert quick(n_clusters=4).fit(digits[:60]).n_clusters_ == 4
 
 
+@pytest.mark.slow
 def test_the_number_that_is_estimated_is_near_the_true_one():
     model = DiEC(None, "digits", t=200, schedule=Schedule(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images)
     assert 8 <= model.n_clusters_ <= 15 # sub-kinds of ones count as kinds
@@ -371,6 +372,7 @@ def test_a_crash_while_saving_leaves_the_old_model(saved, fitted, digits, unseen
     assert alike(DiEC.from_pretrained(saved), fitted, unseen, same) and [p.name for p in saved.parent.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_killed_while_saving_no_model_is_lost(saved, fitted, unseen, tmp_path, same, nth):
     "The first move is that of the U-Net inside the new folder; the other two exchange the folders"

@@ -145,6 +145,7 @@ READ = [large("RGB", (9400, 9400), "square.png"), large("RGBA", (9400, 9400), "c
 REFUSED = [(large("L", (1, 89_000_000), "strip.png"), "400,000,000 bytes"), (large("RGB", (89_000_000, 1), "line.png"), "400,000,000 bytes"),
            (large("L", (9500, 9500), "large.png"), "89,478,485 pixels"), (large("RGB", (9000, 9000), "progressive.jpg", progressive=True, subsampling=0), "400,000,000 bytes")]
 
+@pytest.mark.slow
 def test_large_pictures_take_little_memory(place, tmp_path, imports):
     draw(tmp_path/"in"/"0.png")
     for make in READ: make(tmp_path/"in")
@@ -153,6 +154,7 @@ def test_large_pictures_take_little_memory(place, tmp_path, imports):
     assert done.seconds - imports < 10*len(READ) and done.peak < GIGABYTE
 
 
+@pytest.mark.slow
 def test_larger_pictures_are_left_out(place, tmp_path, imports):
     draw(tmp_path/"in"/"0.png")
     for make, _ in REFUSED: make(tmp_path/"in")

@@ -409,6 +409,7 @@ def test_two_runs_with_one_into(again, place):
     assert status == 2 and "another run sorts into" in said and state(place/"sorted") == before and not (place/"another").exists() and not (place/".diec-sorted.lock").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_into_at_once(images, tmp_path):
     "One of them ends, the other refuses or comes after it; the sorted folder is whole"
     words = [sys.executable, "-m", "diec.cli", "cluster", str(images), "--unet", "digits", "-k", "2", "--into", str(tmp_path/"sorted"), "--copy", "--quiet"]
@@ -422,6 +423,7 @@ def test_two_processes_with_one_into_at_once(images, tmp_path):
 
 # --- a crash
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["cluster into copies", "predict"])
 def test_killed_it_resumes_and_touches_nothing(images, model, tmp_path, outside, written, command):
     "SIGKILL at several moments; the same command needs no --force afterwards, and what looks like its leftovers stays"

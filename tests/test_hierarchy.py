@@ -195,6 +195,7 @@ def test_points_of_a_new_kind_make_a_new_tree():
     assert model.partial_fit(far).n_clusters_ == 3 and len(model.labels_) == 215 and len(set(model.labels_[200:])) == 1
 
 
+@pytest.mark.slow
 def test_many_new_points_are_the_same_as_a_fit():
     X = SETS["blobs"][0]
     grown = fit(X[:250]).partial_fit(X[250:260]).partial_fit(X[260:])
@@ -281,6 +282,7 @@ def test_one_point_out_of_all_proportion():
     assert len(R(2).fit(X).labels_) == 101
 
 
+@pytest.mark.slow
 def test_no_fewer_clusters_than_components_that_are_no_strays():
     X, y = make_blobs(1800, centers=30, cluster_std=.05, center_box=(-50, 50), random_state=0)
     model = R().fit(X)

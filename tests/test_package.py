@@ -88,6 +88,7 @@ def test_pip_finds_the_requirements_of_the_wheel_met(fresh):
     assert run(fresh, "-m", "pip", "check", cwd=fresh.parent, env=BARE).strip() == "No broken requirements found."
 
 
+@pytest.mark.slow
 def test_it_clusters_digits_from_a_fresh_environment(fresh, tmp_path):
     found = json.loads(run(fresh, "-c", USE, cwd=tmp_path, env=BARE).splitlines()[-1])
     assert Path(found["file"]).is_relative_to(fresh.parent.parent)

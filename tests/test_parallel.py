@@ -13,6 +13,7 @@ def test_alone_nothing_is_added():
     wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_fit_by_several_is_the_fit_of_one(tmp_path, same, size):
     (alone, facts), = children.together(children.distributed_fit, 1, tmp_path/"one")

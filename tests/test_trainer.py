@@ -48,6 +48,7 @@ def reached(checkpoint, before=0):
     return n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_moments(tmp_path, undisturbed, same, seed):
     moments, n, killed = random.Random(seed), 0, 0

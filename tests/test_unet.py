@@ -57,6 +57,7 @@ def test_killed_at_random_moments(tmp_path, undisturbed, same, every, seed):
     equal_to(undisturbed, tmp_path, same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place, nth", [("mid-write", 1), ("mid-write", 3), ("before-replace", 2), ("after-replace", 2), ("mid-step", 6)])
 def test_killed_at_the_worst_moments(tmp_path, undisturbed, same, place, nth):
     assert children.finish(children.pretraining, tmp_path, death=(place, nth)) == -signal.SIGKILL
