@@ -4,11 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export TQDM_DISABLE=1 MPLBACKEND=agg PYTHONWARNINGS=ignore::DeprecationWarning
 step() { printf '\n== %s\n' "$1"; }
-run_tests() { python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "$1"; }
+run_tests() { step "tests/, $1"; python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "$1"; }
 fingerprint() { find nbs diec -type f \( -name '*.ipynb' -o -name '*.py' \) -not -path '*/.ipynb_checkpoints/*' | sort | xargs sha256sum; }
 
 if [ "${1-}" = slow ]; then
-  step "tests/, those marked slow"
   run_tests slow
   exit
 fi
@@ -32,5 +31,4 @@ step "the notebooks' own tests"
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --skip_folder_re '^([_.]|experiments)'
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --path nbs/experiments --file_re '_(table|figure)[.]ipynb$'
 
-step "tests/"
 run_tests "not slow"

@@ -19,7 +19,6 @@ from scripts import batch, restore
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT/"tests"/"plan.yaml"
 pytest.importorskip("snakemake")
-pytestmark = pytest.mark.slow # each asks for a batch that takes minutes
 
 
 def reproduce(place, *more, plan=PLAN, env=None): # a running batch in a folder of its own
@@ -44,6 +43,7 @@ def made(tmp_path_factory):
     return place, out
 
 
+@pytest.mark.slow
 def test_everything_that_the_plan_names_is_there(made):
     place, said = made
     plan = batch.Plan(yaml.safe_load(PLAN.read_text()))
@@ -54,11 +54,13 @@ def test_everything_that_the_plan_names_is_there(made):
     assert "k-means" in said and "report.html" in said
 
 
+@pytest.mark.slow
 def test_a_data_set_that_is_not_there_is_a_row_that_says_so(made):
     table = (made[0]/"out"/"tables"/"main.md").read_text()
     assert "not on this machine" in next(line for line in table.splitlines() if "usps" in line)
 
 
+@pytest.mark.slow
 def test_provenance_stands_beside_each_result(made):
     for path in (made[0]/"out").rglob("*.json"):
         facts = json.loads(path.read_text())
@@ -67,11 +69,13 @@ def test_provenance_stands_beside_each_result(made):
     assert seeds == {0, 1}
 
 
+@pytest.mark.slow
 def test_no_path_of_this_machine_in_what_may_be_committed(made):
     for path in (made[0]/"out").rglob("*"):
         if path.suffix in (".md", ".csv", ".html", ".svg"): assert str(ROOT) not in path.read_text(), path
 
 
+@pytest.mark.slow
 def test_report_shows_each_result_and_needs_nothing_else(made):
     html = (made[0]/"out"/"report.html").read_text()
     outside = re.findall(r'(?:src|href)="(?!data:|#|https://)[^"]*"', html)
@@ -80,6 +84,7 @@ def test_report_shows_each_result_and_needs_nothing_else(made):
     assert counts["img"] >= 10 and counts["table"] >= 8 and counts["link"] == 0, counts
 
 
+@pytest.mark.slow
 def test_done_is_done(made):
     times = {p: p.stat().st_mtime_ns for p in made[0].rglob("*.json")}
     status, out, err = finish(reproduce(made[0]))
@@ -87,6 +92,7 @@ def test_done_is_done(made):
     assert times == {p: p.stat().st_mtime_ns for p in made[0].rglob("*.json")}
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_ends_with_the_same_tables_and_repeats_no_finished_job(made, tmp_path):
     tables = [f"{tmp_path}/out/tables/{n}.md" for n in ("main", "search", "ablation-terms")]
     rng, finished, kills = random.Random(os.getpid()), {}, 0
@@ -121,6 +127,7 @@ def _finished_jobs(place):
     return [p for p in (place/"runs").rglob("[01].json") if str(p) not in incomplete]
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_named_and_leaves_its_notebook_and_the_rest_goes_on(made, tmp_path):
     plan = yaml.safe_load(PLAN.read_text())
     plan["parameters"]["search"]["n_grid"] = 0
@@ -140,6 +147,7 @@ def test_a_failed_cell_is_named_and_leaves_its_notebook_and_the_rest_goes_on(mad
     assert not (place/"out"/"tables"/"search.md").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said, calls, status", [("Kernel died before replying to kernel_info", 2, 0), ("an error of another kind", 1, 1)])
 def test_a_kernel_that_did_not_start_is_tried_again_and_nothing_else(tmp_path, said, calls, status):
     fake = tmp_path/"bin"/"setpriv" # stands before papermill in the rules
@@ -167,6 +175,7 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
     assert status == 1 and "another batch" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["quick", "full"])
 def test_plans_can_be_read(plan):
     found = subprocess.run([sys.executable, "-m", "snakemake", "--configfile", f"plans/{plan}.yaml", "-n", "--quiet", "--nolock"], cwd=ROOT, capture_output=True, text=True)
@@ -180,6 +189,7 @@ def test_a_plan_writes_where_nothing_is_committed(plan): # a committed table wou
     assert subprocess.run(["git", "check-ignore", f"{out}/tables/main.md"], cwd=ROOT, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_records_come_back_from_a_main_table(made, tmp_path):
     shutil.copytree(made[0]/"out", tmp_path/"out")
     restore.main([str(tmp_path/"out"), str(tmp_path/"runs")])

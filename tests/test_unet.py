@@ -46,6 +46,7 @@ def loadable(checkpoint, step=0):
     return reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every, seed", [(1, 0), (2, 1), (3, 2)])
 def test_killed_at_random_moments(tmp_path, undisturbed, same, every, seed):
     moments, step, killed = random.Random(seed), 0, 0
@@ -57,7 +58,6 @@ def test_killed_at_random_moments(tmp_path, undisturbed, same, every, seed):
     equal_to(undisturbed, tmp_path, same)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place, nth", [("mid-write", 1), ("mid-write", 3), ("before-replace", 2), ("after-replace", 2), ("mid-step", 6)])
 def test_killed_at_the_worst_moments(tmp_path, undisturbed, same, place, nth):
     assert children.finish(children.pretraining, tmp_path, death=(place, nth)) == -signal.SIGKILL
