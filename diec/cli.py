@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from . import __version__
-from .interrupt import handle_signals, stop_at_once
+from .interrupt import SIGNALS, handle_signals, stop_at_once
 from .names import cell_of, find_unet, printable
 
 # %% ../nbs/20_cli.ipynb #2151ba47
@@ -665,6 +665,7 @@ def main(
             args.check(args)
             _import(*args.modules)
             args.run(args)
+        if argv is None: _ignore_signals()
     except KeyboardInterrupt as e:
         if os.environ.get("RANK", "0") == "0": print(printable(f"diec: interrupted{_where(e)}; repeat the command to resume from there"), file=sys.stderr)
         sys.exit(128 + getattr(e, "signum", signal.SIGINT))
@@ -674,6 +675,10 @@ def main(
         _fail(f"{e}{full}")
     except MemoryError as e: _fail(str(e) or "there is not enough memory")
     except (ValueError, TypeError, ImportError, FloatingPointError, RuntimeError) as e: _fail(e)
+
+def _ignore_signals():
+    "All is written and said: a signal while Python takes itself down would only change the status"
+    for s in SIGNALS: signal.signal(s, signal.SIG_IGN)
 
 def _where(e) -> str:
     "Where an interrupted run stood, and that this is saved"

@@ -61,9 +61,9 @@ STAGES = { # the command, the files that its end is judged by, and the part of i
 COUNTING = """
 import logging, sys
 log = logging.getLogger("diec")
-log.addHandler(logging.FileHandler(sys.argv[1])); log.setLevel(logging.DEBUG)
+log.addHandler(logging.FileHandler(sys.argv.pop(1))); log.setLevel(logging.DEBUG)
 from diec.cli import main
-main(sys.argv[2:])
+main()
 """
 LOST = {"image": 256, "step": 500, "evaluation": 1, "batch": 1, "update": 1} # pieces of work that one kill may cost: what lies between two checkpoints (in less than half a minute; one batch holds all images, one update is an epoch)
 
@@ -84,11 +84,15 @@ def work(log: Path) -> Counter:
     return Counter(tuple(line.split()[1:]) for line in log.read_text().splitlines() if line.startswith("finished ")) if log.exists() else Counter()
 
 
-def repeated(done: Counter) -> Counter:
-    "How many pieces of each unit were done again"
+def repeated(done: Counter, whole: Counter) -> Counter:
+    "How many pieces of each unit were done more often than in an undisturbed run (which extracts again after the U-Net has changed)"
     again = Counter()
-    for piece, n in done.items(): again[piece[0]] += n - 1
+    for (unit, *_), n in (done - whole).items(): again[unit] += n
     return again
+
+
+def counted(n: int, unit: str) -> str:
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}{'es' if unit.endswith('ch') else 's'}"
 
 
 def plant(place: Path, whole: Path) -> dict:
@@ -113,8 +117,9 @@ def plant_within(place: Path, planted: dict):
     "Files of the user's in the folders that the killed command works in"
     for work in (w for w in place.rglob("*work") if w.is_dir() and (w/MANIFEST).is_file()):
         for folder in (work, *(p for p in work.iterdir() if p.is_dir() and not p.name.startswith(".diec-"))):
-            (folder/".yours.partial").touch(mode=0o640)
-            planted.setdefault(folder/".yours.partial", looks(folder/".yours.partial"))
+            if (file := folder/".yours.partial") in planted: continue
+            file.touch(mode=0o640)
+            planted[file] = looks(file)
 
 
 def looks(path: Path):
@@ -193,7 +198,7 @@ def kills(n: int, rng) -> list:
                         plant_within(place, planted)
                     last = subprocess.run(command(words, place, log), env=hashed(rng), capture_output=True, text=True)
                     failures += last.returncode != 0 or digest(place, last.stdout, names) != wanted
-                    twice = repeated(work(log))
+                    twice = repeated(work(log), whole)
                     allowed = {unit: strikes*LOST[unit]*(how == "killed") for unit in LOST}
                     over = {unit: c for unit, c in twice.items() if c > allowed[unit]}
                     missing = whole.keys() - work(log).keys()
@@ -202,7 +207,7 @@ def kills(n: int, rng) -> list:
                     foreign, harmed = foreign + len(planted), harmed + touched(planted)
                     shutil.rmtree(place); log.unlink()
                 rows.append({"what": f"{how} while {stage}", "cases": struck, "failures": failures + harmed, "foreign files planted": foreign, "touched": harmed, "judged by": "the same bytes as an undisturbed run; no half-written file; no foreign file touched; " + ("no more work repeated than between two checkpoints" if how == "killed" else "the status and one line; no work repeated"),
-                             "pieces of work": sum(whole.values()), "repeated": ", ".join(f"{c} {unit}{'s' if c > 1 else ''}" for unit, c in sorted(again.items()) if c) or "none"})
+                             "pieces of work": sum(whole.values()), "repeated": ", ".join(counted(c, unit) for unit, c in sorted(again.items()) if c) or "none"})
                 print(rows[-1], flush=True)
     return rows
 
