@@ -34,14 +34,14 @@ from diec.results import Provenance, save_table
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT/"scripts"/"mutants.toml"
 SLOW_TRAINER = "not killed and not stopped_and_continued and not pretraining and not counted"
-QUICK_HIERARCHY = "nodes_of_a_graph or is_its_matrix or components_are or bad or one_grain or all_equal or few_points or scale_of_an_affinity or one_numbering or at_the_rim or arguments or random_groups or linkage and moons"
+SLOW_HIERARCHY = "not scikit_learn and not matched_first and not permuting_rows and not same_twice and not no_strays and not many_new_points and not constant_features and not one_at_a_time and not scale_of_features and not levels_can and not nested"
 TESTS = { # module -> what pytest is given; those that fail soonest first
     "losses": ["tests/test_defaults.py", "tests/test_losses.py"],
     "head": ["tests/test_defaults.py", "tests/test_losses.py"],
     "cot": ["tests/test_defaults.py", "tests/test_cot.py"],
     "trainer": ["tests/test_defaults.py", "tests/test_behavior_training.py", "tests/test_trainer.py", "-k", SLOW_TRAINER],
     "checkpoint": ["tests/test_checkpoint.py"],
-    "hierarchy": ["tests/test_defaults.py", "tests/test_hierarchy.py", "-k", f"test_defaults or {QUICK_HIERARCHY}"],
+    "hierarchy": ["tests/test_defaults.py", "tests/test_hierarchy_parts.py", "tests/test_hierarchy.py", "-k", SLOW_HIERARCHY],
 }
 SAMPLES = {"losses": None, "head": None} # None: all of them
 IMPORT_FAILED, MEMORY = 70, 16*2**30
