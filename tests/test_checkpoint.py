@@ -1,5 +1,6 @@
 "State files and folders: whole or not there, whatever is done to them."
-import itertools, json, os, shutil
+import hashlib, itertools, json, os, shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 
 import children
 import diec.checkpoint as C
-from diec.checkpoint import atomic_file, atomic_folder, load_state, save_state
+from diec.checkpoint import atomic_file, atomic_folder, fingerprint, load_state, save_state, write_tensors
 
 STATE = {"a": torch.arange(6.).reshape(2, 3), 3: [1, -2.5, None, "é\"\n", True, (torch.tensor(7), ())], "deep": {"x": {"y": {}}},
          "more": {"bool": torch.tensor([True, False]), "empty": torch.zeros(0, 4), "bf16": torch.tensor([1.5, -2], dtype=torch.bfloat16),
@@ -59,6 +60,60 @@ def test_what_cannot_be_kept_is_refused_and_the_old_state_stays(tmp_path, value)
 @pytest.mark.parametrize("key", [(1, 2), np.int64(3)])
 def test_a_key_that_cannot_be_kept_is_refused_when_saving(tmp_path, key):
     with pytest.raises(TypeError, match="key"): save_state(tmp_path/"s", {key: 1})
+
+
+def test_of_several_keys_that_cannot_be_kept_the_first_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"a key of state must be text or a number, got \(1, 2\)$"): save_state(tmp_path/"s", {"good": 0, (1, 2): 1, b"x": 2})
+
+
+@pytest.mark.parametrize("key", [True, 3, 2.5, "text", "dict", "list", "tuple", "tensor", None])
+def test_any_key_of_text_or_number_comes_back(tmp_path, key):
+    save_state(tmp_path/"s", {key: [torch.ones(2)]})
+    assert alike(load_state(tmp_path/"s"), {key: [torch.ones(2)]})
+
+
+# --- the checksum
+
+def test_the_checksum_is_of_the_text_and_of_types_shapes_and_bytes():
+    t = torch.arange(6, dtype=torch.int16).reshape(2, 3)
+    digest = hashlib.sha256(b"text" + b"torch.int16(2, 3)" + t.numpy().tobytes() + b"torch.float32(0, 4)" + b"its own" + b"torch.float32()" + np.float32(7).tobytes()).hexdigest()
+    tensors = [t, torch.zeros(0, 4), SimpleNamespace(checksum="its own"), torch.tensor(7., requires_grad=True)]
+    assert fingerprint(tensors, "text") == fingerprint(iter(tensors), "text") == digest
+    assert fingerprint([]) == hashlib.sha256().hexdigest()
+
+
+OF_ONE = {"text": dict(text="b"), "type": dict(t=torch.zeros(2, 2, dtype=torch.int32)), "shape": dict(t=torch.zeros(4)), "a bit": dict(t=torch.tensor([[0., 0.], [0., 1e-45]])), "sign of zero": dict(t=-torch.zeros(2, 2)),
+          "what has its own": dict(own="c")}
+
+@pytest.mark.parametrize("change", OF_ONE)
+def test_a_change_anywhere_changes_the_checksum(change):
+    of = lambda text="a", t=torch.zeros(2, 2), own="b": fingerprint([SimpleNamespace(checksum=own), t, SimpleNamespace(checksum=own), t], text)
+    assert of() == of() != of(**OF_ONE[change])
+
+
+def test_the_checksum_is_of_what_a_tensor_holds_not_how():
+    t = torch.arange(12.).reshape(3, 4)
+    assert fingerprint([t.T]) == fingerprint([t.T.contiguous()]) != fingerprint([t]) and fingerprint([t[1:, ::2]]) == fingerprint([t[1:, ::2].clone()])
+
+
+# --- the file
+
+def test_tensors_are_written_with_their_header_for_whom_the_umask_allows(tmp_path):
+    before = os.umask(0o027)
+    try: write_tensors({"a": torch.arange(3.)}, tmp_path/"t", {"format": "mine"})
+    finally: os.umask(before)
+    with C.safe_open(tmp_path/"t", framework="pt") as f: assert f.metadata() == {"format": "mine"} and f.get_tensor("a").tolist() == [0, 1, 2]
+    assert (tmp_path/"t").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_state_of_another_format_is_refused_by_name(tmp_path):
+    save_state(tmp_path/"s", {"a": torch.zeros(2)})
+    with C.safe_open(tmp_path/"s", framework="pt") as f: header = f.metadata()
+    assert header["format"] == "diec-state-1" and set(header) == {"format", "tree", "sha256"}
+    write_tensors({"0": torch.zeros(2)}, tmp_path/"s", header | {"format": "diec-state-2"})
+    with pytest.raises(ValueError, match="its format is 'diec-state-2', not 'diec-state-1'"): load_state(tmp_path/"s")
+    write_tensors({"0": torch.ones(2)}, tmp_path/"s", header)
+    with pytest.raises(ValueError, match="do not match their checksum; delete it to begin anew"): load_state(tmp_path/"s")
 
 
 def test_any_damaged_byte_is_noticed(tmp_path):

@@ -1,4 +1,5 @@
 "The search against functions whose top is known, and the score against scikit-learn."
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 
-from diec.cot import (CRITERIA, Clusterability, CommonSpace, Evaluation, kmeans, neighbour_consistency, neighbour_information, score_map, search_layer, search_timestep, stability,
+import diec.cot as C
+from diec.cot import (CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, ScoreMap, kmeans, neighbour_consistency, neighbour_information, score_map, search_layer, search_timestep, stability,
                       unimodality_gap)
 from diec.hooks import DEFAULT_LAYER, Extractor, layer_names
 from diec.unet import new_scheduler
@@ -76,6 +78,28 @@ def test_no_timestep_is_computed_twice():
     assert len(calls) == len(set(calls)) <= 16
 
 
+@pytest.mark.parametrize("low, high, evaluations, most", [(3, 3, 9, 0), (3, 4, 9, 0), (3, 5, 9, 0), (3, 6, 0, 0), (3, 6, -1, 0), (3, 6, 1, 1), (3, 6, 9, 9), (100, 400, 2, 2), (100, 400, 4, 4)])
+def test_a_bracket_is_narrowed_with_so_many_evaluations(low, high, evaluations, most):
+    "And one of two timesteps, or fewer, not at all"
+    calls = []
+    C._refine(lambda t: calls.append(t) or -abs(t - high + 1), low, high, evaluations)
+    assert min(most, 1) <= len(calls) <= most and all(low <= t <= high and type(t) is int for t in calls)
+
+
+def test_a_bracket_is_narrowed_to_about_twenty_timesteps():
+    calls = []
+    C._refine(lambda t: calls.append(t) or -(t - 217)**2, 0, 999, 100)
+    assert len(calls) <= 12 and min(abs(t - 217) for t in calls) <= 20
+
+
+def test_points_along_t_are_in_order_and_numbered_as_they_were_evaluated():
+    "Those at other layers are left out, and not counted"
+    made = [Evaluation(l, t, 0., None, 0., s) for l, t, s in [("a", 500, 1.), ("a", 0, 2.), ("b", 3, 9.), ("a", 999, 3.), ("a", 250, 7.), ("b", 250, 8.), ("a", 300, 5.)]]
+    found = COTResult("a", 250, "chi", made, True)
+    t, s, order = found.along_t()
+    assert t.tolist() == [0, 250, 300, 500, 999] and s.tolist() == [2, 7, 5, 1, 3] and order.tolist() == [2, 4, 5, 1, 3] and found.score == 7
+
+
 # --- not one top
 
 def two_tops(a, b, height): return lambda t: np.exp(-((t - a)/70)**2) + height*np.exp(-((t - b)/70)**2)
@@ -94,6 +118,19 @@ def test_the_higher_top_between_the_points_of_the_grid():
     grid = np.linspace(0, 999, 9).round()
     assert f(grid).argmax() == 2
     assert abs(search_timestep(along(f)).t - 812) <= 30
+
+
+@pytest.mark.parametrize("heights, budget, brackets", [
+    ((0, 1, 2, 3, 4, 3, 2, 1, 0), 12, [(3, 5, 3)]), ((4, 3, 2, 1, 0, 0, 0, 0, 0), 12, [(0, 1, 3)]), ((0, 0, 0, 0, 0, 0, 0, 0, 1), 30, [(7, 8, 21)]),
+    ((0, 3, 2, 1, 0, 2, 4, 2, 1), 12, [(5, 7, 4), (0, 2, 3)]), ((5, 0, 4, 3, 2, 1, 0.5, 0.2, 6), 12, [(7, 8, 3), (0, 1, 2), (1, 3, 2)])])
+def test_all_tops_share_the_evaluations_that_are_left_the_highest_first(monkeypatch, heights, budget, brackets):
+    ts, asked = np.linspace(0, 999, 9).round().astype(int).tolist(), []
+    def refine(f, low, high, evaluations):
+        asked.append((ts.index(low), ts.index(high), evaluations))
+        for t in range(low + 1, low + 1 + evaluations): f(t)
+    monkeypatch.setattr(C, "_refine", refine)
+    search_timestep(along(lambda t: float(heights[ts.index(t)]) if t in ts else -1.), max_evaluations=budget)
+    assert asked == brackets
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -185,6 +222,23 @@ def test_the_map_is_S():
     assert len(score_map(S, [DEFAULT_LAYER]).timesteps) == 20
 
 
+def test_the_map_covers_all_layers_and_timesteps(monkeypatch):
+    monkeypatch.setattr(C, "layer_names", lambda unet: ["conv_in", "up_blocks.0"])
+    table = score_map(along(SHAPES["bell"](400), T=96))
+    assert table.layers == ("conv_in", "up_blocks.0") and table.timesteps == tuple(range(0, 96, 5)) and table.values().shape == (2, 20)
+    assert table.best() == ("conv_in", 95) # all fall short of the top
+
+
+def test_the_numbers_of_a_map():
+    table = ScoreMap(("a", "b"), (5, 6, 7), [[Evaluation(l, t, 10.*t, None, t/10, float(s)) for t, s in zip((5, 6, 7), row)] for l, row in (("a", (1, 2, 3)), ("b", (4, 9, 0)))])
+    assert table.best() == ("b", 6) and table.values().tolist() == [[1, 2, 3], [4, 9, 0]] and table.values("chi").tolist() == [[50, 60, 70]]*2
+
+
+def test_without_candidates_all_layers_are_compared_and_the_default(monkeypatch):
+    monkeypatch.setattr(C, "layer_names", lambda unet: ["conv_in", "up_blocks.0"])
+    assert [e.layer for e in search_layer(Made(lambda l, t: len(l)), t=9).evaluations] == ["conv_in", "up_blocks.0", DEFAULT_LAYER]
+
+
 # --- the score
 
 @pytest.fixture(scope="module")
@@ -231,6 +285,8 @@ def test_neighbour_information():
     assert neighbour_information(apart, own) == pytest.approx(np.log(4)) # four equal clusters that no pair of neighbours crosses
     assert neighbour_information(np.zeros(60), near) == 0
     assert neighbour_information(np.minimum(apart, 2), own) < np.log(3) # unequal ones say less
+    alone = [0]*9 + [7] # the only one of its cluster, and nobody's neighbour
+    assert neighbour_information(alone, [[0, 1]]*10) == pytest.approx(mutual_info_score([0]*18 + [7]*2 + [0]*20, [0]*38 + [7]*2))
 
 
 def test_neighbours_choose_among_the_starts_of_kmeans():
@@ -243,6 +299,17 @@ def test_neighbours_choose_among_the_starts_of_kmeans():
     assert plain.inertia_ < chosen.inertia_ and neighbour_information(chosen.labels_, near) > neighbour_information(plain.labels_, near)
     assert adjusted_rand_score(truth, chosen.labels_) == 1 > adjusted_rand_score(truth, plain.labels_) + .3
     assert (kmeans(x, 3, n_init=40, near=near).labels_ == chosen.labels_).all()
+
+
+def test_the_starts_that_neighbours_choose_among_are_those_of_the_seed():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2)).astype(np.float32)
+    near = NearestNeighbors(n_neighbors=3).fit(x).kneighbors(return_distance=False)
+    for seed in (0, 7):
+        starts = [KMeans(5, n_init=1, random_state=s).fit(x) for s in np.random.RandomState(seed).randint(2**31 - 1, size=6)]
+        best = max(starts, key=lambda found: neighbour_information(found.labels_, near))
+        assert len({neighbour_information(s.labels_, near) for s in starts}) > 2 and (kmeans(x, 5, seed, 6, near).cluster_centers_ == best.cluster_centers_).all()
+        assert (kmeans(x, 5, seed, 6).cluster_centers_ == KMeans(5, n_init=6, random_state=seed).fit(x).cluster_centers_).all()
 
 
 def test_the_same_seed_gives_the_same_scores(real):
@@ -273,17 +340,90 @@ def test_labels_of_obvious_groups_are_stable_and_those_of_noise_are_not():
     assert CRITERIA["stable_chi"](Evaluation("l", 0, 100., -0.2, 0.)) == 0
 
 
+class Groups:
+    "In an extractor's place: embeddings of three groups, whose spread grows with t"
+    T = 1000
+    def __init__(self, n_draws=2):
+        self.n_draws, self.asked = n_draws, []
+        self.noise, self.centres = np.random.default_rng(0).normal(size=(n_draws, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
+
+    def prepare(self, images): return images
+
+    def fingerprint(self, images, **facts): return f"{len(images)} images, {facts}"
+
+    def draws(self, images, layers, t):
+        self.asked.append((*layers, t))
+        return {l: (self.centres + self.noise*(0.5 + t/100))[:, images[:, 0]].astype(np.float32) for l in layers}
+
+
+def of_groups(criterion="stable_chi", n_clusters=3, n_draws=2, **kwargs): return Clusterability(Groups(n_draws), np.arange(90)[:, None], n_clusters, criterion, **kwargs)
+
+
 def test_chi_prefers_the_better_groups():
     "Through the whole of `Clusterability`, with the U-Net replaced by embeddings whose spread grows with t"
-    rng = np.random.default_rng(0)
-    noise, centres = rng.normal(size=(2, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
-    class Fake:
-        n_draws, T = 2, 1000
-        def prepare(self, images): return images
-        def draws(self, images, layers, t): return {l: (centres + noise*(0.5 + t/100))[:, images[:, 0]].astype(np.float32) for l in layers}
-    S = Clusterability(Fake(), np.arange(90)[:, None], 3, "stable_chi")
+    S = of_groups()
     scores = [S("x", t) for t in (0, 200, 400, 800)]
     assert scores == sorted(scores, reverse=True) and S.evaluations["x", 0].stability == 1
+
+
+@pytest.mark.parametrize("n_draws", [2, 3, 5])
+def test_any_number_of_draws_can_be_compared(n_draws):
+    assert of_groups(n_draws=n_draws).at(["x"], 0)[0].stability == 1
+
+
+def test_two_clusters_have_a_score():
+    assert of_groups("chi", 2)("x", 0) > 10 and 0.9 < of_groups("neighbours", 2)("x", 0) <= 1
+
+
+def test_only_what_is_not_known_is_evaluated():
+    S = of_groups("neighbours")
+    first = S.at(["x", "y"], 300)
+    assert S.at(["y", "z", "x"], 300) == [first[1], S.evaluations["z", 300], first[0]] and S("x", 300) == first[0].score
+    assert S.extract.asked == [("x", "y", 300), ("z", 300)] and list(S.evaluations) == [("x", 300), ("y", 300), ("z", 300)]
+
+
+@pytest.mark.parametrize("before, after", [(b, a) for b in CRITERIA for a in CRITERIA if b == "stable_chi" or a != "stable_chi"])
+def test_what_was_seen_is_rescored_without_another_look(before, after):
+    one, asked = of_groups(before), of_groups(after)
+    for S in (one, asked): S.at(["x", "y"], 300); S("x", 500)
+    known, looks = dict(one.evaluations), len(one.extract.asked)
+    other = one.rescored(after)
+    assert {k: e.score for k, e in other.evaluations.items()} == {k: e.score for k, e in asked.evaluations.items()} and list(other.evaluations) == list(known)
+    assert other.criterion == after and other("y", 300) == asked("y", 300) and len(other.extract.asked) == looks
+    assert other("z", 300) == asked("z", 300) and one.evaluations == known and one.criterion == before # what is found later is its own
+
+
+@pytest.mark.parametrize("before", ["chi", "neighbours"])
+def test_draws_that_were_not_compared_cannot_be_rescored(before):
+    with pytest.raises(ValueError, match=f"stable_chi.*got '{before}'"): of_groups(before).rescored("stable_chi")
+
+
+def test_kept_evaluations_are_those_of_this_very_search(tmp_path):
+    path = tmp_path/"kept"
+    one = of_groups("chi", keep=path)
+    one.at(["x", "y"], 300); one("x", 500)
+    again = of_groups("chi", keep=path)
+    assert again.evaluations == one.evaluations and list(again.evaluations) == list(one.evaluations) and again("x", 500) == one("x", 500) and not again.extract.asked
+    for other in (dict(criterion="neighbours"), dict(n_clusters=4), dict(random_state=1), dict(m=80)): assert not of_groups(**{"criterion": "chi", "keep": path, **other}).evaluations
+    assert not of_groups("chi").evaluations
+    before = path.read_bytes()
+    of_groups("chi").at(["x"], 0); again.rescored("neighbours").at(["x"], 0) # neither was told to keep anything
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"{", b"[]", b"{}", b"null", b'{"origin": 1}', b"["*100_000])
+def test_a_file_that_keeps_nothing_is_as_none(tmp_path, content):
+    (tmp_path/"kept").write_bytes(content)
+    assert not of_groups(keep=tmp_path/"kept").evaluations
+
+
+def test_kept_evaluations_that_are_not_whole_are_made_again(tmp_path):
+    of_groups("chi", keep=tmp_path/"kept")("x", 300)
+    kept = json.loads((tmp_path/"kept").read_text())
+    for damage in (lambda e: e.pop("t"), lambda e: e.update(more=1)):
+        damaged = json.loads(json.dumps(kept)); damage(damaged["evaluations"][0])
+        (tmp_path/"kept").write_text(json.dumps(damaged))
+        assert not of_groups("chi", keep=tmp_path/"kept").evaluations
 
 
 def test_images_that_are_all_alike_have_no_clusters(real):
@@ -324,3 +464,22 @@ def test_common_space(n, D):
     assert np.allclose(CommonSpace.fit(e*7).transform(e*7), z, atol=1e-2) # scale does not matter
     assert np.allclose(space(torch.from_numpy(e).float()).numpy(), z)
     assert space.transform(e.reshape(1, n, D)).shape == (1, *z.shape)
+
+
+def test_of_an_array_on_disk_that_is_too_large_a_part_is_fitted(tmp_path, monkeypatch):
+    monkeypatch.setattr(C, "BLOCK", 10)
+    e = np.memmap(tmp_path/"e", np.float32, "w+", shape=(21, 3))
+    e[:] = np.random.default_rng(0).normal(size=(21, 3))
+    part = np.random.default_rng(5).permutation(21)[:20]
+    means = lambda array: CommonSpace.fit(array, random_state=5).mean.numpy()
+    assert np.allclose(means(e), e[part].mean(0), atol=1e-6) and not np.allclose(e[part].mean(0), e.mean(0), atol=1e-3)
+    assert np.allclose(means(np.array(e)), e.mean(0), atol=1e-6) and np.allclose(means(e[:20]), e[:20].mean(0), atol=1e-6) # in memory, or small enough: all of it
+
+
+@pytest.mark.parametrize("n", [0, 1, 9, 10, 11, 20, 25])
+def test_parts_that_are_mapped_one_after_the_other_make_the_whole(monkeypatch, n):
+    e = np.random.default_rng(0).normal(size=(30, 6)).astype(np.float32)
+    space = CommonSpace.fit(e)
+    whole = space(torch.from_numpy(e[:n])).numpy()
+    monkeypatch.setattr(C, "BLOCK", 10)
+    assert np.allclose(space.transform(e[:n]), whole, atol=1e-6) and space.transform(e[:n]).shape == whole.shape == (n, 6)

@@ -1,6 +1,7 @@
 "Refinement: what each term and each stage does, and that being killed changes nothing."
-import json, random, signal
+import itertools, json, random, signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import children
 import diec.trainer as T
 from diec.checkpoint import load_state
 from diec.cot import kmeans
+from diec.interrupt import Interrupted
 from diec.losses import adaptive_graph, diffuse
 from diec.trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from diec.unet import new_unet
@@ -123,6 +125,115 @@ def test_a_damaged_checkpoint_or_a_pickle_is_refused(tmp_path, marker):
         assert (tmp_path/"c").read_bytes() == content and not made.exists()
 
 
+@pytest.mark.parametrize("stop, stage", [(1, "head"), (2, "head"), (3, "joint"), (None, "done")])
+def test_a_checkpoint_gives_back_the_whole_trainer(tmp_path, same, stop, stage):
+    one, images = children.trainer(schedule=replace(SHORT, tol=1., patience=9))
+    fit(one, images, checkpoint=tmp_path/"c", stop_after=stop)
+    two, _ = children.trainer(schedule=replace(SHORT, tol=1., patience=9))
+    two.load(tmp_path/"c", one.extract.prepare(images))
+    facts = lambda t: (t.stage, t.epoch, t.settled, t.begun, t.history, t.labels.tolist())
+    assert facts(one) == facts(two) and one.stage == stage and same(weights(one), weights(two)) and all(map(torch.equal, one.graph, two.graph))
+    if stage == "done": return
+    a, b = one.optimizer.state_dict(), two.optimizer.state_dict()
+    assert a["param_groups"] == b["param_groups"] and a["state"].keys() == b["state"].keys() != set() and all(same(a["state"][k], b["state"][k]) for k in a["state"])
+    assert [p.shape for g in two.optimizer.param_groups for p in g["params"]] == [p.shape for m in [two.model, two.extract.unet][:len(a["param_groups"])] for p in m.parameters()]
+
+
+def test_a_trainer_begins_at_the_beginning():
+    t, _ = children.trainer()
+    assert (t.stage, t.epoch, t.settled, t.labels, t.graph, t.begun) == ("head", 0, 0, None, None, None) and not any(t.history.values())
+
+
+def saves(tmp_path, monkeypatch):
+    "Train with a checkpoint; what each one says: stage, epoch, steps of an epoch that has begun"
+    seen, (trainer, images) = [], children.trainer(schedule=SHORT)
+    monkeypatch.setattr(T, "save_state", lambda path, state: seen.append((state["stage"], state["epoch"], state["begun"] and state["begun"]["step"])))
+    fit(trainer, images, checkpoint=tmp_path/"c")
+    return seen
+
+
+def test_a_checkpoint_says_how_many_steps_of_the_epoch_are_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(T, "SAVE_EVERY", -1) # after each step
+    epoch = lambda stage, n: [(stage, n, 1), (stage, n, 2), (stage, n, 3), (stage, n + 1, None)]
+    assert saves(tmp_path, monkeypatch) == [*epoch("head", 0), *epoch("head", 1), ("joint", 0, None), *epoch("joint", 0), *epoch("joint", 1), ("done", 0, None)]
+
+
+@pytest.mark.parametrize("seconds, within", [(1, []), (30, [3]*4), (31, [2, 1, 3]*2), (61, [1, 2, 3]*4)])
+def test_within_an_epoch_a_checkpoint_is_written_once_a_minute(tmp_path, monkeypatch, seconds, within):
+    "Where a step takes so many seconds"
+    clock = SimpleNamespace(now=1000.)
+    clock.monotonic = lambda: clock.now
+    def finished(*which): clock.now += seconds
+    monkeypatch.setattr(T, "time", clock); monkeypatch.setattr(T, "finished", finished)
+    assert [step for *_, step in saves(tmp_path, monkeypatch) if step is not None] == within
+
+
+def test_without_a_checkpoint_nothing_is_saved(monkeypatch):
+    monkeypatch.setattr(T, "SAVE_EVERY", -1)
+    monkeypatch.setattr(T, "save_state", lambda *args: pytest.fail("there is no file to save to"))
+    assert run()[0].stage == "done"
+
+
+@pytest.mark.parametrize("nth, kept", [(2, "at step 2 of 3 in epoch 1 of the head stage"), (6, "at step 3 of 3 in epoch 2 of the head stage"), (10, "at step 1 of 3 in epoch 2 of the joint stage")])
+def test_a_signal_is_heeded_after_the_step_and_none_is_lost_or_done_twice(tmp_path, monkeypatch, same, nth, kept):
+    whole, wanted, _ = run()
+    count, done = itertools.count(1), []
+    def finished(*which):
+        done.append(which)
+        if next(count) == nth: signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(T, "finished", finished)
+    trainer, images = children.trainer(schedule=SHORT)
+    with pytest.raises(Interrupted) as e: fit(trainer, images, checkpoint=tmp_path/"c")
+    assert e.value.kept == kept and len(done) == nth
+    again, _ = children.trainer(schedule=SHORT)
+    labels = fit(again, images, checkpoint=tmp_path/"c")
+    assert same(weights(again), weights(whole)) and np.array_equal(labels, wanted) and again.history == whole.history
+    assert done == [("update", stage, epoch, step) for stage in ("head", "joint") for epoch in range(2) for step in range(3)]
+
+
+# --- several processes, as one of them sees it
+
+def test_processes_share_a_batch_or_each_does_the_whole(monkeypatch):
+    for size, n in itertools.product((1, 2, 3, 5), (1, 2, 3, 4, 5, 11)):
+        parts = []
+        for rank in range(size):
+            monkeypatch.setattr(T, "world", lambda: (rank, size))
+            parts.append(list(range(n))[T._share(n)])
+        if n < size: assert parts == [list(range(n))]*size
+        else: assert sorted(sum(parts, [])) == list(range(n)) and {len(p) for p in parts} <= {n//size, -(-n//size)} and [p[0] for p in parts] == list(range(size))
+
+
+def test_the_rows_of_all_are_there_and_a_gradient_flows_to_the_own(monkeypatch):
+    rng, own = torch.Generator().manual_seed(0), slice(1, None, 2)
+    whole, weight = torch.randn(5, 3, generator=rng).bfloat16(), torch.randn(5, 3, generator=rng)
+    def add_up(a):
+        assert not a[0::2].any() and torch.equal(a[own], whole[own].float()) # each brings its part
+        a[0::2] += whole[0::2].float()
+    monkeypatch.setattr(T, "add_up", add_up)
+    e = whole[own].clone().requires_grad_()
+    rows = T._all_rows(e, 5, own)
+    assert torch.equal(rows, whole.float()) and rows.dtype == torch.float32
+    (rows*weight).sum().backward()
+    assert torch.equal(e.grad, weight[own].bfloat16())
+    assert T._all_rows(e, 2, slice(None)) is e # all there are
+
+
+@pytest.mark.parametrize("size, n, added", [(1, 5, False), (2, 1, False), (2, 2, True), (2, 5, True), (3, 2, False), (3, 3, True)])
+def test_gradients_and_the_denoising_loss_are_those_of_the_whole_batch(monkeypatch, size, n, added):
+    "But where each process did the whole"
+    trainer, _ = children.trainer()
+    monkeypatch.setattr(T, "world", lambda: (0, size))
+    monkeypatch.setattr(T, "add_up", lambda a: a.mul_(7)) # as if the others had six times as much
+    first, *others = trainer.extract.unet.parameters()
+    first.grad, kl, diff = torch.ones_like(first), torch.tensor(2.), torch.tensor(3., requires_grad=True)
+    terms = {"kl": kl, "diff": diff}
+    T._add_up_gradients(trainer, n, terms)
+    assert (first.grad == (7 if added else 1)).all() and all((p.grad is not None and not p.grad.any()) if added else p.grad is None for p in others)
+    assert terms["kl"] is kl and terms["diff"].item() == (21 if added else 3) and diff.item() == 3 and all(p.grad is None for p in trainer.model.parameters())
+    T._add_up_gradients(trainer, n, without := {"kl": kl})
+    assert without == {"kl": kl}
+
+
 # --- determinism
 
 def test_the_same_seed_gives_the_same_bits(same):
@@ -205,6 +316,17 @@ def test_history_adds_up():
     assert np.allclose(h["total"], np.sum([[v or 0. for v in h[k]] for k in ("kl", "graph", "ent", "diff")], 0), rtol=1e-5)
     assert not any(h["diff"][:2]) and min(h["diff"][2:]) > 0.5 # an untrained network does not denoise
     json.dumps(h)
+
+
+def test_history_holds_the_mean_over_the_steps():
+    "Where nothing moves, the mean of the terms of equal batches is that of the whole"
+    trainer, images = children.trainer(schedule=Schedule(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.))
+    e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
+    view = T._View(trainer.model, trainer.model.embed(e), trainer.objective)
+    wanted = T._clustering_terms(trainer.model, view, trainer.objective, torch.arange(len(images)), view.x)
+    fit(trainer, images)
+    for k in ("kl", "graph"): assert trainer.history[k] == [pytest.approx(wanted[k].item(), rel=1e-4)]
+    assert trainer.history["diff"] == [None] and trainer.history["total"][0] == pytest.approx(sum(trainer.history[k][0] for k in ("kl", "graph", "ent")))
 
 
 # --- terms
@@ -317,6 +439,11 @@ def test_bad_settings_are_named(build, name, value):
     assert name in str(e.value) and repr(value) in str(e.value) and "must be" in str(e.value)
 
 
+def test_the_smallest_settings_are_allowed():
+    Objective(0., 0., 0., 0., 1, 0.).check(); Schedule(0, 0, 0, 1, 0., 0., -1., 1, 0).check()
+    with pytest.raises(ValueError, match="warmup_epochs must be an integer of 0 or more, got -1"): Schedule(warmup_epochs=-1).check()
+
+
 @pytest.mark.parametrize("t", [-1, 1000, 2.5, "search", None])
 def test_bad_timesteps_are_named(t):
     trainer, _ = children.trainer()
@@ -334,6 +461,14 @@ def test_the_start_is_kmeans_after_diffusion():
     assert torch.equal(model.start_labels, torch.from_numpy(labels).long()) and len(set(labels)) == 3
     assert torch.allclose(model.centres, torch.stack([z[labels == k].mean(0) for k in range(3)]), atol=1e-4)
     assert (z - model.centres[model.start_labels]).square().sum(1).mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
+
+
+def test_where_groups_have_no_spread_the_space_is_not_scaled():
+    e = np.repeat(np.eye(2, 6, dtype=np.float32), 10, 0)
+    for n_clusters in (2, 3):
+        model = ClusterModel.start(e, n_clusters)
+        assert model.scale == 1 and len(set(model.start_labels.tolist())) == 2 and torch.isfinite(model.centres).all()
+    assert torch.allclose(model.embed(torch.from_numpy(e)).norm(dim=1), torch.ones(20))
 
 
 def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
@@ -356,6 +491,37 @@ def test_a_dead_cluster_is_put_anew_and_said(caplog):
     t.model.start_labels = None
     with caplog.at_level("WARNING", logger="diec"): labels = fit(t, x, stop_after=2)
     assert "cluster 1" in caplog.text and set(labels.tolist()) == {0, 1, 2}
+
+
+def seen(z, labels, centres): return SimpleNamespace(centres=torch.nn.Parameter(torch.tensor(centres))), SimpleNamespace(z=torch.tensor(z), labels=torch.tensor(labels))
+
+
+def test_dead_centres_go_where_images_are_held_least():
+    "The least first; not to the only image of a cluster, and nowhere twice"
+    z = [[2.9, 1.], [2., 1.], [2., -2.], [30., 0.], [2.5, 1.]]
+    model, view = seen(z, [1, 1, 1, 3, 1], [[99., 0.], [2., 1.], [98., 0.], [25., 0.], [97., 0.]])
+    assert T._reseed(model, view) == [0, 2, 4]
+    assert torch.equal(model.centres, torch.tensor([z[2], [2., 1.], z[0], [25., 0.], z[4]])) # of cluster 1 the image at its centre is left
+
+
+def test_no_centre_is_put_on_another():
+    "Where no image is away from its centre, or alone is left, the rest of the clusters stay dead"
+    z = [[1., 0.], [0., 0.], [0., 2.]]
+    model, view = seen(z, [1, 1, 1], [[99., 0.], [0., 0.], [98., 0.], [97., 0.]])
+    assert T._reseed(model, view) == [0, 2] and model.centres.tolist() == [z[2], [0., 0.], z[0], [97., 0.]]
+    model, view = seen(z[1:2]*3, [1, 1, 1], [[99., 0.], [0., 0.], [98., 0.]])
+    assert T._reseed(model, view) == [] and model.centres.tolist() == [[99., 0.], [0., 0.], [98., 0.]]
+    model, view = seen(z[:2], [0, 1], [[9., 0.], [-9., 0.]])
+    assert T._reseed(model, view) == [] # nobody is dead
+
+
+def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
+    t, x = children.trainer(n_clusters=4)
+    with torch.no_grad(): t.model.centres[1] = t.model.centres[3] = 1e3
+    t.model.start_labels = None
+    with caplog.at_level("WARNING", logger="diec"): fit(t, x, stop_after=1)
+    assert "epoch 0 of the head stage: no image was in cluster 1, 3; put anew where images are held least" in caplog.text
+    assert len(set(t.labels.tolist())) == 4
 
 
 def test_images_that_are_all_alike_leave_clusters_dead():
