@@ -34,7 +34,7 @@ from diec.results import Provenance, save_table
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT/"scripts"/"mutants.toml"
 SLOW_TRAINER = "not killed and not stopped_and_continued and not pretraining and not counted"
-SLOW_HIERARCHY = "not scikit_learn and not matched_first and not permuting_rows and not same_twice and not no_strays and not many_new_points and not constant_features and not one_at_a_time and not scale_of_features and not levels_can and not nested"
+SLOW_HIERARCHY = "not scikit_learn and not matched_first and not permuting_rows and not same_twice and not no_strays and not many_new_points and not constant_features and not one_at_a_time and not scale_of_features and not levels_can and not nested and not new_points_join"
 TESTS = { # module -> what pytest is given; those that fail soonest first
     "losses": ["tests/test_defaults.py", "tests/test_losses.py"],
     "head": ["tests/test_defaults.py", "tests/test_losses.py"],
@@ -137,15 +137,13 @@ def session(module: str, text: str) -> WorkDB:
     return work
 
 
-def mutants_of(module: str, work: WorkDB, text: str) -> list: # (work item, its mutation, source, what changed), in an order that does not change
-    inside, found = in_annotations(text), []
-    for item in work.work_items:
-        m = item.mutations[0]
-        if inside(m.start_pos): continue
-        source = mutate_code(text, get_operator(m.operator_name)(**m.operator_args), m.occurrence)
-        if source is None or source == text: continue
-        found.append((item, m, source, change(text, source)))
-    return sorted(found, key=lambda f: (f[1].start_pos, f[1].operator_name, f[1].occurrence))
+def in_order(mutants: list) -> list:
+    return sorted(mutants, key=lambda f: (f[1].start_pos, f[1].operator_name, f[1].occurrence))
+
+
+def mutants_of(work: WorkDB, text: str) -> list: # (work item, its mutation), in an order that does not change
+    inside = in_annotations(text)
+    return in_order([(item, item.mutations[0]) for item in work.work_items if not inside(item.mutations[0].start_pos)])
 
 
 def baseline(module: str, words: list, place: Path, log: Path) -> float: # seconds of CPU that a mutant may take
@@ -164,16 +162,19 @@ def try_module(module: str, sample, place: Path, seed: int, only: str, keep: boo
     path, words = place/"diec"/f"{module}.py", TESTS[module]
     text, log = (ROOT/"diec"/f"{module}.py").read_text(), place/"output.txt"
     work = session(module, text)
-    mutants = mutants_of(module, work, text)
+    mutants = mutants_of(work, text)
     known, total = dict(work.results), len(mutants)
     if sample is not None and sample < total: # a larger sample holds the smaller ones
         random.Random(seed).shuffle(mutants)
-        mutants = sorted(mutants[:sample], key=lambda f: (f[1].start_pos, f[1].operator_name, f[1].occurrence))
+        mutants = in_order(mutants[:sample])
     again = lambda item: only or item.job_id not in known or not keep and known[item.job_id].test_outcome == TestOutcome.SURVIVED
     limit = baseline(module, words, place, log) if any(again(item) for item, *_ in mutants) else None
     rows = []
     print(f"{module}: {len(mutants)} of {total:,} mutants" + (f", each within {limit:.0f} s of CPU" if limit else ", all tried before"), flush=True)
-    for i, (item, m, source, (was, now)) in enumerate(mutants):
+    for i, (item, m) in enumerate(mutants):
+        source = mutate_code(text, get_operator(m.operator_name)(**m.operator_args), m.occurrence)
+        if source is None or source == text: continue
+        was, now = change(text, source)
         if only and only not in f"{was} -> {now}": continue
         result = known.get(item.job_id)
         if again(item):

@@ -260,3 +260,26 @@ def test_an_icicle_is_the_tree_row_by_row(blobs):
     words = {t.get_text(): t.get_position()[0] for t in ax.texts}
     assert set(words) >= {"abcde"[k] for k in range(5) if sizes[k] > .1}
     for word, x in words.items(): assert any(bx < x < bx + w and w == pytest.approx(sizes["abcde".index(word)]) for bx, _, w, _ in boxes)
+
+
+def test_a_cluster_too_narrow_for_its_name_has_none(blobs):
+    sizes = np.bincount(blobs.cut(60)) # a fiftieth of the width is 1.6 points
+    assert sizes.min() == 1 < sizes.max()
+    assert {t.get_text() for t in blobs.plot_icicle(60).texts} == {str(k) for k in np.flatnonzero(sizes > 1)}
+
+
+def test_the_points_are_drawn_at_each_level(blobs):
+    axes = blobs.plot_condensation(BLOBS, n_clusters=(60, 30, 4, 2)).axes
+    assert [ax.get_title() for ax in axes] == [f"{k} clusters" for k in (60, 30, 4, 2)]
+    for ax, k in zip(axes, (60, 30, 4, 2)):
+        points, centers = ax.collections
+        labels = blobs.cut(k)
+        assert len(points.get_offsets()) == 80 and len(np.unique(points.get_facecolor(), axis=0)) == (k if k <= 10 else 1)
+        np.testing.assert_allclose(centers.get_offsets(), [np.asarray(points.get_offsets())[labels == c].mean(0) for c in range(k)])
+        np.testing.assert_allclose(centers.get_sizes(), 4 + 400*np.bincount(labels)/80)
+    assert len(np.unique(blobs.plot_condensation(BLOBS, n_clusters=10).axes[0].collections[0].get_facecolor(), axis=0)) == 10
+
+
+def test_a_component_of_less_than_a_fifth_of_the_mean_is_a_stray():
+    for masses, kept in (([10, 10, 1], 2), ([10, 10, 2], 3), ([1, 1, 1], 3)):
+        assert h._components(Tree(csr_array((3, 3)), masses)) == kept
