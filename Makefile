@@ -61,7 +61,7 @@ readme: env ## README.md from nbs/index.ipynb
 notebooks: env ## run every notebook and store its outputs
 	$(RUN) bash scripts/notebooks.sh
 
-faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (half an hour)
+faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (an hour)
 	$(RUN) python -m scripts.faults --out results $(ARGS)
 
 mutants: env ## small faults in the code, and how many the tests find; results/tables/mutants; SAMPLE=all: every one, not 50 a module
