@@ -62,7 +62,7 @@ def license_of(name: str) -> str:
     facts = metadata.metadata(name)
     if expression := facts.get("License-Expression"): return expression
     classifiers = [c.rpartition(" :: ")[2] for c in facts.get_all("Classifier") or [] if c.startswith("License :: ") and c != "License :: OSI Approved"]
-    texts = [facts.get("License") or "", *(file.read_text() for file in metadata.files(name) or [] if file.name.startswith(("LICENSE", "LICENCE", "COPYING")))]
+    texts = [facts.get("License") or "", *(file.read_text() for file in metadata.files(name) or [] if file.name.startswith(("LICENSE", "LICENCE", "COPYING")) and file.locate().is_file())] # an old setup.py lists what it leaves out
     lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
     return "; ".join(classifiers) or (lines[0][:80] if lines else "not stated")
 
