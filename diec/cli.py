@@ -678,7 +678,8 @@ def main(
 
 def _ignore_signals():
     "All is written and said: a signal while Python takes itself down would only change the status"
-    for s in SIGNALS: signal.signal(s, signal.SIG_IGN)
+    with suppress(ValueError): # outside the main thread, which alone receives signals
+        for s in SIGNALS: signal.signal(s, signal.SIG_IGN)
 
 def _where(e) -> str:
     "Where an interrupted run stood, and that this is saved"

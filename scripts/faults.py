@@ -198,10 +198,11 @@ def kills(n: int, rng) -> list:
                         plant_within(place, planted)
                     last = subprocess.run(command(words, place, log), env=hashed(rng), capture_output=True, text=True)
                     failures += last.returncode != 0 or digest(place, last.stdout, names) != wanted
-                    twice = repeated(work(log), whole)
+                    every = work(log)
+                    twice = repeated(every, whole)
                     allowed = {unit: strikes*LOST[unit]*(how == "killed") for unit in LOST}
                     over = {unit: c for unit, c in twice.items() if c > allowed[unit]}
-                    missing = whole.keys() - work(log).keys()
+                    missing = whole.keys() - every.keys()
                     if over or missing: failures += 1; print(f"{how} while {stage}: done twice {over}, not done {sorted(missing)[:3]}", flush=True)
                     struck, again = struck + strikes, again + twice
                     foreign, harmed = foreign + len(planted), harmed + touched(planted)
