@@ -257,20 +257,19 @@ def search_timestep(
     "Find the clustering-optimal timestep t*"
     check_integer("max_evaluations", max_evaluations, 4); check_integer("grid", grid, 3); check_number("tolerance", tolerance)
     seen, T = {}, S.extract.T
-    bar = tqdm(total=max_evaluations, desc=f"search t at {layer}"[:44], unit="eval", disable=not progress)
-    def f(t):
-        if t not in seen:
-            seen[t] = S(layer, t); bar.update()
-        return seen[t]
-    grid = min(grid, max_evaluations)
-    ts = np.unique(np.linspace(0, T - 1, grid).round().astype(int)).tolist()
-    coarse = np.array([f(t) for t in ts])
-    gap = unimodality_gap(coarse)
-    padded = np.r_[-np.inf, coarse, -np.inf]
-    tops = sorted((i for i in range(len(ts)) if coarse[i] >= max(padded[i], padded[i + 2])), key=lambda i: -coarse[i]) if gap > tolerance else [int(coarse.argmax())]
-    limit = max_evaluations if gap <= tolerance else max_evaluations*4//3
-    for k, i in enumerate(tops): _refine(f, ts[max(i - 1, 0)], ts[min(i + 1, len(ts) - 1)], -(-(limit - len(seen))//(len(tops) - k)))
-    bar.close()
+    with tqdm(total=max_evaluations, desc=f"search t at {layer}"[:44], unit="eval", disable=not progress) as bar: # closed, too, when a signal comes
+        def f(t):
+            if t not in seen:
+                seen[t] = S(layer, t); bar.update()
+            return seen[t]
+        grid = min(grid, max_evaluations)
+        ts = np.unique(np.linspace(0, T - 1, grid).round().astype(int)).tolist()
+        coarse = np.array([f(t) for t in ts])
+        gap = unimodality_gap(coarse)
+        padded = np.r_[-np.inf, coarse, -np.inf]
+        tops = sorted((i for i in range(len(ts)) if coarse[i] >= max(padded[i], padded[i + 2])), key=lambda i: -coarse[i]) if gap > tolerance else [int(coarse.argmax())]
+        limit = max_evaluations if gap <= tolerance else max_evaluations*4//3
+        for k, i in enumerate(tops): _refine(f, ts[max(i - 1, 0)], ts[min(i + 1, len(ts) - 1)], -(-(limit - len(seen))//(len(tops) - k)))
     note = "" if gap <= tolerance else f"S(t) has {len(tops)} tops on the grid (gap {gap:.2f}): they were refined with {len(seen) - len(ts)} evaluations"
     return COTResult(layer, max(seen, key=seen.get), S.criterion, [S.evaluations[layer, t] for t in seen], bool(gap <= tolerance), note)
 

@@ -392,15 +392,17 @@ def _scaled(X, unit): return X if unit == 1 else X*X.dtype.type(unit) if X.dtype
 # %% ../nbs/16_hierarchy.ipynb #c75b10f6
 STEPS = 50 # of the grid of floats that points must spread over at least
 
-def _warn_if_coarse(X):
-    "Warn where the values have too few digits to tell points apart"
+def _warn_if_coarse(X, given=None):
+    "Warn where the values, which came as the type `given`, have too few digits to tell points apart"
+    given = X.dtype if given is None else given
+    coarser = float(max(1., np.finfo(given).eps/np.finfo(X.dtype).eps)) if np.issubdtype(given, np.floating) else 1.
     low, high = (np.asarray(v.toarray() if issparse(v) else v, float).ravel() for v in (X.min(axis=0), X.max(axis=0)))
     varies, largest = high > low, np.maximum(abs(low), abs(high))
     spread = np.linalg.norm(high - low)
-    step = np.linalg.norm(np.spacing(largest[varies].astype(X.dtype)).astype(float))
+    step = coarser*np.linalg.norm(np.spacing(largest[varies].astype(X.dtype)).astype(float))
     if issparse(X) or X.shape[1] > 15: step = max(step, np.sqrt(np.finfo(float).eps)*np.linalg.norm(largest))
     if varies.any() and spread < STEPS*step:
-        warnings.warn(f"the precision of the values ({X.dtype}) does not separate the points: all of them lie within {spread/step:.0f} "
+        warnings.warn(f"the precision of the values ({given if coarser > 1 else X.dtype}) does not separate the points: all of them lie within {spread/step:.0f} "
             "steps of what it can tell apart at their distance from zero; subtract the mean of each feature from the original "
             "values in float64, then fit", stacklevel=5)
 
@@ -446,10 +448,11 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
             X, grain, count, A = None, np.argsort(order), np.ones(len(order)), A[order][:, order].tocsr()
             A.sort_indices() # sums are to be made in the same order, too
         else:
-            X, names = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32]), None
+            given, names = getattr(X, "dtype", np.float64), None # a data frame's columns may differ
+            X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
             self._unit = _unit(X)
             X = _scaled(X, self._unit)
-            _warn_if_coarse(X)
+            _warn_if_coarse(X, given)
             first, grain, count = grains(X)
             X = csr_array(X)[first] if issparse(X) else X[first]
             A = neighbour_affinity(X, self.n_neighbors, count)

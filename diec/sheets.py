@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from .checkpoint import atomic_file
 from .hierarchy import ReverseHierarchicalDiffusion, grains, neighbour_affinity
+from .names import printable
 from .plots import plot_embedding, plot_history
 
 # %% ../nbs/19_sheets.ipynb #6c917c72
@@ -89,7 +90,7 @@ img{max-width:100%;height:auto;display:block}.k{margin:1.2rem 0}.k b{display:inl
 def _table(rows, numbers=()) -> str:
     "A table of HTML from dicts"
     head = list(rows[0])
-    cell = lambda tag, c, v: f'<{tag}{" class=n" if c in numbers else ""}>{escape(str(v))}</{tag}>'
+    cell = lambda tag, c, v: f'<{tag}{" class=n" if c in numbers else ""}>{escape(printable(v))}</{tag}>'
     return "<table><tr>" + "".join(cell("th", c, c) for c in head) + "</tr>" + "".join("<tr>" + "".join(cell("td", c, r[c]) for c in head) + "</tr>" for r in rows) + "</table>"
 
 def _clusters(images, files, labels, confidence, distance) -> str:
@@ -99,7 +100,7 @@ def _clusters(images, files, labels, confidence, distance) -> str:
         parts.append(f'<div class=k><b>Cluster {k}</b> <small>{(labels == k).sum():,} images, mean confidence {confidence[labels == k].mean():.2f}</small>')
         for kind, rows in kinds.items():
             names = ", ".join(files[r] for r in rows)
-            parts.append(f'<figure title="{escape(names)}">{_inline(strip(np.asarray(images[rows])), f"cluster {k}, {kind}")}<figcaption>{kind}</figcaption></figure>')
+            parts.append(f'<figure title="{escape(printable(names))}">{_inline(strip(np.asarray(images[rows])), f"cluster {k}, {kind}")}<figcaption>{kind}</figcaption></figure>')
         parts.append("</div>")
     return "\n".join(parts)
 

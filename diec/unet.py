@@ -498,7 +498,7 @@ def _from_hub(name:str) -> tuple:
     if bool(at) != bool(revision): raise ValueError(f"unet must name a revision after the @ of a hub id 'owner/name@revision', got {name!r}")
     try: folder = Path(snapshot_download(repository, revision=revision or "main", allow_patterns=["*.json", "*.safetensors"]))
     except Exception as e:
-        raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}") from e
+        raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}") from e
     cache = folder.parent.parent if folder.parent.name == "snapshots" else None # the hub's cache links into its folder `blobs`
     unet, scheduler = _read_folder(folder, cache)
     commit = folder.name # the hub's cache has a folder for each commit

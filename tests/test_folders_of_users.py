@@ -84,7 +84,7 @@ def read(path):
 # --- refused before PyTorch is imported
 
 @pytest.mark.parametrize("words, said", [
-    (("cluster", "/nonexistent"), "diec: /nonexistent: there is no such folder"),
+    (("cluster", "no/such/folder"), "diec: no/such/folder: there is no such folder"),
     (("cluster", "text.txt"), "diec: text.txt: this is a file, a folder was expected"),
     (("cluster", "photos", "-k", "1"), "diec: --n-clusters must be 2 or more, got 1"),
     (("cluster", "photos", "--copy"), "diec: --copy must come with --into"),
@@ -107,6 +107,18 @@ def read(path):
     (("search", "nothing/here"), "diec: nothing/here: there is no such file or folder"),
     (("search", "photos", "-k", "1"), "diec: --n-clusters must be 2 or more"),
     (("pretrain", "nothing/here", "--out", "net"), "diec: nothing/here: there is no such file or folder"),
+    (("cluster", "~nobody-here/photos"), "diec: ~nobody-here/photos: there is no user of that name"),
+    (("cluster", "photos", "-k", "10001"), "diec: --n-clusters must be 10,000 or less, got 10,001"),
+    (("cluster", "photos", "--out", os.fsdecode(b"caf\xe9/out")), r"diec: --out must be a path in UTF-8, got caf\xe9/out: choose another name"),
+    (("pretrain", "photos", "--out", os.fsdecode(b"n\xe9t")), r"diec: --out must be a path in UTF-8, got n\xe9t"),
+    (("cluster", "photos", "--out", "text.txt"), "diec: --out must be a folder or not exist yet, got the file text.txt"),
+    *((("cluster", "photos", "--out", "a/b", "--into", into), f"diec: --into must not be where the result is written, got --into {into} with --out a/b: choose a folder beside it, or a/b/sorted")
+      for into in ("a", "a/b", "a/b/work", "a/b/work/images", "a/b/model/x", "a/b/unet/x/y", "a/b/labels.csv", "a/b/report.html", "a/b/.diec.json", "a/b/../b/work/..")),
+    (("cluster", "photos", "--into", "x"*241), "diec: --into must have a name of 240 bytes or less, got 241"),
+    (("search", "photos"), "diec: --unet must be given for photos: a U-Net comes only with digits, "),
+    (("predict", "result", "digits", "photos"), "diec: digits: there is no such file or folder (the name of a data set must stand alone)"),
+    (("predict", "result", "photos", "--out", "text.txt"), "diec: text.txt was not written by diec, or was changed since: --force replaces it"),
+    (("pretrain", "photos", "--out", "text.txt"), "diec: --out: path must be a folder or not exist yet, got the file text.txt"),
 ], ids=lambda v: ascii(" ".join(v)) if isinstance(v, tuple) else "")
 def test_refused_at_once(place, words, said):
     done = start(*words, cwd=place)
@@ -219,9 +231,9 @@ def test_names_are_printed_without_harm(place, tmp_path, imports):
 
 
 def test_a_result_whose_name_cannot_be_printed(place, tmp_path, imports):
-    out = tmp_path/os.fsdecode(b"caf\xe9 \xe7\x8c\xab")
+    out = tmp_path/"café 猫"
     done = start("cluster", place/"photos", "--unet", "digits", "-k", 2, "--out", out, "--into", tmp_path/"sorted 猫", "--quiet", PYTHONIOENCODING="latin-1")
-    assert done.status == 0 and done.err == "" and r"caf\xe9 \u732b/labels.csv" in done.out and r"sorted \u732b" in done.out
+    assert done.status == 0 and done.err == "" and "caf\udce9 \\u732b/labels.csv" in done.out and r"sorted \u732b" in done.out
     assert all((out/name).exists() for name in ("labels.csv", "report.html", "model/config.json")) and done.seconds - imports < 20 and done.peak < GIGABYTE
 
 

@@ -308,7 +308,7 @@ def test_predict_leaves_the_checkpoint_of_pretraining(diec, place):
     assert status == 2 and "diec pretrain works in" in said and before.items() <= state(place).items() and not (place/"other.csv").exists()
 
 
-@pytest.mark.parametrize("words, said", [(("predict", "IN", "IN"), "config.json"), (("search", "IN", "--unet", "digits", "-k", 2, "--layer", "no_such_layer"), "no_such_layer"), (("search", "IN", "--unet", "digits", "-k", 500), "500"), (("search", "IN"), "no config.json"),
+@pytest.mark.parametrize("words, said", [(("predict", "IN", "IN"), "config.json"), (("search", "IN", "--unet", "digits", "-k", 2, "--layer", "no_such_layer"), "no_such_layer"), (("search", "IN", "--unet", "digits", "-k", 500), "500"),
                                          (("predict", "MODEL", "EMPTY"), "no PNG"), (("predict", "MODEL", "IN", "--work", "a/b/c", "--out", "x.csv"), "not finite")], ids=lambda v: " ".join(map(str, v)) if isinstance(v, tuple) else "")
 def test_what_fails_leaves_nothing(diec, place, tmp_path, monkeypatch, words, said):
     (tmp_path/"empty").mkdir()
@@ -371,13 +371,15 @@ def test_what_vanished_is_reported_and_the_rest_copied(again, place, images, tmp
     shutil.copytree(images, folder)
     real = diec.cli.sort_into
     def later(*args): # between reading and copying
-        (folder/"3.png").unlink(); (folder/"5.png").unlink(); (folder/"5.png").mkdir(); (folder/"6.png").unlink(); os.mkfifo(folder/"6.png")
+        for i in (3, 5, 6, 7, 8): (folder/f"{i}.png").unlink()
+        (folder/"5.png").mkdir(); os.mkfifo(folder/"6.png"); (folder/"7.png").symlink_to("7.png"); (folder/"8.png").symlink_to("/dev/null") # /dev/zero would have no end
         return real(*args)
     monkeypatch.setattr(diec.cli, "sort_into", later)
     status, said = again("cluster", folder, "--unet", "digits", "-k", 2, "--out", "new", "--into", "new.sorted", "--copy", "--quiet")
-    assert status == 1 and said.count("not copied: ") == 3 and "not copied: 3.png: No such file or directory\n" in said and "not copied: 5.png" in said and "not copied: 6.png" in said
+    assert status == 1 and said.count("not copied: ") == 5 and "not copied: 3.png: No such file or directory\n" in said and "not copied: 5.png: Is a directory\n" in said
+    assert "not copied: 7.png: Too many levels of symbolic links\n" in said and all(f"not copied: {i}.png: not a regular file any more\n" in said for i in (6, 8))
     assert "mean confidence" in said and len((place/"new"/"labels.csv").read_text().splitlines()) == 11
-    assert sorted(p.name for p in (place/"new.sorted").glob("cluster-*/*")) == sorted(f"{i}.png" for i in range(10) if i not in (3, 5, 6))
+    assert sorted(p.name for p in (place/"new.sorted").glob("cluster-*/*")) == sorted(f"{i}.png" for i in (0, 1, 2, 4, 9))
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
@@ -422,6 +424,35 @@ def test_two_processes_with_one_into_at_once(images, tmp_path):
 
 
 # --- a crash
+
+def test_a_full_disk_is_not_the_fault_of_a_picture(again, place, images, monkeypatch):
+    import diec.cli
+    def full(source, target): raise OSError(28, "No space left on device", str(target))
+    monkeypatch.setattr(diec.cli, "_copy", full)
+    status, said = again("cluster", images, "--unet", "digits", "-k", 2, "--out", "new", "--into", "new.sorted", "--copy", "--quiet")
+    assert status == 2 and "not copied" not in said and said.endswith("the same command goes on from there\n") and not (place/"new.sorted").exists()
+
+
+@pytest.mark.parametrize("verb", ["cluster", "predict"])
+def test_what_was_killed_at_its_very_first_is_cleared(diec, place, verb):
+    "A temporary folder that has no record yet; another run's may be about to get one, and other names are not ours"
+    places = [place/"out"] if verb == "cluster" else [place]
+    for folder in places:
+        folder.mkdir(exist_ok=True)
+        for name in (".diec-abcd_012.partial", ".diec-photos.partial", ".diec-abcd_013.partial"): (folder/name).mkdir()
+        (folder/".diec-abcd_013.partial"/"mine").touch()
+        os.utime(folder/".diec-abcd_012.partial", (1e9, 1e9))
+    assert diec(*((verb, "IN", "--unet", "digits", "-k", 2, "--out", "out", "--quiet") if verb == "cluster" else (verb, "MODEL", "IN", "--out", "x.csv", "--quiet")))[0] == 0
+    for folder in places: assert sorted(p.name for p in folder.glob(".diec-*.partial")) == [".diec-abcd_013.partial", ".diec-photos.partial"]
+
+
+def test_a_linked_note_in_the_folder_to_work_in_is_not_read(again, place, images, outside):
+    (place/"in-groups"/"work").mkdir(parents=True)
+    (place/"in-groups"/"work"/"folder").symlink_to(outside/"secret")
+    (outside/"secret").write_text("PASSWORD")
+    status, said = again("cluster", images, "--unet", "digits", "-k", 2)
+    assert status == 2 and "PASSWORD" not in said and "folder" in said and said.count("\n") == 1
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["cluster into copies", "predict"])

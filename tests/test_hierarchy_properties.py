@@ -155,7 +155,8 @@ def test_components_that_settle_the_number_are_not_resampled(monkeypatch):
 
 @pytest.mark.parametrize("X", [
     (make_blobs(300, centers=4, random_state=0)[0] + 1e8).astype(np.float32), make_blobs(300, centers=4, random_state=0)[0] + 1e17,
-    make_blobs(300, n_features=20, random_state=0)[0] + 1e9, csr_array(make_blobs(300, random_state=0)[0] + 1e9)], ids=["32 bits", "64 bits", "20 features", "sparse"])
+    make_blobs(300, n_features=20, random_state=0)[0] + 1e9, csr_array(make_blobs(300, random_state=0)[0] + 1e9),
+    (make_blobs(300, centers=4, random_state=0)[0] + 3e3).astype(np.float16)], ids=["32 bits", "64 bits", "20 features", "sparse", "16 bits"])
 def test_values_too_coarse_to_tell_points_apart_are_said(X):
     with pytest.warns(UserWarning, match="precision of the values .* subtract the mean"): fit(X, n_clusters=2)
 
@@ -164,8 +165,8 @@ def test_values_too_coarse_to_tell_points_apart_are_said(X):
     load_digits().data[:300].astype(np.float32), np.random.default_rng(0).integers(0, 3, (300, 2)).astype(np.float32), load_iris().data,
     load_wine().data.astype(np.float32), np.repeat(make_blobs(60, random_state=0)[0], 5, axis=0), np.full((20, 1), 1e8, np.float32),
     (make_blobs(300, random_state=0)[0] + 1e5).astype(np.float32), make_blobs(300, random_state=0)[0] + 1e8, csr_array(np.eye(40)),
-    np.c_[np.nextafter(np.float32(1), np.float32(0))*np.arange(2).repeat(50) + 1e-7, np.arange(100)].astype(np.float32)],
-    ids=["digits", "three values", "iris", "wine", "equal rows", "constant", "a bit away", "far away in 64 bits", "sparse", "one column saturates"])
+    load_digits().data[:300].astype(np.float16), np.arange(100).reshape(50, 2), load_digits(as_frame=True).data.iloc[:300], np.c_[np.nextafter(np.float32(1), np.float32(0))*np.arange(2).repeat(50) + 1e-7, np.arange(100)].astype(np.float32)],
+    ids=["digits", "three values", "iris", "wine", "equal rows", "constant", "a bit away", "far away in 64 bits", "sparse", "digits in 16 bits", "integers", "a data frame", "one column saturates"])
 def test_ordinary_values_are_not_called_coarse(X):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
