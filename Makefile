@@ -53,7 +53,7 @@ lab: env ## JupyterLab on the notebooks
 unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the shipped U-Nets from nothing (hours)
 
 unet-%: env ## pretrain the U-Net of one data set from nothing: unet-digits, unet-mnist-5k, ...
-	$(RUN) python -m diec.unet $* --out diec/unets/$* --checkpoint runs/$*.safetensors
+	$(RUN) python -m diec.app.pretrain $* --out diec/unets/$* --checkpoint runs/$*.safetensors
 
 readme: env ## README.md from nbs/index.ipynb
 	$(RUN) python -m scripts.readme

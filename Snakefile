@@ -92,7 +92,7 @@ rule unet: # by the default recipe; goes on from its checkpoint. One that is the
     output: directory(f"{RUNS}/unets/{{dataset}}")
     log: f"{RUNS}/logs/unet-{{dataset}}.txt"
     params: checkpoint=lambda w: f"{RUNS}/unets/{w.dataset}.safetensors"
-    shell: f"export OMP_NUM_THREADS=1; exec {LEASH} python -m diec.unet {{wildcards.dataset}} --out {{output}} --checkpoint {{params.checkpoint}} --quiet > {{log}} 2>&1"
+    shell: f"export OMP_NUM_THREADS=1; exec {LEASH} python -m diec.app.pretrain {{wildcards.dataset}} --out {{output}} --checkpoint {{params.checkpoint}} --quiet > {{log}} 2>&1"
 
 rule pretraining: # its checkpoint is no output: a run that was cut off goes on from it
     input: notebook=notebook("pretraining")

@@ -6,13 +6,14 @@ import os
 import re
 import shlex
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
-from diec.baselines import BASELINES, DEEP, WITH_AUTOENCODER
+from diec.evaluation.baselines import BASELINES, DEEP, WITH_AUTOENCODER
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT/"nbs"/"experiments"
+PICTURES = "diec.evaluation.plots", "diec.evaluation.results", "diec.hierarchy.plots" # a record does not depend on them
 METHODS = {"classical": ", ".join(BASELINES), "UMAP": "UMAP + k-means"} # the classical ones are quick and run as one job
 
 
@@ -25,37 +26,42 @@ def _without_docstrings(source: str) -> str:
     return ast.dump(tree)
 
 
-def _imported(source: str) -> set:
-    "Modules of the package that a source imports"
+def _imported(source: str, package: str = "diec") -> set:
+    "Modules of the package that a source in `package` imports, with the packages that they are in"
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.ImportFrom) or not node.module: continue
-        if node.level == 1 or node.module.startswith("diec."): found.add(node.module.split(".")[-1])
+        if not isinstance(node, ast.ImportFrom): continue
+        name = resolve_name("."*node.level + (node.module or ""), package) if node.level else node.module
+        if name.split(".")[0] != "diec": continue
+        names = [name, *(f"{name}.{a.name}" for a in node.names)] # what is imported may be a module itself
+        found |= {n for n in (*names, *(n.rpartition(".")[0] for n in names)) if n != "diec" and _file(n)}
     return found
 
 
-@cache
-def _source(module: str) -> str:
-    return (ROOT/"diec"/f"{module}.py").read_text()
+def _file(module: str) -> Path | None:
+    "Where a module of the package is; None if there is none of that name"
+    stem = ROOT.joinpath(*module.split("."))
+    return next((f for f in (stem.with_suffix(".py"), stem/"__init__.py") if f.is_file()), None)
 
 
 @cache
 def code(notebook: str, pictures: bool = False) -> str:
-    "Digest of a notebook's code and of every module that it needs; `plots` counts where pictures are the result"
+    "Digest of a notebook's code and of every module that it needs; plots count where pictures are the result"
     cells = json.loads((NOTEBOOKS/f"{notebook}.ipynb").read_text())["cells"]
     source = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code" and "parameters" not in c["metadata"].get("tags", []))
     todo, seen = _imported(source), set()
     while todo:
         seen.add(module := todo.pop())
-        todo |= _imported(_source(module)) - seen
-    parts = [_without_docstrings(source)] + [_without_docstrings(_source(m)) for m in sorted(seen) if pictures or m not in ("plots", "results")]
+        file = _file(module)
+        todo |= _imported(file.read_text(), module if file.name == "__init__.py" else module.rpartition(".")[0]) - seen
+    parts = [_without_docstrings(source)] + [_without_docstrings(_file(m).read_text()) for m in sorted(seen) if pictures or m not in PICTURES]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def absence(dataset: str, pretrained: bool = False) -> str | None:
     "Why a data set can have no figures here; None if it can. `pretrained`: its U-Net need not be there"
-    from diec.data import dataset_available
-    from diec.unet import unet_names
+    from diec.data.datasets import dataset_available
+    from diec.core.names import unet_names
     if not dataset_available(dataset): return "not on this machine"
     if not pretrained and dataset not in unet_names(): return "no pretrained U-Net yet"
     return None
@@ -168,7 +174,7 @@ class Plan:
 
     def _hierarchies(self) -> list:
         "What hierarchies are compared on: of sets of images those that are here"
-        from diec.data import dataset_names
+        from diec.data.datasets import dataset_names
         return [d for d in self._hierarchy.get("datasets", []) if d not in dataset_names() or d in self.datasets + self.more]
 
     def hierarchies(self) -> list:

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diec.data import load_dataset
-from diec.metrics import markdown_table, scores
+from diec.data.datasets import load_dataset
+from diec.evaluation.metrics import markdown_table, scores
 
 
 def write_pictures(folder: Path, data, n: int, broken: int):
@@ -50,7 +50,7 @@ def main(argv=None):
         classes = write_pictures(place/"in", data, args.images, args.broken)
         words = ["cluster", place/"in", "--out", place/"out", "-k", len(data.classes), *(["--steps", args.steps] if args.steps else []), "--quiet"]
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "diec.cli", *map(str, words)], env=os.environ | {"OMP_NUM_THREADS": str(args.threads)}, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "diec.app.cli", *map(str, words)], env=os.environ | {"OMP_NUM_THREADS": str(args.threads)}, capture_output=True, text=True)
         seconds = time.perf_counter() - start
         if done.returncode: sys.exit(done.stderr)
         print(done.stdout.replace(str(place), "PLACE"))

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from diec.data import load_dataset
-from diec.metrics import markdown_table
-from diec.results import mean_std
+from diec.data.datasets import load_dataset
+from diec.evaluation.metrics import markdown_table
+from diec.evaluation.results import mean_std
 
 
 def child(dataset: str, steps: int, out: Path):
     "One process of the run: pretrain, and leave images a second"
     import torch
-    from diec.parallel import is_main
-    from diec.unet import Recipe, pretrain
+    from diec.core.distributed import is_main
+    from diec.app.pretrain import Recipe, pretrain
     torch.set_num_threads(1)
     recipe = Recipe(n_steps=steps, random_state=0)
     trained = pretrain(load_dataset(dataset).images[:2000], recipe, progress=False)

@@ -22,7 +22,8 @@ def serve():
     "For each number n on standard input: n steps, and the seconds that one took"
     import torch
     from accelerate import Accelerator
-    from diec.unet import Recipe, _Run, _train_step, new_scheduler, new_unet
+    from diec.app.pretrain import Recipe, _Run, _train_step
+    from diec.unet import new_scheduler, new_unet
     recipe, images = Recipe(), torch.rand(256, 1, 32, 32)*2 - 1
     run, scheduler = _Run(new_unet(32).train(), recipe, Accelerator(cpu=True)), new_scheduler()
     print(torch.get_num_threads(), flush=True)

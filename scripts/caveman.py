@@ -12,7 +12,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
-from diec.hierarchy import ReverseHierarchicalDiffusion
+from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 
 
 def fit_seconds(caves:int, size:int, seed:int) -> float:

@@ -8,8 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from diec.metrics import markdown_table
-from diec.results import read_csv
+from diec.evaluation.metrics import markdown_table
+from diec.evaluation.results import read_csv
 
 # column -> (absolute tolerance, why). Runs on other machines and library versions differ by float rounding, which training carries on.
 SCORE = (0.02, "float rounding, carried on by training and by k-means' choice among near-equal optima")

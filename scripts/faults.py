@@ -29,9 +29,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diec.data import DataError, load_dataset
-from diec.files import MANIFEST
-from diec.results import Provenance, save_table
+from diec.data.datasets import load_dataset
+from diec.data.images import DataError
+from diec.core.files import MANIFEST
+from diec.evaluation.results import Provenance, save_table
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
@@ -62,7 +63,7 @@ COUNTING = """
 import logging, sys
 log = logging.getLogger("diec")
 log.addHandler(logging.FileHandler(sys.argv.pop(1))); log.setLevel(logging.DEBUG)
-from diec.cli import main
+from diec.app.cli import main
 main()
 """
 LOST = {"image": 256, "step": 500, "evaluation": 1, "batch": 1, "update": 1} # pieces of work that one kill may cost: what lies between two checkpoints (in less than half a minute; one batch holds all images, one update is an epoch)
@@ -70,7 +71,7 @@ LOST = {"image": 256, "step": 500, "evaluation": 1, "batch": 1, "update": 1} # p
 
 def command(words, place, log=None):
     "The command for a place; what it finishes is added to the file `log`"
-    program = ["-m", "diec.cli"] if log is None else ["-c", COUNTING, str(log)]
+    program = ["-m", "diec.app.cli"] if log is None else ["-c", COUNTING, str(log)]
     return [sys.executable, *program, *(w.replace("IN", str(place.parent/"in")).replace("OUT", str(place/"out")) for w in words)]
 
 
@@ -263,11 +264,12 @@ REFUSALS = (ValueError, OSError, TypeError) # what a reader may raise; DataError
 
 def readers(folder: Path) -> dict:
     "What reads files, by name"
-    from diec.checkpoint import load_state, save_state
-    from diec.cli import main as diec
-    from diec.data import read_idx, read_image_folder, read_libsvm
+    from diec.core.checkpoint import load_state, save_state
+    from diec.app.cli import main as diec
+    from diec.data.folder import read_image_folder
+    from diec.data.formats import read_idx, read_libsvm
     from diec.estimator import DiEC
-    from diec.folders import open_pack, pack_folder
+    from diec.data.folder import open_pack, pack_folder
     from diec.trainer import Schedule
     from diec.unet import load_unet, new_scheduler, new_unet, save_unet
     import torch

@@ -7,11 +7,11 @@ import time
 
 import torch
 
-from diec.baselines import PEERS, run_baseline
-from diec.data import load_dataset
+from diec.evaluation.baselines import PEERS, run_baseline
+from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
-from diec.metrics import clustering_accuracy, markdown_table
-from diec.results import mean_std
+from diec.evaluation.metrics import clustering_accuracy, markdown_table
+from diec.evaluation.results import mean_std
 
 
 def timed(call):

@@ -29,7 +29,7 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
-from diec.results import Provenance, save_table
+from diec.evaluation.results import Provenance, save_table
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT/"scripts"/"mutants.toml"
@@ -63,7 +63,7 @@ def import_libraries(place: Path):
     os.environ["PYTHONPATH"] = str(place) # for processes that tests start
     for name in [n for n in sys.modules if n.split(".")[0] == "diec"]: del sys.modules[name]
     import hypothesis, pytest # noqa: F401
-    import diec.cli, diec.estimator # noqa: F401
+    import diec.app.cli, diec.estimator # noqa: F401
     for name in [n for n in sys.modules if n.split(".")[0] == "diec"]: del sys.modules[name]
     gc.collect()
     gc.freeze() # children need not look through what the libraries made

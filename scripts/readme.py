@@ -1,5 +1,6 @@
 """README.md from nbs/index.ipynb, pictures under readme_files/. With --check: say whether they are in step."""
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -23,6 +24,7 @@ def convert() -> dict:
     text = re.sub(r"```python\s*```\n", "", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     text = re.sub(r"!\[(png|svg)\]", "![figure]", text)
+    text = re.sub(r"\]\((?!https?:|#|" + FILES + r"/)([^)\s]+)\)", lambda m: f"]({os.path.normpath(f'nbs/{m[1]}')})", text) # links hold in JupyterLab and here
     return {"README.md": text.encode()} | {name: data for name, data in sorted(resources.get("outputs", {}).items())}
 
 

@@ -1,6 +1,6 @@
 """One page of HTML from the tables and figures of a folder: OUT/report.html, which needs no other file and no network.
 
-Reads OUT/tables, OUT/timings (tables of what the clock said) and OUT/figures, as diec.results writes them. The same files give the same bytes.
+Reads OUT/tables, OUT/timings (tables of what the clock said) and OUT/figures, as diec.evaluation.results writes them. The same files give the same bytes.
 """
 import argparse
 import base64
@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup, escape
 from PIL import Image
 
-from diec.checkpoint import atomic_file
+from diec.core.files import atomic_file
 
 KINDS = {"tables": ("Table", (".md", ".csv", ".json")), "timings": ("Clock readings", (".md", ".csv", ".json")), "figures": ("Figure", (".svg", ".png", ".json"))}
 MOST = 6_000_000 # bytes of a page that still opens at once and that a mail server takes

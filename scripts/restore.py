@@ -8,8 +8,8 @@ import argparse
 import json
 from pathlib import Path
 
-from diec.checkpoint import atomic_file
-from diec.results import read_csv
+from diec.core.files import atomic_file
+from diec.evaluation.results import read_csv
 from scripts.batch import METHODS
 
 METHOD_OF = {text: name for name, text in METHODS.items()} # as in the names of files

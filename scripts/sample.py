@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diec.data import read_idx
+from diec.data.formats import read_idx
 
 OUT = Path(__file__).resolve().parent.parent/"tests"/"data"/"fashion-mnist"
 PER_CLASS = {"train": 24, "t10k": 6}

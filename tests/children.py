@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-import diec.checkpoint, diec.trainer, diec.unet
-from diec.hooks import Extractor
+import diec.core.checkpoint, diec.trainer, diec.unet, diec.app.pretrain
+from diec.features import Extractor
 from diec.trainer import ClusterModel, Objective, Schedule, Trainer
-from diec.unet import Recipe, new_scheduler, new_unet, pretrain
+from diec.app.pretrain import Recipe, pretrain
+from diec.unet import new_scheduler, new_unet
 
 # A server that has imported the package forks each child: starting one takes a fraction of a second.
 context = multiprocessing.get_context("forkserver")
@@ -79,7 +80,7 @@ def _die(): os.kill(os.getpid(), signal.SIGKILL)
 def plant(where, nth):
     "Have this process killed at the `nth` time that it comes to a place"
     owner, name, module = {
-        "mid-write": (diec.checkpoint, "save_file", diec.checkpoint),
+        "mid-write": (diec.core.checkpoint, "save_file", diec.core.checkpoint),
         "before-replace": (os, "replace", os),
         "after-replace": (os, "replace", os),
         "mid-step": (torch.Tensor, "backward", torch.Tensor),
@@ -114,12 +115,12 @@ def pretraining(folder, every=2, death=None):
 
 def distributed(rank, folder, steps):
     "One of several processes that train one U-Net"
-    diec.unet.has_fast_bfloat16 = lambda device: False # the comparison is about float32
-    written, save_state = [], diec.unet.save_state
+    diec.app.pretrain.has_fast_bfloat16 = lambda device: False # the comparison is about float32
+    written, save_state = [], diec.app.pretrain.save_state
     def counting(path, state):
         written.append(state["step"])
         save_state(path, state)
-    diec.unet.save_state = counting
+    diec.app.pretrain.save_state = counting
     trained = pretrain(images(), RECIPE, small(), Path(folder)/"checkpoint", checkpoint_every=3, stop_at=steps, progress=False)
     out = Path(folder)/f"rank{rank}"
     out.mkdir(exist_ok=True)
@@ -197,7 +198,7 @@ class _Count(logging.Handler):
 
 def interrupted_pretraining(rank, folder, struck):
     "One of several processes; that of rank `struck` gets a signal at its fifth step"
-    from diec.interrupt import Interrupted
+    from diec.core.interrupt import Interrupted
     count, kept, log = _Count(5 if rank == struck else None), "", logging.getLogger("diec")
     log.addHandler(count); log.setLevel(logging.DEBUG)
     unet = small()
@@ -210,7 +211,7 @@ def interrupted_pretraining(rank, folder, struck):
 
 def counted_command(path, words):
     "The command `diec`; what it finishes is logged to a file"
-    from diec.cli import main
+    from diec.app.cli import main
     handler, log = logging.FileHandler(path), logging.getLogger("diec")
     log.addHandler(handler); log.setLevel(logging.DEBUG)
     main(words)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from diec.data import load_dataset
+from diec.data.datasets import load_dataset
 from diec.unet import load_unet, new_scheduler, new_unet
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diec.data import read_idx
+from diec.data.formats import read_idx
 from scripts import bare, sample
 
 ROOT = Path(__file__).resolve().parent.parent

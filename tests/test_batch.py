@@ -240,23 +240,24 @@ def test_plan_names_what_is_wrong():
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     "A notebook and two modules to change"
-    (tmp_path/"nb").mkdir(); (tmp_path/"diec").mkdir()
+    (tmp_path/"nb").mkdir(); (tmp_path/"diec"/"evaluation").mkdir(parents=True)
+    for place in ("diec", "diec/evaluation"): (tmp_path/place/"__init__.py").touch()
     (tmp_path/"diec"/"a.py").write_text('"doc"\nfrom .b import g\ndef f(): return g()\n')
     (tmp_path/"diec"/"b.py").write_text("def g():\n    'doc'\n    return 1\n")
-    (tmp_path/"diec"/"plots.py").write_text("x = 1\n")
-    cells = [("parameters", "n = 1"), ("", "from diec.a import f\nfrom diec.plots import x\nf()")]
+    (tmp_path/"diec"/"evaluation"/"plots.py").write_text("x = 1\n")
+    cells = [("parameters", "n = 1"), ("", "from diec.a import f\nfrom diec.evaluation.plots import x\nf()")]
     (tmp_path/"nb"/"e.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "metadata": {"tags": [t] if t else []}, "source": s} for t, s in cells]}))
     monkeypatch.setattr(batch, "ROOT", tmp_path); monkeypatch.setattr(batch, "NOTEBOOKS", tmp_path/"nb")
     def digest(**k):
-        batch._source.cache_clear(); batch.code.cache_clear()
+        batch.code.cache_clear()
         return batch.code("e", **k)
     yield tmp_path, digest
-    batch._source.cache_clear(); batch.code.cache_clear()
+    batch.code.cache_clear()
 
 
 @pytest.mark.parametrize("file, old, new, again", [
     ("diec/b.py", "return 1", "return 2", True), ("diec/b.py", "'doc'", "'other words'", False), ("diec/b.py", "return 1", "return 1  # why", False),
-    ("nb/e.ipynb", "f()", "f();f()", True), ("nb/e.ipynb", "n = 1", "n = 2", False), ("diec/plots.py", "1", "2", False)])
+    ("nb/e.ipynb", "f()", "f();f()", True), ("nb/e.ipynb", "n = 1", "n = 2", False), ("diec/evaluation/plots.py", "1", "2", False)])
 def test_a_job_is_run_again_when_code_that_it_uses_has_changed(sources, file, old, new, again):
     place, digest = sources
     before = digest()
@@ -268,5 +269,5 @@ def test_a_job_is_run_again_when_code_that_it_uses_has_changed(sources, file, ol
 def test_pictures_depend_on_plots(sources):
     place, digest = sources
     before = digest(pictures=True)
-    (place/"diec"/"plots.py").write_text("x = 2\n")
+    (place/"diec"/"evaluation"/"plots.py").write_text("x = 2\n")
     assert digest(pictures=True) != before

@@ -5,14 +5,15 @@ import torch
 
 import children
 import diec.trainer as T
-from diec.checkpoint import load_state
-from diec.cot import CommonSpace
+from diec.core.checkpoint import load_state
+from diec.search import CommonSpace
 from diec.estimator import DiEC
-from diec.hierarchy import ReverseHierarchicalDiffusion
-from diec.hooks import Extractor
+from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
+from diec.features import Extractor
 from diec.losses import adaptive_graph
 from diec.trainer import Schedule, fit
-from diec.unet import Recipe, new_scheduler, pretrain
+from diec.app.pretrain import Recipe, pretrain
+from diec.unet import new_scheduler
 
 
 def steps(folder, n, **recipe):

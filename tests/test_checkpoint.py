@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 import children
-import diec.checkpoint as C
-from diec.checkpoint import atomic_file, atomic_folder, fingerprint, load_state, save_state, write_tensors
+import diec.core.checkpoint as C
+from diec.core.checkpoint import fingerprint, load_state, save_state, write_tensors
+from diec.core.files import atomic_file, atomic_folder
 
 STATE = {"a": torch.arange(6.).reshape(2, 3), 3: [1, -2.5, None, "é\"\n", True, (torch.tensor(7), ())], "deep": {"x": {"y": {}}},
          "more": {"bool": torch.tensor([True, False]), "empty": torch.zeros(0, 4), "bf16": torch.tensor([1.5, -2], dtype=torch.bfloat16),

@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from diec.cli import main, sort_into, write_labels
-from diec.data import DataError, load_dataset
+from diec.app.cli import main, sort_into, write_labels
+from diec.data.datasets import load_dataset
+from diec.data.images import DataError
 from diec.estimator import DiEC
-from diec.files import atomic_file
-from diec.folders import find_images, open_pack, pack_folder
-from diec.names import file_of
+from diec.core.files import atomic_file
+from diec.data.folder import find_images, open_pack, pack_folder
+from diec.core.names import file_of
 
 
 def picture(path, digit, size=24, mode="L"):
@@ -153,7 +154,7 @@ def test_all_pictures_broken(tmp_path, capsys):
 
 def test_help_is_quick_and_complete():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "diec.cli", "--help"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "diec.app.cli", "--help"], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0 and all(v in done.stdout for v in ("cluster", "pretrain", "search", "predict", "datasets", "unets", "info"))
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines() if line.startswith("import time:")}
@@ -239,7 +240,7 @@ def test_a_result_in_the_folder_is_left_out(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.3, 1.5, 3., 5., 8.])
 def test_killed_and_started_again_it_ends_with_the_same_bytes(made, photos, tmp_path, after):
-    command = [sys.executable, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"]
+    command = [sys.executable, "-m", "diec.app.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
     time.sleep(after)
@@ -289,7 +290,7 @@ def test_a_folder_that_changed_is_sorted_anew(photos, tmp_path):
 def test_two_processes_by_accelerate(made, photos, tmp_path):
     "`--multi_gpu` is accelerate's word for several processes; without GPUs they are two on the CPU (gloo)"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run([*launch, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    done = subprocess.run([*launch, "-m", "diec.app.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mean confidence") == 1 # one speaks for both
     assert labels_of(tmp_path/"out"/"labels.csv") == labels_of(made/"labels.csv")
@@ -320,7 +321,7 @@ def test_what_is_not_read_is_listed(tmp_path):
 
 @pytest.mark.parametrize("harm", ["no pixels", "no images.part", "short images.part", "skipped"])
 def test_a_pack_that_lost_a_file_is_made_anew(tmp_path, harm, monkeypatch):
-    import diec.folders
+    import diec.data.folder
     folder, store = tmp_path/"in", tmp_path/"work"/"images"
     for i in range(4): picture(folder/f"{i}.png", load_dataset("digits").images[i])
     whole = np.array(pack_folder(folder, store, 8).images)
@@ -330,7 +331,7 @@ def test_a_pack_that_lost_a_file_is_made_anew(tmp_path, harm, monkeypatch):
     else: # killed while reading, and the pixels lost
         shutil.rmtree(store)
         with monkeypatch.context() as m:
-            m.setattr(diec.folders, "_finish", lambda *_: 1/0)
+            m.setattr(diec.data.folder, "_finish", lambda *_: 1/0)
             with pytest.raises(ZeroDivisionError): pack_folder(folder, store, 8)
         if harm == "no images.part": (store/"images.part").unlink()
         else: os.truncate(store/"images.part", 300)
@@ -361,7 +362,7 @@ def test_what_killed_runs_left_is_cleared(made, photos, tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_is_one_line(photos, tmp_path):
     limit = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.setrlimit(resource.RLIMIT_FSIZE, (400_000,)*2))
-    done = subprocess.run([sys.executable, "-m", "diec.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=limit, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "diec.app.cli", "cluster", str(photos), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"], env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.startswith("diec: [Errno 27]")
 
 
@@ -502,7 +503,7 @@ def test_a_damaged_checkpoint_says_what_to_do(made, photos, tmp_path, capsys):
 
 
 def test_the_tree_is_of_the_clusters():
-    from diec.sheets import cluster_tree
+    from diec.app.html_report import cluster_tree
     rng = np.random.default_rng(0)
     z = np.concatenate([rng.normal(c, 1, (n, 2)) for c, n in (((0, 0), 60), ((3, 0), 10), ((40, 0), 30))])
     linkage, kinds = cluster_tree(z, np.repeat([4, 7, 9], [60, 10, 30]))
@@ -510,7 +511,7 @@ def test_the_tree_is_of_the_clusters():
 
 
 def test_large_images_come_in_small_batches():
-    from diec.hooks import Extractor
+    from diec.features import Extractor
     from diec.unet import ACTIVATION_BYTES, forward_cost, new_scheduler, new_unet
     unets = [new_unet(side, block_out_channels=(8, 8)) for side in (32, 128, 1024)]
     sizes = [Extractor(unet, new_scheduler()).batch_size for unet in unets]
@@ -524,7 +525,7 @@ def test_large_images_come_in_small_batches():
 def page(tmp_path):
     "The page of a clustering whose files, facts and layer are hostile, and what it was made from"
     from types import SimpleNamespace
-    from diec.sheets import write_sheets
+    from diec.app.html_report import write_sheets
     class Pack(SimpleNamespace):
         def __len__(self): return len(self.files)
     rng = np.random.default_rng(0)

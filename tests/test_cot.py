@@ -10,10 +10,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
 from sklearn.neighbors import NearestNeighbors
 
-import diec.cot as C
-from diec.cot import (CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, ScoreMap, kmeans, neighbour_consistency, neighbour_information, score_map, search_layer, search_timestep, stability,
-                      unimodality_gap)
-from diec.hooks import DEFAULT_LAYER, Extractor, layer_names
+import diec.search as C
+from diec.search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, ScoreMap, kmeans, neighbour_consistency, neighbour_information, score_map, search_layer, search_timestep, stability, unimodality_gap
+from diec.features import DEFAULT_LAYER, Extractor, layer_names
 from diec.unet import new_scheduler
 
 

@@ -3,16 +3,16 @@ import inspect
 
 import pytest
 
-from diec import cot, head, hierarchy, losses, trainer
-from diec.unet import Recipe
+from diec import hierarchy, losses, model, search, trainer
+from diec.app.pretrain import Recipe
 
 DEFAULTS = {
     losses.soft_assignment: dict(alpha=1.), losses.adaptive_graph: dict(k=10), losses.diffuse: dict(n_steps=20), losses.entropy_loss: dict(eta=0.1),
-    head.ResidualHead: dict(width=256, depth=2, residual=True, random_state=0),
-    cot.CommonSpace: dict(n_components=64), cot.CommonSpace.fit: dict(n_components=64, random_state=0), cot.kmeans: dict(random_state=0, n_init=10),
-    cot.stability: dict(random_state=0), cot.neighbour_consistency: dict(k=10), cot.Clusterability: dict(criterion="neighbours", m=1000, random_state=0),
-    cot.search_timestep: dict(layer="mid_block+up_blocks.0", max_evaluations=12, grid=9, tolerance=0.05, progress=False),
-    cot.search_layer: dict(start="mid_block+up_blocks.0", t=None, max_evaluations=12, progress=False), cot.score_map: dict(progress=False),
+    model.ResidualHead: dict(width=256, depth=2, residual=True, random_state=0),
+    search.CommonSpace: dict(n_components=64), search.CommonSpace.fit: dict(n_components=64, random_state=0), search.kmeans: dict(random_state=0, n_init=10),
+    search.stability: dict(random_state=0), search.neighbour_consistency: dict(k=10), search.Clusterability: dict(criterion="neighbours", m=1000, random_state=0),
+    search.search_timestep: dict(layer="mid_block+up_blocks.0", max_evaluations=12, grid=9, tolerance=0.05, progress=False),
+    search.search_layer: dict(start="mid_block+up_blocks.0", t=None, max_evaluations=12, progress=False), search.score_map: dict(progress=False),
     trainer.ClusterModel: dict(head=True, random_state=0), trainer.ClusterModel.start: dict(head=True, random_state=0, diffusion=20, n_init=20, by_information=True),
     trainer.Objective: dict(lambda_kl=1., lambda_graph=0.1, lambda_ent=0.1, lambda_diff=1., n_neighbors=10, eta=0.1),
     trainer.Schedule: dict(head_epochs=40, warmup_epochs=10, joint_epochs=3, batch_size=128, lr_head=1e-3, lr_unet=1e-5, tol=1e-3, patience=3, random_state=0),

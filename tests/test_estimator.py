@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import children
 import diec.estimator as E
-from diec.data import load_dataset
+from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
 from diec.trainer import Objective, Schedule
 from diec.unet import new_scheduler, new_unet

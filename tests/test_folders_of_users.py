@@ -13,10 +13,11 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 import diec
-from diec.cli import main, write_labels
-from diec.data import _read_image, _square, dataset_available, load_dataset
-from diec.folders import find_images
-from diec.names import cell_of, file_of, find_unet, printable, unet_names
+from diec.app.cli import main, write_labels
+from diec.data.datasets import dataset_available, load_dataset
+from diec.data.formats import _read_image, _square
+from diec.data.folder import find_images
+from diec.core.names import cell_of, file_of, find_unet, printable, unet_names
 
 EVIL = "\x1b]0;owned\x07" # sets the title of a terminal
 LATIN = os.fsdecode(b"caf\xe9.png") # bytes that are not UTF-8
@@ -44,7 +45,7 @@ _, status, usage = os.wait4(child, 0)
 print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss*1024]), file=sys.stderr)
 """
 
-def start(*words, cwd=None, limit=0, program=("-m", "diec.cli"), **env):
+def start(*words, cwd=None, limit=0, program=("-m", "diec.app.cli"), **env):
     "Run the command to its end; limit: bytes of address space"
     command = json.dumps([limit, sys.executable, *program, *map(str, words)])
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(diec.__file__).parents[1]), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"} | env
@@ -73,7 +74,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def imports():
     "Seconds of the processor that importing the libraries takes"
-    return start(program=("-c", "import diec.estimator, diec.sheets")).seconds
+    return start(program=("-c", "import diec.estimator, diec.app.html_report")).seconds
 
 
 def read(path):
@@ -184,7 +185,7 @@ def test_averaging_blocks_first_changes_next_to_nothing(tmp_path, monkeypatch, m
     im = {"L": lambda: Image.fromarray(a[..., 0]), "I;16": lambda: Image.fromarray(a[..., 0].astype(np.uint16)*257), "RGBA": lambda: Image.fromarray(a)}.get(mode, lambda: Image.fromarray(a[..., :3]))()
     im.save(tmp_path/name, exif=exif)
     whole = _square(_read_image(tmp_path/name, 16), 16)
-    monkeypatch.setattr("diec.data.LARGE", 1000)
+    monkeypatch.setattr("diec.data.formats.LARGE", 1000)
     small = _read_image(tmp_path/name, 16)
     assert small.shape[0] > small.shape[1] and max(small.shape) < 150 # turned, and small
     assert whole.shape == _square(small, 16).shape and np.abs(whole.astype(int) - _square(small, 16)).max() <= 6
@@ -276,7 +277,7 @@ def test_ctrl_c_during_the_imports_is_one_line(place, module):
             def find_spec(self, name, *_):
                 if name == sys.argv[1]: os.kill(os.getpid(), signal.SIGINT)
         sys.meta_path.insert(0, Interrupt())
-        from diec.cli import main
+        from diec.app.cli import main
         main(sys.argv[2:])
         """
     done = start(module, "cluster", "photos", "--unet", "digits", cwd=place, program=("-c", program))
@@ -291,12 +292,13 @@ def test_bars_fit_80_columns(place, tmp_path):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     program = """if 1:
         import sys, tqdm
-        from diec import cli, cot
+        from diec import search
+        from diec.app import cli
         class Long(tqdm.tqdm): # as after two hours
             def __init__(self, *args, **kwargs):
                 super().__init__(*args, **kwargs)
                 self.start_t, self.n = self.start_t - 7300, 99
-        cot.tqdm = Long
+        search.tqdm = Long
         cli.main(sys.argv[1:])
         """
     words = ["search", place/"photos", "--unet", "digits", "-k", 2, "--layer", "down_blocks.0+down_blocks.1+mid_block+up_blocks.0", "--work", tmp_path/"work"]

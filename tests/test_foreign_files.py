@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diec.cli import main, sort_into
-from diec.data import load_dataset
-from diec.files import lock_file, read_record, work_folder
+from diec.app.cli import main, sort_into
+from diec.data.datasets import load_dataset
+from diec.core.files import lock_file, read_record, work_folder
 
 COMMANDS = {
     "cluster": ("cluster", "IN", "--unet", "digits", "-k", 2, "--out", "out", "--quiet"),
@@ -366,15 +366,15 @@ def test_the_last_copy_of_a_picture_stays(sorted_, harm):
 
 
 def test_what_vanished_is_reported_and_the_rest_copied(again, place, images, tmp_path, monkeypatch):
-    import diec.cli
+    import diec.app.cli
     folder = tmp_path/"mine"
     shutil.copytree(images, folder)
-    real = diec.cli.sort_into
+    real = diec.app.cli.sort_into
     def later(*args): # between reading and copying
         for i in (3, 5, 6, 7, 8): (folder/f"{i}.png").unlink()
         (folder/"5.png").mkdir(); os.mkfifo(folder/"6.png"); (folder/"7.png").symlink_to("7.png"); (folder/"8.png").symlink_to("/dev/null") # /dev/zero would have no end
         return real(*args)
-    monkeypatch.setattr(diec.cli, "sort_into", later)
+    monkeypatch.setattr(diec.app.cli, "sort_into", later)
     status, said = again("cluster", folder, "--unet", "digits", "-k", 2, "--out", "new", "--into", "new.sorted", "--copy", "--quiet")
     assert status == 1 and said.count("not copied: ") == 5 and "not copied: 3.png: No such file or directory\n" in said and "not copied: 5.png: Is a directory\n" in said
     assert "not copied: 7.png: Too many levels of symbolic links\n" in said and all(f"not copied: {i}.png: not a regular file any more\n" in said for i in (6, 8))
@@ -414,7 +414,7 @@ def test_two_runs_with_one_into(again, place):
 @pytest.mark.slow
 def test_two_processes_with_one_into_at_once(images, tmp_path):
     "One of them ends, the other refuses or comes after it; the sorted folder is whole"
-    words = [sys.executable, "-m", "diec.cli", "cluster", str(images), "--unet", "digits", "-k", "2", "--into", str(tmp_path/"sorted"), "--copy", "--quiet"]
+    words = [sys.executable, "-m", "diec.app.cli", "cluster", str(images), "--unet", "digits", "-k", "2", "--into", str(tmp_path/"sorted"), "--copy", "--quiet"]
     both = [subprocess.Popen([*words, "--out", str(tmp_path/out)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}) for out in ("a", "b")]
     ends = [(p.communicate()[1], p.returncode) for p in both]
     assert 0 in [code for _, code in ends] and all(code == 0 or "another run sorts into" in said for said, code in ends), ends
@@ -426,9 +426,9 @@ def test_two_processes_with_one_into_at_once(images, tmp_path):
 # --- a crash
 
 def test_a_full_disk_is_not_the_fault_of_a_picture(again, place, images, monkeypatch):
-    import diec.cli
+    import diec.app.cli
     def full(source, target): raise OSError(28, "No space left on device", str(target))
-    monkeypatch.setattr(diec.cli, "_copy", full)
+    monkeypatch.setattr(diec.app.cli, "_copy", full)
     status, said = again("cluster", images, "--unet", "digits", "-k", 2, "--out", "new", "--into", "new.sorted", "--copy", "--quiet")
     assert status == 2 and "not copied" not in said and said.endswith("the same command goes on from there\n") and not (place/"new.sorted").exists()
 
@@ -465,7 +465,7 @@ def test_killed_it_resumes_and_touches_nothing(images, model, tmp_path, outside,
         for name in {p.name for p in written[command] if (place/p).parent == folder}: neighbors(folder, name, outside)
     planted = [p for folder in folders for p in folder.iterdir() if p not in folders]
     before = state(*planted, outside, images)
-    words = [sys.executable, "-m", "diec.cli", *(str({"IN": images, "MODEL": model}.get(w, w)) for w in COMMANDS[command])]
+    words = [sys.executable, "-m", "diec.app.cli", *(str({"IN": images, "MODEL": model}.get(w, w)) for w in COMMANDS[command])]
     options = dict(cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     start = time.perf_counter()
     assert subprocess.run(words, **options | {"cwd": outside.parent}).returncode == 0 # how long it takes

@@ -9,7 +9,10 @@ from sklearn.datasets import load_digits, make_blobs, make_circles, make_moons
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from diec.hierarchy import ReverseHierarchicalDiffusion, Tree, canonical_order, condense, most_agreed, neighbour_affinity
+from diec.hierarchy.condensation import Tree, condense
+from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
+from diec.hierarchy.graph import canonical_order, neighbour_affinity
+from diec.hierarchy.selection import most_agreed
 
 
 @pytest.fixture(autouse=True)

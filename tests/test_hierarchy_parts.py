@@ -8,8 +8,11 @@ from scipy.sparse import csr_array
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
-from diec import hierarchy as h
-from diec.hierarchy import OCTAVE, ReverseHierarchicalDiffusion, Tree, condense, grains, most_agreed, neighbour_affinity
+from diec.hierarchy import condensation, estimator, graph, plots, selection
+from diec.hierarchy.condensation import OCTAVE, Tree, condense
+from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
+from diec.hierarchy.graph import grains, neighbour_affinity
+from diec.hierarchy.selection import most_agreed
 
 BLOBS = make_blobs(80, centers=[(0, 0), (9, 0), (0, 9), (9, 9)], n_features=2, random_state=0)[0]
 
@@ -40,7 +43,7 @@ def labels_after(merges, n):
 @pytest.mark.parametrize("n", [2, 3, 40])
 def test_ward_is_scipys(n, seed):
     Y = np.random.default_rng(seed).normal(size=(n, 3))
-    merges, Z = h._ward(Y, np.ones(n)), linkage(Y, "ward")
+    merges, Z = condensation._ward(Y, np.ones(n)), linkage(Y, "ward")
     assert len(merges) == n - 1
     for k in range(1, n + 1): assert adjusted_rand_score(labels_after(merges[:n - k], n), fcluster(Z, k, "maxclust")) == 1
 
@@ -48,7 +51,7 @@ def test_ward_is_scipys(n, seed):
 def test_a_point_of_mass_three_is_three_points():
     rng = np.random.default_rng(0)
     Y, mass = rng.normal(size=(25, 2)), rng.integers(1, 4, 25)
-    merges, Z = h._ward(Y, mass.astype(float)), linkage(np.repeat(Y, mass, axis=0), "ward")
+    merges, Z = condensation._ward(Y, mass.astype(float)), linkage(np.repeat(Y, mass, axis=0), "ward")
     for k in range(1, 25): assert adjusted_rand_score(np.repeat(labels_after(merges[:25 - k], 25), mass), fcluster(Z, k, "maxclust")) == 1
 
 
@@ -56,9 +59,9 @@ def test_what_a_merge_costs_is_what_it_adds_to_the_variance_within():
     Y, m = np.random.default_rng(0).normal(size=(5, 2)), np.array([1., 2., 3., 1., 5.])
     def within(*groups):
         return sum((m[g]*((Y[g] - np.average(Y[g], axis=0, weights=m[g]))**2).sum(1)).sum() for g in map(list, groups))
-    C = h._costs(Y, m)
+    C = condensation._costs(Y, m)
     assert np.isinf(np.diag(C)).all() and C[1, 4] == pytest.approx(within([1, 4])) and C[0, 2] == pytest.approx(within([0, 2]))
-    assert h._merged(C, m, 1, 4)[2] == pytest.approx(within([1, 2, 4]) - within([1, 4]))
+    assert condensation._merged(C, m, 1, 4)[2] == pytest.approx(within([1, 2, 4]) - within([1, 4]))
 
 
 @pytest.mark.parametrize("zero", [0., -0.])
@@ -74,7 +77,7 @@ def test_eigenpairs_are_those_of_the_lazy_walk():
     degree = A.sum(1)
     walk = np.eye(len(A)); np.divide(A, degree[:, None], out=walk, where=degree[:, None] > 0); walk = (np.eye(len(A)) + walk)/2
     walk[5] = np.eye(len(A))[5] # a node without ties stays where it is
-    lam, psi, mass = h._eigenpairs(csr_array(A))
+    lam, psi, mass = condensation._eigenpairs(csr_array(A))
     np.testing.assert_allclose(walk @ psi, psi*lam, atol=1e-8)
     np.testing.assert_allclose(mass @ walk, mass, atol=1e-12)
     np.testing.assert_allclose(psi.T @ (mass[:, None]*psi), np.eye(len(A)), atol=1e-8)
@@ -83,7 +86,7 @@ def test_eigenpairs_are_those_of_the_lazy_walk():
 
 def test_there_are_as_many_nodes_as_patterns_alive():
     A = neighbour_affinity(make_blobs(120, centers=3, cluster_std=3., random_state=1)[0])
-    lam = h._eigenpairs(A)[0]
+    lam = condensation._eigenpairs(A)[0]
     heights = condense(A)[1]
     assert heights[0] == 1/OCTAVE and (heights*OCTAVE % 1 == 0).all()
     for level in range(int(heights[-1]*OCTAVE)): # time begins at 1 and doubles with each octave
@@ -91,7 +94,7 @@ def test_there_are_as_many_nodes_as_patterns_alive():
 
 
 def test_matching_takes_a_quarter_of_an_octave_a_round(monkeypatch):
-    monkeypatch.setattr(h, "COARSE", 30)
+    monkeypatch.setattr(condensation, "COARSE", 30)
     A = neighbour_affinity(BLOBS)
     merges, heights, roots = condense(A)
     rounds = np.unique(heights[:len(BLOBS) - 30])
@@ -122,9 +125,9 @@ def test_no_level_beyond_the_most_is_taken():
 
 def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
     A = neighbour_affinity(BLOBS)
-    small, large = (h._Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
+    small, large = (selection._Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
     back = np.r_[np.arange(6), 0, 1, 2] # of the larger to the smaller
-    found = h._agreement([(small, large, back, np.arange(6))], 20)
+    found = selection._agreement([(small, large, back, np.arange(6))], 20)
     assert list(found) == [2, 3, 4, 5, 6]
     for k, value in found.items():
         u, v = small.tree.cut(k)[0], large.tree.cut(k)[0]
@@ -134,7 +137,7 @@ def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
 @pytest.mark.parametrize("k", [2, 5, 12])
 def test_the_rand_index_is_scikit_learns(k):
     u, v = np.random.default_rng(k).integers(k, size=(2, 90))
-    for w in (v, u, (u + 1) % k, np.zeros(90, int)): assert h._adjusted_rand(u, w, k) == adjusted_rand_score(u, w)
+    for w in (v, u, (u + 1) % k, np.zeros(90, int)): assert selection._adjusted_rand(u, w, k) == adjusted_rand_score(u, w)
 
 
 # --- parameters and new points
@@ -200,7 +203,7 @@ def test_what_is_constant_in_both_differs_without_bound():
 # --- figures
 
 def test_the_layout_of_a_tree(blobs):
-    lay, tree = h._Layout(blobs, 7), blobs.tree_
+    lay, tree = plots._Layout(blobs, 7), blobs.tree_
     assert [lay.x[n] for n in lay.ends] == list(range(7)) and sorted(lay.label.values()) == list(range(7)) and len(lay.merges) == 6
     for node, a, b in lay.merges:
         assert lay.x[node] == (lay.x[a] + lay.x[b])/2 and lay.size[a] >= lay.size[b] and lay.x[a] < lay.x[b]
@@ -212,27 +215,27 @@ def test_the_layout_of_a_tree(blobs):
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_a_tree_lies_within_its_axes(blobs, k, names):
     ax = blobs.plot_tree(n_clusters=k, names=names)
-    lay = h._Layout(blobs, k)
+    lay = plots._Layout(blobs, k)
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     assert left < 0 and right > k - 1 and low < min(lay.y.values()) <= max(lay.y.values()) < high and right - left < k + 1
     assert (high - low) < 2*max(1, max(lay.y.values()) - min(lay.y.values()))
     assert len(ax.lines) == k - 1 and len(ax.texts) == k
     assert sorted(int(t.get_text().split()[0]) for t in ax.texts) == sorted(np.bincount(blobs.cut(k)).tolist())
-    if names: assert all(f"row {r}" in t.get_text() for t, n in zip(ax.texts, lay.ends) for r in h._most_central(blobs, n))
+    if names: assert all(f"row {r}" in t.get_text() for t, n in zip(ax.texts, lay.ends) for r in plots._most_central(blobs, n))
     assert all(t >= min((lay.y[n] for n, _, _ in lay.merges), default=0) - 1 for t in ax.get_yticks())
 
 
 def test_a_picture_hangs_at_each_node(blobs):
     images = np.linspace(-1, 1, 80).reshape(80, 1, 1, 1)*np.ones((1, 1, 6, 12))
     boxes = [a for a in blobs.plot_tree(images, n_clusters=4).artists if hasattr(a, "offsetbox")]
-    lay = h._Layout(blobs, 4)
+    lay = plots._Layout(blobs, 4)
     assert {tuple(b.xy) for b in boxes} == {(lay.x[n], lay.y[n]) for n in lay.x} and len(boxes) == 7
     for box in boxes:
         node = next(n for n in lay.x if (lay.x[n], lay.y[n]) == tuple(box.xy))
         assert box.offsetbox.get_zoom() == (2 if node in lay.label else 16/12) # 24 points wide at the ends, 16 above
         shown = np.asarray(box.offsetbox.get_data())
         assert shown.shape[:2] == (6, 12) and np.ptp(shown[..., 0]) == 0
-        assert shown.flat[0] == pytest.approx((images[h._most_central(blobs, node)[0]].flat[0] + 1)/2, abs=.01)
+        assert shown.flat[0] == pytest.approx((images[plots._most_central(blobs, node)[0]].flat[0] + 1)/2, abs=.01)
     assert not [a for a in blobs.plot_tree(n_clusters=4).artists if hasattr(a, "offsetbox")]
 
 
@@ -282,4 +285,4 @@ def test_the_points_are_drawn_at_each_level(blobs):
 
 def test_a_component_of_less_than_a_fifth_of_the_mean_is_a_stray():
     for masses, kept in (([10, 10, 1], 2), ([10, 10, 2], 3), ([1, 1, 1], 3)):
-        assert h._components(Tree(csr_array((3, 3)), masses)) == kept
+        assert estimator._components(Tree(csr_array((3, 3)), masses)) == kept

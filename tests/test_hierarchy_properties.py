@@ -11,8 +11,10 @@ from scipy.sparse import csr_array
 from sklearn.datasets import load_digits, load_iris, load_wine, make_blobs
 from sklearn.metrics import adjusted_rand_score
 
-from diec import hierarchy
-from diec.hierarchy import ReverseHierarchicalDiffusion, Tree, canonical_order
+from diec.hierarchy import condensation, estimator, graph, selection
+from diec.hierarchy.condensation import Tree
+from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
+from diec.hierarchy.graph import canonical_order
 from scripts.caveman import fit_seconds
 
 
@@ -50,8 +52,8 @@ def test_equal_costs_end_in_a_tree(n, symmetric, monkeypatch):
         C = 1 + rng.integers(-4, 5, (n, n))*np.finfo(float).eps # squared distances of over 500 points are not symmetric either
         if symmetric: C = np.maximum(C, C.T)
         np.fill_diagonal(C, np.inf)
-        monkeypatch.setattr(hierarchy, "_costs", lambda Y, m: C.copy())
-        with limit(5): assert is_a_tree(hierarchy._ward(np.zeros((n, 1)), rng.exponential(size=n)), n)
+        monkeypatch.setattr(condensation, "_costs", lambda Y, m: C.copy())
+        with limit(5): assert is_a_tree(condensation._ward(np.zeros((n, 1)), rng.exponential(size=n)), n)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -59,7 +61,7 @@ def test_costs_that_are_no_numbers_are_refused(bad):
     Y = np.arange(6.)[:, None]
     Y[2] = bad
     with limit(5), np.errstate(invalid="ignore"), pytest.raises(ValueError, match="cost of each merge must be finite"):
-        hierarchy._ward(Y, np.ones(6))
+        condensation._ward(Y, np.ones(6))
 
 
 SYMMETRIC = {"caves": nx.caveman_graph(36, 5), "cycle": nx.cycle_graph(40), "complete": nx.complete_graph(20), "cube": nx.hypercube_graph(5),
@@ -71,13 +73,13 @@ SYMMETRIC = {"caves": nx.caveman_graph(36, 5), "cycle": nx.cycle_graph(40), "com
 @pytest.mark.parametrize("seed", [0, 14, 32]) # 14 and 32: caves of five did not end
 @pytest.mark.parametrize("name", SYMMETRIC)
 def test_trees_of_symmetric_graphs_end(name, seed, monkeypatch):
-    monkeypatch.setattr(hierarchy, "SMALL", 0) # three pairs of resampled trees
-    A = hierarchy._as_affinity(SYMMETRIC[name])[0]
+    monkeypatch.setattr(selection, "SMALL", 0) # three pairs of resampled trees
+    A = graph._as_affinity(SYMMETRIC[name])[0]
     order = canonical_order(A)
     A = A[order][:, order].tocsr()
     A.sort_indices()
     n, components = A.shape[0], nx.number_connected_components(SYMMETRIC[name])
-    with limit(20): pairs = hierarchy._reweighted(A, np.ones(n), np.random.default_rng(seed))
+    with limit(20): pairs = selection._reweighted(A, np.ones(n), np.random.default_rng(seed))
     for tree in [Tree(A, np.ones(n)), *(r.tree for pair in pairs for r in pair[:2])]:
         assert tree.merges.shape == (n - 1, 2) and len(np.unique(tree.merges)) == 2*n - 2 # each node but the root goes into one other
         assert (tree.merges.max(axis=1) < n + np.arange(n - 1)).all() and (np.diff(tree.heights) >= 0).all() and tree.components == components
@@ -133,7 +135,7 @@ def naive(mass):
 def test_components_are_joined_as_by_sorting(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 60))
-    for mass in (rng.integers(1, 4, n).astype(float), rng.exponential(size=n), np.ones(n)): assert hierarchy._join(mass) == naive(mass)
+    for mass in (rng.integers(1, 4, n).astype(float), rng.exponential(size=n), np.ones(n)): assert condensation._join(mass) == naive(mass)
 
 
 def test_thousands_of_components_take_seconds():
@@ -146,7 +148,7 @@ def test_thousands_of_components_take_seconds():
 
 
 def test_components_that_settle_the_number_are_not_resampled(monkeypatch):
-    monkeypatch.setattr(hierarchy, "_reweighted", lambda *_: pytest.fail("resampled"))
+    monkeypatch.setattr(selection, "_reweighted", lambda *_: pytest.fail("resampled"))
     model = fit(nx.caveman_graph(8, 5), max_clusters=8)
     assert model.n_clusters_ == 8 and model.agreement_ == {}
 

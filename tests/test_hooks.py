@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.profiler import ProfilerActivity, profile
 
-from diec.hooks import Extractor, activations, flat, image_noise, layer_names
+from diec.features import Extractor, activations, flat, image_noise, layer_names
 from diec.unet import new_scheduler, new_unet
 
 

@@ -7,8 +7,8 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.special import rel_entr
 
-from diec.head import ResidualHead
-from diec.losses import (adaptive_graph, adaptive_weights, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution)
+from diec.model import ResidualHead
+from diec.losses import adaptive_graph, adaptive_weights, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 
 SHAPES = [(1, 2, 1), (2, 2, 3), (7, 3, 2), (40, 10, 5), (150, 4, 64)] # N, K, d
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from diec import metrics as m
+from diec.evaluation import metrics as m
 
 
 def brute_force(y, p, K):

@@ -20,9 +20,9 @@ USE = """
 import json, sys
 import diec
 from diec import DiEC
-from diec.data import load_dataset
-from diec.metrics import scores
-from diec.unet import unet_names
+from diec.data.datasets import load_dataset
+from diec.evaluation.metrics import scores
+from diec.core.names import unet_names
 digits = load_dataset("digits")
 model = DiEC(10, unet="digits", random_state=0)
 labels = model.fit_predict(digits.images)
@@ -54,7 +54,7 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_holds_the_modules_and_the_unets(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for module in ("data", "unet", "hooks", "cot", "head", "losses", "trainer", "estimator", "metrics", "plots", "checkpoint"):
+    for module in ("unet", "features", "search", "model", "losses", "trainer", "estimator", "data/datasets", "hierarchy/estimator", "evaluation/metrics", "core/checkpoint", "app/cli"):
         assert f"diec/{module}.py" in names
     for unet in UNETS:
         for file in ("README.md", "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):

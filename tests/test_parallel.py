@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import children
-from diec.parallel import add_up, is_main, wait, world
+from diec.core.distributed import add_up, is_main, wait, world
 
 
 def test_alone_nothing_is_added():

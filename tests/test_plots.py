@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from diec import plots as p
+from diec.evaluation import plots as p
 
 rng = np.random.default_rng(0)
 GREY, RGB = rng.uniform(-1, 1, (13, 1, 8, 8)), rng.uniform(-1, 1, (13, 3, 6, 9))
@@ -46,7 +46,7 @@ def test_draws_on_the_axis_given_or_a_new_one(draw):
 
 
 def test_import_changes_no_settings():
-    code = ("import matplotlib; matplotlib.use('Agg'); before = dict(matplotlib.rcParams); import matplotlib.pyplot, diec.plots; "
+    code = ("import matplotlib; matplotlib.use('Agg'); before = dict(matplotlib.rcParams); import matplotlib.pyplot, diec.evaluation.plots; "
             "assert dict(matplotlib.rcParams) == before; assert not matplotlib.pyplot.get_fignums()")
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
@@ -132,7 +132,7 @@ def test_confusion_columns_follow_the_classes():
 
 
 def test_calibration_takes_what_metrics_gives():
-    from diec.metrics import calibration
+    from diec.evaluation.metrics import calibration
     ax = p.plot_calibration(**vars(calibration([0, 1, 1], [0, 1, 0], [0.9, 0.8, 0.3])))
     assert len(ax.collections[0].get_offsets()) == 3 and ax.texts[0].get_text().startswith("ECE")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diec.results import Provenance, keep_figure, save_table
+from diec.evaluation.results import Provenance, keep_figure, save_table
 from scripts import report
 
 

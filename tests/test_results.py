@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from diec.data import load_dataset
-from diec.results import Provenance, keep_figure, load_records, mean_std, read_csv, save_record, save_table, write_csv
+from diec.data.datasets import load_dataset
+from diec.evaluation.results import Provenance, keep_figure, load_records, mean_std, read_csv, save_record, save_table, write_csv
 
 ROWS = [{"dataset": "digits", "method": "a", "seed": 0, "ACC": 0.1 + 0.2}, {"dataset": "digits", "method": "b, \"c\"\nd", "seed": 1, "ACC": 1e-17, "note": "ä | ±"}]
 

@@ -1,4 +1,4 @@
-"A run that is interrupted or repeated does no finished work twice: counted by the events that `diec.interrupt.finished` logs."
+"A run that is interrupted or repeated does no finished work twice: counted by the events that `diec.core.interrupt.finished` logs."
 import json, logging, os, signal, subprocess, sys, threading, time
 from collections import Counter
 from pathlib import Path
@@ -9,14 +9,15 @@ import torch
 from PIL import Image
 
 import children
-from diec.cli import main
-from diec.cot import Clusterability, search_timestep
-from diec.data import load_dataset
+from diec.app.cli import main
+from diec.search import Clusterability, search_timestep
+from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
-from diec.folders import open_pack, pack_folder
-from diec.hooks import Extractor
-from diec.interrupt import REPEATED, SIGNALS, Interrupted, deferred_signals
-from diec.unet import new_scheduler, pretrain
+from diec.data.folder import open_pack, pack_folder
+from diec.features import Extractor
+from diec.core.interrupt import REPEATED, SIGNALS, Interrupted, deferred_signals
+from diec.app.pretrain import pretrain
+from diec.unet import new_scheduler
 
 
 def pictures(folder, n=24):
@@ -52,9 +53,9 @@ class Events(logging.Handler):
 CHILD = """
 import json, logging, sys, time
 handler = logging.FileHandler(sys.argv[1], "w"); log = logging.getLogger("diec"); log.addHandler(handler); log.setLevel(logging.DEBUG)
-import diec.cli, diec.estimator, diec.sheets
+import diec.app.cli, diec.estimator, diec.app.html_report
 start = time.process_time()
-diec.cli.main(sys.argv[2:])
+diec.app.cli.main(sys.argv[2:])
 print(json.dumps(time.process_time() - start))
 """
 
@@ -235,7 +236,7 @@ def test_the_command_says_what_is_kept(tmp_path, capsys, signum, status):
 
 def test_a_signal_between_the_stages(tmp_path, capsys, monkeypatch):
     "Where no loop waits for it, it ends the run at once, with the same status"
-    monkeypatch.setattr("diec.cli._check_images", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("diec.app.cli._check_images", lambda *_: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(SystemExit) as e: main(["cluster", str(pictures(tmp_path/"in")), "--unet", "digits", "-k", "3", "--out", str(tmp_path/"out"), "--quiet"])
     assert e.value.code == 143 and capsys.readouterr().err == "diec: interrupted; what was finished before is saved; repeat the command to resume from there\n"
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 import children
 import diec.unet as U
-from diec.cli import main, write_labels
+from diec.app.cli import main, write_labels
 from diec.estimator import DiEC
-from diec.hooks import Extractor
+from diec.features import Extractor
 from diec.trainer import Schedule
 from diec.unet import UNet2DModel, forward_cost, load_unet, new_scheduler, new_unet
 
@@ -348,7 +348,7 @@ def test_refused_by_predict(found, case):
 
 def test_refused_by_the_program_from_its_start(good, tmp_path):
     alter, words = CASES["512 channels, 54 MB"]
-    jobs = [("import", ("-c", "import diec.cli, diec.estimator"), tmp_path), ("info", ("-m", "diec.cli", "info", altered(good, tmp_path, alter)), tmp_path)]
+    jobs = [("import", ("-c", "import diec.app.cli, diec.estimator"), tmp_path), ("info", ("-m", "diec.app.cli", "info", altered(good, tmp_path, alter)), tmp_path)]
     made = run(jobs, tmp_path, _program)
     status, seconds, *rest = made["info"]
     refused([status, seconds - made["import"][1], *rest], *words) # importing torch and diffusers takes a busy machine ten seconds by itself

@@ -9,9 +9,9 @@ import torch
 
 import children
 import diec.trainer as T
-from diec.checkpoint import load_state
-from diec.cot import kmeans
-from diec.interrupt import Interrupted
+from diec.core.checkpoint import load_state
+from diec.search import kmeans
+from diec.core.interrupt import Interrupted
 from diec.losses import adaptive_graph, diffuse
 from diec.trainer import ClusterModel, Objective, Schedule, Trainer, fit
 from diec.unet import new_unet

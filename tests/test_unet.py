@@ -10,13 +10,18 @@ from diffusers import DDPMPipeline, UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 import children
-import diec.data as D
+import diec.data.datasets as D
+import diec.app.pretrain as P
+import diec.core.names as names
 import diec.unet as U
-from diec.checkpoint import load_state
-from diec.data import dataset_available, load_dataset, read_idx
-from diec.files import check_replaceable
-from diec.unet import (Recipe, denoising_loss, generator, load_unet, loss_by_timestep, make_unet, n_levels, new_scheduler,
-                       new_unet, pretrain, sample, save_unet, unet_names)
+from diec.core.checkpoint import load_state
+from diec.data.datasets import dataset_available, load_dataset
+from diec.data.formats import read_idx
+from diec.core.files import check_replaceable
+from diec.app.pretrain import Recipe, make_unet, pretrain
+from diec.core.names import unet_names
+from diec.core.rng import generator
+from diec.unet import denoising_loss, load_unet, loss_by_timestep, n_levels, new_scheduler, new_unet, sample, save_unet
 
 
 def small(random_state=0): return new_unet(8, block_out_channels=(8, 8), random_state=random_state)
@@ -136,10 +141,10 @@ def test_a_change_of_recipe_changes_the_result_and_can_be_resumed(tmp_path, same
 def test_a_warp_of_whole_pixels_is_a_shift_and_every_warp_stays_within_its_bounds(monkeypatch):
     x = torch.randn((2, 1, 8, 8), generator=generator(0))
     monkeypatch.setattr(torch, "rand", lambda size, generator: torch.tensor([0.5, 0.5, 1.]).expand(size)) # no turn, both shifts at their most
-    assert torch.allclose(U.warped(x, 1/8, generator(0))[..., :-1, :-1], x[..., 1:, 1:], atol=1e-5)
+    assert torch.allclose(P.warped(x, 1/8, generator(0))[..., :-1, :-1], x[..., 1:, 1:], atol=1e-5)
     monkeypatch.undo()
     ramp = torch.linspace(-7/8, 7/8, 8).expand(500, 1, 8, 8) # each pixel says where it is, so the image says where it was read
-    read = U.warped(ramp, 0.1, generator(0))[:, 0, 3:5, 3:5].mean((1, 2)) # the middle: where the shift alone took it
+    read = P.warped(ramp, 0.1, generator(0))[:, 0, 3:5, 3:5].mean((1, 2)) # the middle: where the shift alone took it
     assert 0.17 < read.abs().max() <= 0.2 + 1e-5 and read.abs().min() < 0.01
 
 
@@ -152,10 +157,10 @@ def test_it_learns(digits):
 
 def test_every_epoch_sees_every_image_once():
     x = torch.arange(10.).view(10, 1, 1, 1)
-    batches = [U._batch(x, Recipe(batch_size=4), step, 1000)[0].flatten().int().tolist() for step in range(5)]
+    batches = [P._batch(x, Recipe(batch_size=4), step, 1000)[0].flatten().int().tolist() for step in range(5)]
     seen = sum(batches, [])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
-    big = U._batch(x, Recipe(batch_size=25), 1, 1000)[0].flatten().int().tolist() # a batch may be longer than an epoch
+    big = P._batch(x, Recipe(batch_size=25), 1, 1000)[0].flatten().int().tolist() # a batch may be longer than an epoch
     assert len(big) == 25 and max(map(big.count, big)) <= 4
 
 
@@ -446,7 +451,7 @@ def facts(name): # number and side of the images that a U-Net was pretrained on,
     if known := D._KNOWN.get(name): return known.count, known.shape[-1]
     return len(load_once(name)), load_once(name).images.shape[-1]
 
-SHIPPED_FOLDERS = [U._SHIPPED/name for name in unet_names()]
+SHIPPED_FOLDERS = [names._SHIPPED/name for name in unet_names()]
 shipped = pytest.mark.parametrize("folder", SHIPPED_FOLDERS, ids=lambda f: f.name)
 
 def test_digits_is_shipped(): assert "digits" in unet_names()
@@ -499,7 +504,7 @@ def test_shipped_is_a_diffusers_pipeline(folder, same):
 def test_shipped_denoises_as_its_card_says(folder):
     unet, scheduler = load_unet(folder.name)
     card = (folder/"README.md").read_text()
-    images = U.fit_to(some_images(folder.name, 24), unet.config.sample_size, unet.config.in_channels)
+    images = P.fit_to(some_images(folder.name, 24), unet.config.sample_size, unet.config.in_channels)
     measured = loss_by_timestep(unet, scheduler, images, np.arange(42, 1000, 83)).mean() # the middles of twelve equal parts
     stated = float(card.split("of the last 100: ")[1].split(".\n")[0].split(". ")[0])
     assert 0.5*stated < measured < 2*stated
@@ -530,13 +535,13 @@ def test_settings_out_of_proportion_are_refused_at_once(folder, file, change):
 
 
 def test_a_loss_that_climbs_is_noticed(tmp_path, monkeypatch):
-    import diec.unet
+    import diec.app.pretrain
     losses = iter([*np.linspace(1, 0.1, 200), *np.linspace(0.1, 9, 400)])
-    step = diec.unet._train_step
+    step = diec.app.pretrain._train_step
     def climbing(run, scheduler, images):
         run.step += 1
         return float(next(losses))
-    monkeypatch.setattr(diec.unet, "_train_step", climbing)
+    monkeypatch.setattr(diec.app.pretrain, "_train_step", climbing)
     with pytest.raises(FloatingPointError, match="the denoising loss grows"): pretrain(children.images(), Recipe(n_steps=600, batch_size=8), children.small(), tmp_path/"checkpoint", checkpoint_every=100, progress=False)
-    from diec.checkpoint import load_state
+    from diec.core.checkpoint import load_state
     assert load_state(tmp_path/"checkpoint")["step"] >= 200 # the last good state

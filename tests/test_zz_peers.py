@@ -5,9 +5,9 @@ These tests come last: once their libraries are loaded, this process computes to
 import numpy as np
 import pytest
 
-from diec.baselines import BASELINES, DEEP, PEERS, run_baseline, train_autoencoder, untrained_autoencoder
-from diec.checkpoint import load_state, save_state
-from diec.data import load_dataset
+from diec.evaluation.baselines import BASELINES, DEEP, PEERS, run_baseline, train_autoencoder, untrained_autoencoder
+from diec.core.checkpoint import load_state, save_state
+from diec.data.datasets import load_dataset
 
 X = load_dataset("digits").subset(150, random_state=0).images
 
