@@ -22,11 +22,11 @@ from .core.validation import check_integer, check_seed
 from .search import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
 from .data.images import as_images
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from .features import DEFAULT_LAYER, Extractor, _modules, activations, embedding
+from .features import DEFAULT_LAYER, Extractor, layer_modules, activations, embedding
 from .core.distributed import device as default_device, is_main, wait
 from .core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, ModelSettings, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
-from .unet import _read_design, _read_weights, load_unet, save_unet
+from .unet import read_unet_design, read_unet_weights, load_unet, save_unet
 
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
@@ -151,7 +151,7 @@ def _extractor(d:DiEC) -> Extractor:
     d.seed_ = check_seed(d.random_state)
     extract = Extractor(unet.eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
     try:
-        if d.layer != "search": _modules(unet, [d.layer])
+        if d.layer != "search": layer_modules(unet, [d.layer])
         if d.t != "search": extract.check_timestep(d.t)
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return extract
@@ -244,9 +244,9 @@ def from_pretrained(cls,
         if not (path/"unet").is_dir(): raise FileNotFoundError(f"{what} {path} has no unet")
         config = read_json(files["config.json"], "config.json")
         checked(ModelSettings, config, "config.json")
-        design = _read_design(path, "unet/", what)
+        design = read_unet_design(path, "unet/", what)
         tensors = _read_tensors(files["model.safetensors"], config, design)
-        return _rebuild(cls, config, tensors, (_read_weights(design), design.scheduler))
+        return _rebuild(cls, config, tensors, (read_unet_weights(design), design.scheduler))
 
 DiEC.from_pretrained = classmethod(from_pretrained)
 

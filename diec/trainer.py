@@ -24,7 +24,7 @@ from .features import Extractor, activations, embedding
 from .core.interrupt import deferred_signals, finished
 from .losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .core.distributed import add_up, is_main, wait, world
-from .app.pretrain import has_fast_bfloat16, said_if_threads_differ
+from .core.distributed import has_fast_bfloat16, said_if_threads_differ
 from .core.rng import generator
 from .unet import denoising_loss
 

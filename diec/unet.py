@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['N_PARAMETERS', 'ACTIVATION_BYTES', 'FLOPS', 'new_scheduler', 'n_levels', 'unet_size', 'new_unet', 'unet_fingerprint',
-           'denoising_loss', 'loss_by_timestep', 'save_unet', 'Cost', 'forward_cost', 'load_unet', 'sample']
+           'denoising_loss', 'loss_by_timestep', 'save_unet', 'Cost', 'forward_cost', 'read_unet_design',
+           'read_unet_weights', 'load_unet', 'sample']
 
 # %% ../nbs/method/01_unet.ipynb #e6cb1e95
 import inspect, json, logging, math, re
@@ -233,7 +234,7 @@ def _check_cost(unet:UNet2DModel, name:str):
     if cost.n_bytes > ACTIVATION_BYTES: raise TooLarge(f"{asked} {ACTIVATION_BYTES/2**20:,.0f} MiB of activations an image, got {cost.n_bytes/2**20:,.0f} MiB")
     if cost.flops > FLOPS: raise TooLarge(f"{asked} {FLOPS/1e9:,.0f} GFLOP an image, got {cost.flops/1e9:,.0f} GFLOP")
 
-def _read_design(folder:Path, inside:str="", what:str="U-Net folder", within:Path|None=None) -> _Design:
+def read_unet_design(folder:Path, inside:str="", what:str="U-Net folder", within:Path|None=None) -> _Design:
     "Check everything but the values of the weights; `inside` names the U-Net's folder in a model's"
     model, schedule = (f"{inside}unet/", f"{inside}scheduler/") if (folder/inside/"unet").is_dir() else (inside, inside)
     names = f"{model}config.json", f"{schedule}scheduler_config.json", f"{model}diffusion_pytorch_model.safetensors"
@@ -251,7 +252,7 @@ def _read_design(folder:Path, inside:str="", what:str="U-Net folder", within:Pat
     _check_cost(unet, names[0])
     return _Design(unet, scheduler, files[2], names[2], rules)
 
-def _read_weights(design:_Design) -> UNet2DModel:
+def read_unet_weights(design:_Design) -> UNet2DModel:
     "The U-Net, on the CPU"
     tensors = {_current_name(k): v for k, v in load_file(design.weights).items()}
     check_values(tensors, design.rules, design.name)
@@ -263,8 +264,8 @@ def _read_weights(design:_Design) -> UNet2DModel:
 def _read_folder(folder:Path, within:Path|None=None) -> tuple:
     "U-Net and scheduler from a diffusers folder: either a pipeline's or a model's with its scheduler beside it"
     with blamed("U-Net folder", folder):
-        design = _read_design(folder, within=within)
-        return _read_weights(design), design.scheduler
+        design = read_unet_design(folder, within=within)
+        return read_unet_weights(design), design.scheduler
 
 # %% ../nbs/method/01_unet.ipynb #017a2726
 def load_unet(

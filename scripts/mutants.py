@@ -37,14 +37,18 @@ SLOW_TRAINER = "not killed and not stopped_and_continued and not pretraining and
 SLOW_HIERARCHY = "not scikit_learn and not matched_first and not permuting_rows and not same_twice and not no_strays and not many_new_points and not constant_features and not one_at_a_time and not scale_of_features and not levels_can and not nested and not new_points_join"
 TESTS = { # module -> what pytest is given; those that fail soonest first
     "losses": ["tests/test_defaults.py", "tests/test_losses.py"],
-    "head": ["tests/test_defaults.py", "tests/test_losses.py"],
-    "cot": ["tests/test_defaults.py", "tests/test_cot.py"],
+    "model": ["tests/test_defaults.py", "tests/test_losses.py"],
+    "search": ["tests/test_defaults.py", "tests/test_cot.py"],
     "trainer": ["tests/test_defaults.py", "tests/test_behavior_training.py", "tests/test_trainer.py", "-k", SLOW_TRAINER],
-    "checkpoint": ["tests/test_checkpoint.py"],
-    "hierarchy": ["tests/test_defaults.py", "tests/test_hierarchy_parts.py", "tests/test_hierarchy.py", "-k", SLOW_HIERARCHY],
+    "core.checkpoint": ["tests/test_checkpoint.py"],
+    **{f"hierarchy.{m}": ["tests/test_defaults.py", "tests/test_hierarchy_parts.py", "tests/test_hierarchy.py", "-k", SLOW_HIERARCHY]
+       for m in ("graph", "condensation", "selection", "estimator", "plots")},
 }
-SAMPLES = {"losses": None, "head": None} # None: all of them
+SAMPLES = {"losses": None, "model": None} # None: all of them
 IMPORT_FAILED, MEMORY = 70, 16*2**30
+
+
+def file_of(module: str, root: Path = ROOT) -> Path: return root.joinpath("diec", *module.split(".")).with_suffix(".py")
 
 
 def copy_of_the_repository(place: Path):
@@ -133,7 +137,7 @@ def session(module: str, text: str) -> WorkDB:
     path = folder/f"{module}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.sqlite"
     whole = path.exists()
     work = WorkDB(str(path), WorkDB.Mode.create)
-    if not whole or not work.num_work_items: init([ROOT/"diec"/f"{module}.py"], work, {})
+    if not whole or not work.num_work_items: init([file_of(module)], work, {})
     return work
 
 
@@ -152,15 +156,15 @@ def baseline(module: str, words: list, place: Path, log: Path) -> float: # secon
         copy_of_the_repository(place)
         import_libraries(place)
     code, cpu = attempt(module, words, 3600, log, bytecode=True)
-    for compiled in (place/"diec"/"__pycache__").glob(f"{module}.*"): compiled.unlink()
+    for compiled in (file_of(module, place).parent/"__pycache__").glob(f"{module.rpartition('.')[-1]}.*"): compiled.unlink()
     if code != 0: sys.exit(f"The tests of {module} fail without a mutant (exit {code}):\n{log.read_text()[-3000:]}")
     return 3*cpu + 15
 
 
 def try_module(module: str, sample, place: Path, seed: int, only: str, keep: bool) -> list: # a row for each mutant that was tried
     "Run the tests on the mutants of a module"
-    path, words = place/"diec"/f"{module}.py", TESTS[module]
-    text, log = (ROOT/"diec"/f"{module}.py").read_text(), place/"output.txt"
+    path, words = file_of(module, place), TESTS[module]
+    text, log = file_of(module).read_text(), place/"output.txt"
     work = session(module, text)
     mutants = mutants_of(work, text)
     known, total = dict(work.results), len(mutants)
@@ -215,7 +219,7 @@ def shown(rows: list) -> list:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", default="50", help="mutants of each module, drawn at random with a fixed seed, or 'all' (default: 50; of losses and head all in any case)")
+    parser.add_argument("--sample", default="50", help="mutants of each module, drawn at random with a fixed seed, or 'all' (default: 50; of losses and model all in any case)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS), help="which (default: all)")
     parser.add_argument("--only", help="only mutants whose change holds this text, with what pytest said; no table is written")
@@ -237,7 +241,7 @@ def main(argv=None):
     table = shown(rows)
     for r in table: print(r)
     if out:
-        of_all = "of losses and head all" if size else "all"
+        of_all = "of losses and model all" if size else "all"
         save_table(out/"tables"/"mutants", [{k: r[k] for k in ("module", "definition", "operator", "was", "is", "outcome", "how", "kind")} for r in rows], table,
                    f"Small faults (mutants, made by cosmic-ray) that a quick selection of tests finds; *mutants* counts all that can be made, *tried* those that were ({of_all if not size else f'{of_all}, of the others {size} at random'}) and can be imported. An *equivalent* mutant computes the same as the code.", provenance)
         save_table(out/"tables"/"mutants-survived", survivors or [{"module": "none"}], [{k: f"`{v}`" if k in ("was", "is") and v else v for k, v in s.items()} for s in survivors] or [{"module": "none"}],

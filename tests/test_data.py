@@ -396,8 +396,8 @@ SVM = "".join(f"{k % 10 + 1} " + " ".join(f"{i + 1}:{v:.3f}" for i, v in enumera
 CORRUPT = {
     "idx": (IDX, read_idx, is_idx(IDX)), "idx.gz": (gzip.compress(IDX), read_idx, is_idx(IDX)), "idx.bz2": (bz2.compress(IDX), read_idx, is_idx(IDX)),
     "libsvm": (SVM, lambda p: read_libsvm(p, 16), is_libsvm), "libsvm.bz2": (bz2.compress(SVM), lambda p: read_libsvm(p, 16), is_libsvm),
-    **{f"{m}.png": (png(m), F._read_image, is_picture) for m in ("1", "L", "LA", "P", "RGB", "RGBA")},
-    "clear.png": (png("P", transparency=3), F._read_image, is_picture), "exif.jpg": (jpeg(), F._read_image, is_picture),
+    **{f"{m}.png": (png(m), F.read_image, is_picture) for m in ("1", "L", "LA", "P", "RGB", "RGBA")},
+    "clear.png": (png("P", transparency=3), F.read_image, is_picture), "exif.jpg": (jpeg(), F.read_image, is_picture),
 }
 
 
@@ -722,7 +722,7 @@ def test_mode_is_grey_only_if_all_are(tmp_path, modes, channels):
     assert x.shape == (2, 3, 6, 6) and (x[0, 0] == x[0, 1]).all()
 
 
-def pixel(path, a, **kwargs): return F._read_image(save(path, a, **kwargs)).tolist()
+def pixel(path, a, **kwargs): return F.read_image(save(path, a, **kwargs)).tolist()
 
 
 def test_grey_content_counts_not_the_file_mode(tmp_path):
@@ -758,9 +758,9 @@ def test_jpeg_cmyk_and_exif(tmp_path):
     a[:8, :, 0] = 255  # red above, black below
     exif = Image.Exif()
     exif[0x112] = 6    # to be shown turned by 90 degrees clockwise
-    x = F._read_image(save(tmp_path / "a.jpg", a, exif=exif, quality=95)).astype(int)
+    x = F.read_image(save(tmp_path / "a.jpg", a, exif=exif, quality=95)).astype(int)
     assert x.shape == (8, 16, 3) and (x[:, 9:, 0] > 200).all() and (x[:, :7, 0] < 50).all()
-    x = F._read_image(save(tmp_path / "b.jpeg", Image.fromarray(a).convert("CMYK"), quality=95)).astype(int)
+    x = F.read_image(save(tmp_path / "b.jpeg", Image.fromarray(a).convert("CMYK"), quality=95)).astype(int)
     assert x.shape == (16, 8, 3) and (x[:7, :, 0] > 200).all() and (x[:7, :, 1] < 60).all()
 
 

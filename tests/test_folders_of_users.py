@@ -15,7 +15,7 @@ from PIL import Image
 import diec
 from diec.app.cli import main, write_labels
 from diec.data.datasets import dataset_available, load_dataset
-from diec.data.formats import _read_image, _square
+from diec.data.formats import read_image, to_square
 from diec.data.folder import find_images
 from diec.core.names import cell_of, file_of, find_unet, printable, unet_names
 
@@ -184,11 +184,11 @@ def test_averaging_blocks_first_changes_next_to_nothing(tmp_path, monkeypatch, m
     exif = Image.Exif(); exif[0x112] = 6
     im = {"L": lambda: Image.fromarray(a[..., 0]), "I;16": lambda: Image.fromarray(a[..., 0].astype(np.uint16)*257), "RGBA": lambda: Image.fromarray(a)}.get(mode, lambda: Image.fromarray(a[..., :3]))()
     im.save(tmp_path/name, exif=exif)
-    whole = _square(_read_image(tmp_path/name, 16), 16)
+    whole = to_square(read_image(tmp_path/name, 16), 16)
     monkeypatch.setattr("diec.data.formats.LARGE", 1000)
-    small = _read_image(tmp_path/name, 16)
+    small = read_image(tmp_path/name, 16)
     assert small.shape[0] > small.shape[1] and max(small.shape) < 150 # turned, and small
-    assert whole.shape == _square(small, 16).shape and np.abs(whole.astype(int) - _square(small, 16)).max() <= 6
+    assert whole.shape == to_square(small, 16).shape and np.abs(whole.astype(int) - to_square(small, 16)).max() <= 6
 
 
 # --- names

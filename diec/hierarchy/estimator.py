@@ -16,9 +16,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..core.validation import check_integer, check_seed
 from .condensation import Tree
-from .graph import _as_affinity, _scaled, _unit, _warn_if_coarse, canonical_order, grains, neighbour_affinity, neighbourhood
-from .selection import FLOOR, SHAKEN, _agreement, _halves, _reweighted, most_agreed
-from ..evaluation.plots import _same_length
+from .graph import as_affinity, rescale, scale_unit, warn_if_coarse, canonical_order, grains, neighbour_affinity, neighbourhood
+from .selection import FLOOR, SHAKEN, agreement_by_level, resampled_halves, reweighted_graphs, most_agreed
+from ..evaluation.plots import check_same_length
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #f123029f
 @dataclass(frozen=True, eq=False)
@@ -77,16 +77,16 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         if graph or self.affinity == "precomputed":
             if not graph: validate_data(self, X, accept_sparse="csr", dtype=float) # sets n_features_in_
             elif hasattr(self, "n_features_in_"): del self.n_features_in_ # of another fit
-            A, names = _as_affinity(X)
+            A, names = as_affinity(X)
             order = canonical_order(A)
             X, grain, count, A = None, np.argsort(order), np.ones(len(order)), A[order][:, order].tocsr()
             A.sort_indices() # sums are to be made in the same order, too
         else:
             given, names = getattr(X, "dtype", np.float64), None # a data frame's columns may differ
             X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32])
-            self._unit = _unit(X)
-            X = _scaled(X, self._unit)
-            _warn_if_coarse(X, given)
+            self._unit = scale_unit(X)
+            X = rescale(X, self._unit)
+            warn_if_coarse(X, given)
             first, grain, count = grains(X)
             X = csr_array(X)[first] if issparse(X) else X[first]
             A = neighbour_affinity(X, self.n_neighbors, count)
@@ -132,7 +132,7 @@ def _count(self):
         self.n_clusters_ = least
         return
     most = self.max_clusters
-    self.agreement_ = _agreement(self._resampled(), min(most + 1, tree.n//4 + 1))
+    self.agreement_ = agreement_by_level(self._resampled(), min(most + 1, tree.n//4 + 1))
     self.n_clusters_ = max(least, most_agreed(self.agreement_, most, floor=FLOOR if self._X is not None else SHAKEN)) if self.agreement_ else least
     if self.n_clusters_ == most: warnings.warn(f"the number of clusters found, {most}, is the most that was looked for; there may be more: max_clusters says how many to look for", stacklevel=4)
 
@@ -141,10 +141,10 @@ def _components(tree) -> int:
     weight = np.bincount(tree.cut(tree.components)[0], tree.mass)
     return int((weight >= 0.2*weight.mean()).sum())
 
-def _resampled(self) -> list: # pairs of trees, see `_halves`
+def _resampled(self) -> list: # pairs of trees, see `resampled_halves`
     if self._pairs is None:
         rng = np.random.default_rng(self._seed)
-        self._pairs = _halves(self._X, self.tree_.mass, self.n_neighbors, rng) if self._X is not None else _reweighted(self._A, self.tree_.mass, rng)
+        self._pairs = resampled_halves(self._X, self.tree_.mass, self.n_neighbors, rng) if self._X is not None else reweighted_graphs(self._A, self.tree_.mass, rng)
     return self._pairs
 
 def _levels(self) -> list:
@@ -194,7 +194,7 @@ def _nearest(self, X): # grain (M,), distance (M,)
         if (np.diff(X.indptr) == 0).any(): raise ValueError("each row of X must have a tie to the fit, got one without")
         return self.grain_[np.asarray(X.argmax(1)).ravel()], None
     X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
-    distance, near = NearestNeighbors(n_neighbors=1).fit(self._X).kneighbors(_scaled(X, self._unit))
+    distance, near = NearestNeighbors(n_neighbors=1).fit(self._X).kneighbors(rescale(X, self._unit))
     return near[:, 0], distance[:, 0]
 
 for f in (cut, _asked, predict, _nearest): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
@@ -217,7 +217,7 @@ def partial_fit(self:ReverseHierarchicalDiffusion,
     strange = self._strange + int((distance > REACH*self._reach(near)).sum())
     if strange > self.n_neighbors or added.shape[0] > GROWTH*self._fitted:
         names = getattr(self, "feature_names_in_", None)
-        self.fit(stack(_scaled(self._X, 1/self._unit)[self.grain_[:self._fitted]], added))
+        self.fit(stack(rescale(self._X, 1/self._unit)[self.grain_[:self._fitted]], added))
         if names is not None: self.feature_names_in_ = names # they were checked above, and an array has none
         return self
     self._added, self._strange, self._numbers = added, strange, None
@@ -286,11 +286,11 @@ def explain(self:ReverseHierarchicalDiffusion,
     check_is_fitted(self, "tree_"); check_integer("n_members", n_members, 1)
     own = int(_numbered(self)[2][check_integer("node", node, 0, 2*len(self.grain_) - 2)])
     inside = self.tree_.leaves(own)
-    within, share = _ties(self, inside)
+    within, share = merge_ties(self, inside)
     central, peripheral = (self._row[inside[np.lexsort((inside, *v))][:n_members]] for v in ((-within,), (within, share)))
     return Explanation(int(node), int(np.isin(self.grain_, inside).sum()), central, peripheral, _effects(self, own, inside, names), _stability(self, inside))
 
-def _ties(self, inside): # within the node, (len(inside),); their share of all
+def merge_ties(self, inside): # within the node, (len(inside),); their share of all
     "How strongly the leaves of a node are tied to each other"
     held = np.zeros(self.tree_.n); held[inside] = 1
     within, degree = (self._A @ held)[inside], np.asarray(self._A.sum(1)).ravel()[inside]
@@ -312,7 +312,7 @@ def _effects(self, node, inside, names) -> list:
     pooled = np.sqrt((weight[0]*var[0] + weight[1]*var[1])/sum(weight))
     gap = mean[0] - mean[1]
     d = np.divide(gap, pooled, out=np.sign(gap)*np.where(gap == 0, 0, np.inf), where=pooled > 1e-9*abs(gap))
-    names = getattr(self, "feature_names_in_", np.arange(len(d))) if names is None else _same_length(list(names), "names", len(d), "the features")
+    names = getattr(self, "feature_names_in_", np.arange(len(d))) if names is None else check_same_length(list(names), "names", len(d), "the features")
     first, second = ((m + middle)/self._unit for m in mean)
     return [(names[j], float(d[j]), float(first[j]), float(second[j])) for j in np.argsort(-abs(d), kind="stable") if d[j]]
 

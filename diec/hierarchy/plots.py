@@ -12,8 +12,8 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patches import Rectangle
 from sklearn.utils.validation import check_is_fitted
 from ..core.validation import check_integer
-from .estimator import ReverseHierarchicalDiffusion, _ties
-from ..evaluation.plots import _COLOURS, _array, _axis, _images, _same_length, _two_dimensions
+from .estimator import ReverseHierarchicalDiffusion, merge_ties
+from ..evaluation.plots import COLORS, as_plot_array, get_axis, as_plot_images, check_same_length, to_two_dimensions
 
 # %% ../../nbs/hierarchy/04_plots.ipynb #c536cac5
 class _Layout:
@@ -38,7 +38,7 @@ class _Layout:
 def _most_central(self, node) -> np.ndarray:
     "Three rows at most"
     inside = self.tree_.leaves(node)
-    return self._row[inside[np.lexsort((inside, -_ties(self, inside)[0]))][:3]]
+    return self._row[inside[np.lexsort((inside, -merge_ties(self, inside)[0]))][:3]]
 
 def plot_tree(self:ReverseHierarchicalDiffusion,
     images=None, # (N, C, H, W) in [-1, 1]: the most central one is drawn at each node
@@ -49,16 +49,16 @@ def plot_tree(self:ReverseHierarchicalDiffusion,
     "The tree from the root down to a level, with the size of each end"
     check_is_fitted(self, "tree_")
     lay = _Layout(self, self._asked(n_clusters))
-    if names is not None: names = _same_length(list(names), "names", len(self.grain_), "the data")
-    tiles = None if images is None else _same_length(_images(images), "images", len(self.grain_), "the data")
-    ax = _axis(ax, (max(5, 0.62*len(lay.ends)), 4.2))
+    if names is not None: names = check_same_length(list(names), "names", len(self.grain_), "the data")
+    tiles = None if images is None else check_same_length(as_plot_images(images), "images", len(self.grain_), "the data")
+    ax = get_axis(ax, (max(5, 0.62*len(lay.ends)), 4.2))
     for node, a, b in lay.merges:
         ax.plot([lay.x[a], lay.x[a], lay.x[b], lay.x[b]], [lay.y[a], lay.y[node], lay.y[node], lay.y[b]], color="0.35", lw=1.2, zorder=1)
     for node in lay.x:
         end, central = node in lay.label, _most_central(self, node)
         if tiles is not None:
             image = OffsetImage(tiles[central[0]], zoom=(24 if end else 16)/tiles.shape[2], interpolation="nearest")
-            ax.add_artist(AnnotationBbox(image, (lay.x[node], lay.y[node]), pad=0.1, bboxprops=dict(lw=1.5, edgecolor=_COLOURS[lay.label[node] % 10] if end else "0.35")))
+            ax.add_artist(AnnotationBbox(image, (lay.x[node], lay.y[node]), pad=0.1, bboxprops=dict(lw=1.5, edgecolor=COLORS[lay.label[node] % 10] if end else "0.35")))
         if end:
             text = "\n".join([f"{lay.size[node]:,.0f}", *([] if names is None else [str(names[r]) for r in central])])
             upright = names is None or len(lay.ends) <= 6
@@ -77,14 +77,14 @@ def plot_condensation(self:ReverseHierarchicalDiffusion,
 ):
     "The same points at several levels: grey while there are many clusters, then coloured; figure"
     check_is_fitted(self, "tree_")
-    points = _two_dimensions(_same_length(_array(points, "points", 2), "points", len(self.grain_), "the data"), "pca", 0)[0]
+    points = to_two_dimensions(check_same_length(as_plot_array(points, "points", 2), "points", len(self.grain_), "the data"), "pca", 0)[0]
     shown = [k for k in np.atleast_1d(n_clusters).tolist() if check_integer("n_clusters", k, 1) <= self.tree_.n]
     if not shown: raise ValueError(f"n_clusters must hold a number of at most {self.tree_.n}, the number of distinct points, got {n_clusters}")
     fig, axes = plt.subplots(1, len(shown), figsize=(2.3*len(shown), 2.5), layout="constrained", squeeze=False)
     for ax, k in zip(axes[0], shown):
         labels = self.cut(k)
         centres = np.stack([points[labels == c].mean(0) for c in range(k)])
-        ax.scatter(*points.T, s=3, lw=0, color=[_COLOURS[c % 10] for c in labels] if k <= 10 else "0.75", rasterized=True)
+        ax.scatter(*points.T, s=3, lw=0, color=[COLORS[c % 10] for c in labels] if k <= 10 else "0.75", rasterized=True)
         ax.scatter(*centres.T, s=4 + 400*np.bincount(labels)/len(labels), facecolor="none", edgecolor="k", lw=0.8)
         ax.set(title=f"{k} clusters", xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     return fig
@@ -116,18 +116,18 @@ def plot_icicle(self:ReverseHierarchicalDiffusion,
     "The tree as nested bars, as wide as they are large; a row for each number of clusters from 1 down"
     check_is_fitted(self, "tree_")
     lay = _Layout(self, self._asked(n_clusters))
-    if names is not None: names = _same_length(list(names), "names", len(lay.ends), "the clusters")
+    if names is not None: names = check_same_length(list(names), "names", len(lay.ends), "the clusters")
     total, left, edge = lay.size[lay.ends].sum(), {}, 0.
     for node in lay.ends: left[node] = edge; edge += lay.size[node]/total
     for node, a, b in lay.merges: left[node] = min(left[a], left[b])
     rank = {node: i for i, (node, _, _) in enumerate(sorted(lay.merges, key=lambda m: -m[0]))} # the order in which splits happen from the root
     parent = {c: node for node, a, b in lay.merges for c in (a, b)}
-    ax = _axis(ax, (8, 0.5 + 0.28*len(lay.ends)))
+    ax = get_axis(ax, (8, 0.5 + 0.28*len(lay.ends)))
     for node in lay.x:
         top = rank[parent[node]] + 1 if node in parent else 0
         bottom = rank.get(node, len(lay.ends) - 1) + 1
         end = node in lay.label
-        ax.add_patch(Rectangle((left[node], top), lay.size[node]/total, bottom - top, facecolor=_COLOURS[lay.label[node] % 10] if end else "0.9", edgecolor="white", lw=1.5))
+        ax.add_patch(Rectangle((left[node], top), lay.size[node]/total, bottom - top, facecolor=COLORS[lay.label[node] % 10] if end else "0.9", edgecolor="white", lw=1.5))
         flat = names is None or lay.size[node] > 0.1*total
         if end and lay.size[node] > 0.02*total and (flat or bottom - top > 1): ax.text(left[node] + lay.size[node]/total/2, (top + bottom)/2, f"{lay.label[node] if names is None else names[lay.label[node]]}", ha="center", va="center", fontsize=8, rotation=0 if flat else 90, clip_on=True)
     ax.set(xlim=(0, 1), ylim=(len(lay.ends), 0), xlabel="share of the data", ylabel="number of clusters", yticks=np.arange(len(lay.ends)) + 0.5, yticklabels=np.arange(1, len(lay.ends) + 1))
