@@ -36,7 +36,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         unet="digits", # a name, folder or hub id for `load_unet`, or a pair (UNet2DModel, scheduler), which is not changed
         layer:str=DEFAULT_LAYER, # l: the name of a layer, or of several joined by "+", or "search" for the clustering-optimal one; the paper's is "mid_block"
         t:int|str="search", # timestep: an integer, or "search" for the clustering-optimal one
-        criterion:str="neighbours", # what the search maximises: "neighbours", "stable_chi", or the paper's "chi", see `CRITERIA`
+        criterion:str="neighbors", # what the search maximizes: "neighbors", "stable_chi", or the paper's "chi", see `CRITERIA`
         n_draws:int=4, # R, noise draws averaged in an embedding; 2 or more for "stable_chi"
         search_size:int=1000, # m, images that the search looks at
         fine_tune_unet:bool=False, # True: train the U-Net too, after the head, as the paper does; it takes several times as long
@@ -54,7 +54,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         self.device, self.random_state, self.progress = device, random_state, progress
 
     def fit(self,
-        X, # images: float in [-1, 1] or uint8; (N, C, H, W), grey also (N, H, W); array or tensor
+        X, # images: float in [-1, 1] or uint8; (N, C, H, W), gray also (N, H, W); array or tensor
         y=None, # ignored
     ): # self
         "Search the place, then refine the clustering there. As with k-means, another order of the same images may give other clusters."
@@ -83,7 +83,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         e = self.extract_(images, [self.layer_], self.t_, progress=self.progress)[self.layer_]
         with torch.no_grad(): z, q = (v.numpy() for v in self.model_(self.model_.embed_all(e)))
         if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
-            raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: the values of head, centres or scale are out of proportion")
+            raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: the values of head, centers or scale are out of proportion")
         return z, q
 
     def predict(self, X) -> np.ndarray: # (N,), int64 in 0..K-1
@@ -105,9 +105,9 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
 
     @property
     def cluster_centers_(self) -> np.ndarray: # (K, d)
-        "The centres mu, in the space of `transform`"
+        "The centers mu, in the space of `transform`"
         check_is_fitted(self, "model_")
-        return self.model_.centres.detach().numpy().copy()
+        return self.model_.centers.detach().numpy().copy()
 
     @property
     def unet_(self): # the U-Net as it is after `fit`
@@ -192,7 +192,7 @@ def _start(d:DiEC, extract:Extractor, images, e, K:int, layer:str, t:int) -> Clu
 
 def _restarted(tensors:dict, labels) -> ClusterModel:
     "A model that was saved before its training"
-    (n_components, n_features), K = tensors["space.components"].shape, len(tensors["centres"])
+    (n_components, n_features), K = tensors["space.components"].shape, len(tensors["centers"])
     model = ClusterModel(n_features, n_components, K)
     model.load_state_dict(tensors)
     model.start_labels = labels
@@ -269,7 +269,7 @@ def _read_tensors(file:Path, config:dict, design) -> dict:
     D, mean = _length(design, config), stored.get("space.mean", ("F32", ()))[1]
     if len(mean) == 1 and mean[0] != D: raise ValueError(f"{name}: space.mean must have the length {D:,}, got {mean[0]:,}: the U-Net of unet/unet/config.json gives {D:,} numbers an image at {config['layer']}")
     K = check_header(stored, rules, name, D=D)["K"]
-    if config["params"]["n_clusters"] not in (None, K): raise ValueError(f"config.json: params.n_clusters must be the number of rows of centres in {name}, {K}, got {config['params']['n_clusters']}")
+    if config["params"]["n_clusters"] not in (None, K): raise ValueError(f"config.json: params.n_clusters must be the number of rows of centers in {name}, {K}, got {config['params']['n_clusters']}")
     tensors = load_file(file)
     check_values(tensors, rules, name)
     if (last := int(tensors["labels"].max())) >= K: raise ValueError(f"{name}: labels must lie in 0..{K - 1}, got {last}")
@@ -294,7 +294,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
     d.layer_, d.t_, d.history_, d.labels_ = config["layer"], config["t"], config["history"], tensors.pop("labels").numpy()
     d.cot_ = cot and COTResult(**cot | {"evaluations": [Evaluation(**e) for e in cot["evaluations"]]})
-    (d.n_clusters_, n_components), n_features = tensors["centres"].shape, len(tensors["space.mean"])
+    (d.n_clusters_, n_components), n_features = tensors["centers"].shape, len(tensors["space.mean"])
     d.model_ = ClusterModel(n_features, n_components, d.n_clusters_, head=any(k.startswith("head.") for k in tensors))
     d.model_.load_state_dict(tensors)
     return d

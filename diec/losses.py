@@ -19,11 +19,11 @@ from .core.validation import check_integer
 # %% ../nbs/method/05_losses.ipynb #6deb567e
 def soft_assignment(
     z:torch.Tensor, # (N, d)
-    centres:torch.Tensor, # mu, (K, d)
+    centers:torch.Tensor, # mu, (K, d)
     alpha:float=1.0, # degrees of freedom
 ) -> torch.Tensor: # Q, (N, K); each row sums to 1
-    "Student-t similarity of each point to each centre (DEC, eq. 1)"
-    d2 = torch.cdist(z, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
+    "Student-t similarity of each point to each center (DEC, eq. 1)"
+    d2 = torch.cdist(z, centers, compute_mode="donot_use_mm_for_euclid_dist").square()
     return torch.softmax(-(alpha + 1)/2*torch.log1p(d2/alpha), dim=1)
 
 # %% ../nbs/method/05_losses.ipynb #0112b32b
@@ -55,16 +55,16 @@ def adaptive_weights(
 
 # %% ../nbs/method/05_losses.ipynb #0606e03d
 class Graph(NamedTuple):
-    "A sparse neighbour graph over a data set"
-    neighbours:torch.Tensor # (N, k), indices of points
+    "A sparse neighbor graph over a data set"
+    neighbors:torch.Tensor # (N, k), indices of points
     weights:torch.Tensor # (N, k), s; each row sums to 1
 
 # %% ../nbs/method/05_losses.ipynb #03418e51
 def adaptive_graph(
     z, # (N, d), array or tensor
-    k:int=10, # neighbours with a positive weight, 1..N - 2
+    k:int=10, # neighbors with a positive weight, 1..N - 2
 ) -> Graph:
-    "The adaptive neighbour graph of the whole data set"
+    "The adaptive neighbor graph of the whole data set"
     z = np.asarray(z.detach().cpu() if isinstance(z, torch.Tensor) else z, np.float32)
     check_integer("k", k, 1, len(z) - 2)
     distances, index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(z).kneighbors() # leaves the point itself out
@@ -76,9 +76,9 @@ def diffuse(
     graph:Graph, # over the N points
     n_steps:int=20, # of diffusion
 ) -> np.ndarray: # (N, d)
-    "Points carried along a neighbour graph: z <- (z + P z)/2, again and again"
-    n, k = graph.neighbours.shape
-    S = csr_matrix((graph.weights.numpy().ravel().astype(np.float64), graph.neighbours.numpy().ravel(), np.arange(0, n*k + 1, k)), (n, n))
+    "Points carried along a neighbor graph: z <- (z + P z)/2, again and again"
+    n, k = graph.neighbors.shape
+    S = csr_matrix((graph.weights.numpy().ravel().astype(np.float64), graph.neighbors.numpy().ravel(), np.arange(0, n*k + 1, k)), (n, n))
     S = S + S.T
     P, z = diags_array(1/np.asarray(S.sum(1)).ravel()) @ S, np.asarray(z, np.float64)
     for _ in range(n_steps): z = (z + P @ z)/2
@@ -87,11 +87,11 @@ def diffuse(
 # %% ../nbs/method/05_losses.ipynb #c80c8aff
 def graph_loss(
     z:torch.Tensor, # the batch's points (B, d)
-    z_neighbours:torch.Tensor, # their neighbours' (B, k, d)
+    z_neighbors:torch.Tensor, # their neighbors' (B, k, d)
     weights:torch.Tensor, # s (B, k)
 ) -> torch.Tensor: # scalar: mean over points of sum_j s_ij ||z_i - z_j||^2
     "The part of the adaptive graph's objective that depends on z"
-    return (weights*(z[:, None] - z_neighbours).square().sum(-1)).sum(1).mean()
+    return (weights*(z[:, None] - z_neighbors).square().sum(-1)).sum(1).mean()
 
 # %% ../nbs/method/05_losses.ipynb #76c9c1dc
 def entropy_loss(

@@ -75,7 +75,7 @@ def unet_size(
 # %% ../nbs/method/01_unet.ipynb #9bdad737
 def new_unet(
     image_size:int, # height and width in pixels, see `n_levels`
-    in_channels:int=1, # 1 for grey, 3 for RGB
+    in_channels:int=1, # 1 for gray, 3 for RGB
     block_out_channels:tuple|None=None, # channels of each level, finest first; None: as our recipe has them
     random_state:int=0, # seed of the initial weights
 ) -> UNet2DModel: # untrained

@@ -20,7 +20,7 @@ from diec.evaluation.metrics import markdown_table, scores
 
 
 def write_pictures(folder: Path, data, n: int, broken: int):
-    "PNG and JPEG files of 20 to 80 pixels, grey and colour, two folders deep; the class is in no name, but returned by file"
+    "PNG and JPEG files of 20 to 80 pixels, gray and color, two folders deep; the class is in no name, but returned by file"
     rng, classes = np.random.default_rng(0), {}
     for i, j in enumerate(rng.permutation(len(data))[:n] if n <= len(data) else rng.integers(0, len(data), n)):
         pixels = np.round((data.images[j].transpose(1, 2, 0) + 1)*127.5).astype(np.uint8)

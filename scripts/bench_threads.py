@@ -1,7 +1,7 @@
 """What threads cost on a busy machine: `python -m scripts.bench_threads`, under five minutes on two cores that have nothing else to do.
 
 Pretraining steps of the default recipe (32x32 images, batches of 64) run beside processes that keep two cores busy. Each variant is a process of its own, with its own settings of OpenMP, which reads them
-when it is loaded. The variants take turns, a few steps each, so that all meet the same neighbours; what counts is the median over the turns and its ratio to one thread.
+when it is loaded. The variants take turns, a few steps each, so that all meet the same neighbors; what counts is the median over the turns and its ratio to one thread.
 """
 import argparse
 import os

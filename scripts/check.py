@@ -14,13 +14,13 @@ from diec.evaluation.results import read_csv
 # column -> (absolute tolerance, why). Runs on other machines and library versions differ by float rounding, which training carries on.
 SCORE = (0.02, "float rounding, carried on by training and by k-means' choice among near-equal optima")
 TOLERANCES = {
-    **dict.fromkeys(("ACC", "NMI", "ARI", "after", "neighbours", "probe", "regret", "stability", "silhouette", "shared neighbours", "share of operations", "ARI at K", "ARI at its own level", "modularity"), SCORE),
+    **dict.fromkeys(("ACC", "NMI", "ARI", "after", "neighbors", "probe", "regret", "stability", "silhouette", "shared neighbors", "share of operations", "ARI at K", "ARI at its own level", "modularity"), SCORE),
     "denoising": (0.01, "a change of the denoising loss by a hundredth of itself"),
     "gap": (0.05, "the deepest valley of S, as a share of its range; 0.05 is also where it begins to count"),
     "t": (150, "S is flat at its top: timesteps this far apart score alike; what is lost by it is in the scores"),
     "evaluations": (4, "follows t"), "epochs": (15, "stops when labels have settled"), "unimodal": (1, "a threshold on the gap"), "clusters": (3, "DDC chooses it"), "K found": (3, "halves of the data are drawn; near-equal levels"), "communities": (3, "the same"), "partial_fit against fit": (0.1, "which points are new decides it"),
 }
-RELATIVE = {"CHI": 0.05, "score": 0.1, "Davies-Bouldin": 0.05, "frechet": 0.1, "inertia": 0.02, "neighbour_information": 0.02} # these scale with the data
+RELATIVE = {"CHI": 0.05, "score": 0.1, "Davies-Bouldin": 0.05, "frechet": 0.1, "inertia": 0.02, "neighbor_information": 0.02} # these scale with the data
 SKIPPED = {"claims": "its words name all data sets of the plan", "encoder": "the clock decides how long it trains", "confused": "single images decide which pairs of classes come first; the shortfall table holds the accuracy"} # tables by the first word of their name
 MEASURED = {*TOLERANCES, *RELATIVE}
 LOOSE = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"} # libraries whose layouts jump with float rounding

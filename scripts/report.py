@@ -114,8 +114,8 @@ def figure(path: Path) -> dict:
     return {"svg": svg, "png": png, "use": "svg" if len(svg) <= MOST_SVG else "png", "width": width, "height": height}
 
 
-def fewer_colours(png: bytes) -> bytes:
-    "A PNG with 256 colours, if that is smaller"
+def fewer_colors(png: bytes) -> bytes:
+    "A PNG with 256 colors, if that is smaller"
     made = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(made, "PNG", optimize=True)
     return min(png, made.getvalue(), key=len)
@@ -235,11 +235,11 @@ def page(results: list, title: str, plan=None) -> str:
 
 
 def small_page(results: list, title: str, plan=None) -> str:
-    "The report, with as many SVGs replaced by their PNGs as it takes to stay below the limit; where that is not enough, by PNGs of 256 colours"
+    "The report, with as many SVGs replaced by their PNGs as it takes to stay below the limit; where that is not enough, by PNGs of 256 colors"
     pictures = [r["picture"] for r in results if "picture" in r]
     for reduce in (False, True):
         if reduce:
-            for p in pictures: p["png"] = fewer_colours(p["png"])
+            for p in pictures: p["png"] = fewer_colors(p["png"])
         larger = sorted((p for p in pictures if p["use"] == "svg" and len(p["svg"]) > len(p["png"])), key=lambda p: len(p["svg"]) - len(p["png"]))
         while len((html := page(results, title, plan)).encode()) > MOST and larger: larger.pop()["use"] = "png"
         if len(html.encode()) <= MOST: return html

@@ -82,9 +82,9 @@ def test_the_graph_is_refreshed_in_epochs_0_1_2_4_8(monkeypatch):
         graphs.append(trainer.graph)
         if epoch - 1 in (0, 1, 2, 4, 8):
             now = adaptive_graph(z, 5)
-            assert torch.equal(trainer.graph.neighbours, now.neighbours) and torch.allclose(trainer.graph.weights, now.weights)
-        else: assert trainer.graph.neighbours is graphs[-2].neighbours # the one before is kept
-    assert made == [0, 1, 2, 4, 8] and not torch.equal(graphs[0].neighbours, graphs[-1].neighbours)
+            assert torch.equal(trainer.graph.neighbors, now.neighbors) and torch.allclose(trainer.graph.weights, now.weights)
+        else: assert trainer.graph.neighbors is graphs[-2].neighbors # the one before is kept
+    assert made == [0, 1, 2, 4, 8] and not torch.equal(graphs[0].neighbors, graphs[-1].neighbors)
 
 
 # --- the number of clusters

@@ -190,7 +190,7 @@ def test_a_folder_that_changed_is_read_anew(tmp_path):
     assert len(again) == 4 and all(again[f] == first[f] for f in ("0.png", "2.png")) and again["1.png"] != first["1.png"]
 
 
-def test_colour_comes_late(tmp_path):
+def test_color_comes_late(tmp_path):
     digits = load_dataset("digits").images
     for i in range(3): picture(tmp_path/"in"/f"{i}.png", digits[i])
     assert pack_folder(tmp_path/"in", tmp_path/"a"/"images", 8).images.shape == (3, 1, 8, 8)
@@ -393,7 +393,7 @@ def test_a_data_set_or_a_folder_of_its_name(tmp_path, capsys, monkeypatch):
     run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet", "--force") # another recipe, not another's checkpoint
 
 
-@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "centres must be finite"), ("empty", "space.components must have the shape (d, 2560), got (0, "), ("wide", "numbers an image"), ("schedule", "scheduler_config.json: beta_start"), ("side", "sample_size")])
+@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "centers must be finite"), ("empty", "space.components must have the shape (d, 2560), got (0, "), ("wide", "numbers an image"), ("schedule", "scheduler_config.json: beta_start"), ("side", "sample_size")])
 def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, said):
     from safetensors.torch import load_file, save_file
     model = tmp_path/"model"
@@ -401,7 +401,7 @@ def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, 
     config, tensors = json.loads((model/"config.json").read_text()), load_file(model/"model.safetensors")
     if isinstance(harm, dict): config["params"] |= harm
     elif harm == "history": config["history"] = {}
-    elif harm == "nan": tensors["centres"][0, 0] = float("nan")
+    elif harm == "nan": tensors["centers"][0, 0] = float("nan")
     elif harm == "empty": tensors["space.components"] = torch.zeros(0, 2**28)
     elif harm == "wide": tensors |= {k: torch.nn.functional.pad(v, (0, 3)) for k, v in tensors.items() if k in ("space.components", "space.mean")}
     elif harm == "side":

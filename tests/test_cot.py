@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual
 from sklearn.neighbors import NearestNeighbors
 
 import diec.search as C
-from diec.search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, ScoreMap, kmeans, neighbour_consistency, neighbour_information, score_map, search_layer, search_timestep, stability, unimodality_gap
+from diec.search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, ScoreMap, kmeans, neighbor_consistency, neighbor_information, score_map, search_layer, search_timestep, stability, unimodality_gap
 from diec.features import DEFAULT_LAYER, Extractor, layer_names
 from diec.unet import new_scheduler
 
@@ -258,56 +258,56 @@ def test_chi_is_that_of_the_documented_procedure(real):
     z = project(draws.mean(0))
     assert found.chi == pytest.approx(calinski_harabasz_score(z, labels(z)), rel=1e-3)
     near = NearestNeighbors(n_neighbors=10).fit(z).kneighbors(return_distance=False)
-    assert found.neighbours == pytest.approx(np.mean([labels(z)[near[i]] == labels(z)[i] for i in range(80)]))
+    assert found.neighbors == pytest.approx(np.mean([labels(z)[near[i]] == labels(z)[i] for i in range(80)]))
     assert found.stability is None and found.score == found.chi == S("mid_block", 150) and (found.layer, found.t) == ("mid_block", 150)
     stable, = Clusterability(extract, images, 5, "stable_chi", m=80, random_state=3).at(["mid_block"], 150)
     assert stable.stability == pytest.approx(adjusted_rand_score(*(labels(project(d)) for d in draws)), abs=1e-6)
-    assert stable.score == pytest.approx(stable.chi*stable.stability) and stable.chi == found.chi and stable.neighbours == found.neighbours
-    assert Clusterability(extract, images, 5, m=80, random_state=3)("mid_block", 150) == found.neighbours # the default
+    assert stable.score == pytest.approx(stable.chi*stable.stability) and stable.chi == found.chi and stable.neighbors == found.neighbors
+    assert Clusterability(extract, images, 5, m=80, random_state=3)("mid_block", 150) == found.neighbors # the default
 
 
-def test_neighbour_consistency():
+def test_neighbor_consistency():
     line = np.arange(20.)[:, None]
-    assert neighbour_consistency(line, line[:, 0] >= 10, k=2) == pytest.approx(1 - 2/40) # the two at the border have one neighbour each across it
-    assert neighbour_consistency(line, line[:, 0] % 2, k=2) == pytest.approx(2/40) # only the second neighbours of the ends
-    assert neighbour_consistency(line[:4], [0, 0, 0, 1], k=10) == pytest.approx(6/12) # three neighbours are all there are
+    assert neighbor_consistency(line, line[:, 0] >= 10, k=2) == pytest.approx(1 - 2/40) # the two at the border have one neighbor each across it
+    assert neighbor_consistency(line, line[:, 0] % 2, k=2) == pytest.approx(2/40) # only the second neighbors of the ends
+    assert neighbor_consistency(line[:4], [0, 0, 0, 1], k=10) == pytest.approx(6/12) # three neighbors are all there are
 
 
-def test_neighbour_information():
-    "Against scikit-learn's mutual information of the pairs of neighbours, and at its ends"
+def test_neighbor_information():
+    "Against scikit-learn's mutual information of the pairs of neighbors, and at its ends"
     rng = np.random.default_rng(0)
     labels, near = rng.choice([0, 2, 5], 60), rng.integers(0, 60, (60, 4)) # numbers of clusters need not be consecutive
     pairs = np.concatenate([np.c_[np.repeat(labels, 4), labels[near].ravel()], np.c_[labels[near].ravel(), np.repeat(labels, 4)]])
-    assert neighbour_information(labels, near) == pytest.approx(mutual_info_score(*pairs.T))
+    assert neighbor_information(labels, near) == pytest.approx(mutual_info_score(*pairs.T))
     apart = np.repeat(np.arange(4), 15)
     own = np.stack([rng.choice(np.flatnonzero(apart == c), 3) for c in apart])
-    assert neighbour_information(apart, own) == pytest.approx(np.log(4)) # four equal clusters that no pair of neighbours crosses
-    assert neighbour_information(np.zeros(60), near) == 0
-    assert neighbour_information(np.minimum(apart, 2), own) < np.log(3) # unequal ones say less
-    alone = [0]*9 + [7] # the only one of its cluster, and nobody's neighbour
-    assert neighbour_information(alone, [[0, 1]]*10) == pytest.approx(mutual_info_score([0]*18 + [7]*2 + [0]*20, [0]*38 + [7]*2))
+    assert neighbor_information(apart, own) == pytest.approx(np.log(4)) # four equal clusters that no pair of neighbors crosses
+    assert neighbor_information(np.zeros(60), near) == 0
+    assert neighbor_information(np.minimum(apart, 2), own) < np.log(3) # unequal ones say less
+    alone = [0]*9 + [7] # the only one of its cluster, and nobody's neighbor
+    assert neighbor_information(alone, [[0, 1]]*10) == pytest.approx(mutual_info_score([0]*18 + [7]*2 + [0]*20, [0]*38 + [7]*2))
 
 
-def test_neighbours_choose_among_the_starts_of_kmeans():
+def test_neighbors_choose_among_the_starts_of_kmeans():
     "A wide group and two narrow ones near each other: the least inertia halves the wide one and leaves the others together"
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal((0, 0), 3, (200, 2)), rng.normal((20, -1.4), .3, (200, 2)), rng.normal((20, 1.4), .3, (200, 2))]).astype(np.float32)
     truth = np.repeat([0, 1, 2], 200)
     near = NearestNeighbors(n_neighbors=10).fit(x).kneighbors(return_distance=False)
     plain, chosen = kmeans(x, 3, n_init=40), kmeans(x, 3, n_init=40, near=near)
-    assert plain.inertia_ < chosen.inertia_ and neighbour_information(chosen.labels_, near) > neighbour_information(plain.labels_, near)
+    assert plain.inertia_ < chosen.inertia_ and neighbor_information(chosen.labels_, near) > neighbor_information(plain.labels_, near)
     assert adjusted_rand_score(truth, chosen.labels_) == 1 > adjusted_rand_score(truth, plain.labels_) + .3
     assert (kmeans(x, 3, n_init=40, near=near).labels_ == chosen.labels_).all()
 
 
-def test_the_starts_that_neighbours_choose_among_are_those_of_the_seed():
+def test_the_starts_that_neighbors_choose_among_are_those_of_the_seed():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2)).astype(np.float32)
     near = NearestNeighbors(n_neighbors=3).fit(x).kneighbors(return_distance=False)
     for seed in (0, 7):
         starts = [KMeans(5, n_init=1, random_state=s).fit(x) for s in np.random.RandomState(seed).randint(2**31 - 1, size=6)]
-        best = max(starts, key=lambda found: neighbour_information(found.labels_, near))
-        assert len({neighbour_information(s.labels_, near) for s in starts}) > 2 and (kmeans(x, 5, seed, 6, near).cluster_centers_ == best.cluster_centers_).all()
+        best = max(starts, key=lambda found: neighbor_information(found.labels_, near))
+        assert len({neighbor_information(s.labels_, near) for s in starts}) > 2 and (kmeans(x, 5, seed, 6, near).cluster_centers_ == best.cluster_centers_).all()
         assert (kmeans(x, 5, seed, 6).cluster_centers_ == KMeans(5, n_init=6, random_state=seed).fit(x).cluster_centers_).all()
 
 
@@ -344,7 +344,7 @@ class Groups:
     T = 1000
     def __init__(self, n_draws=2):
         self.n_draws, self.asked = n_draws, []
-        self.noise, self.centres = np.random.default_rng(0).normal(size=(n_draws, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
+        self.noise, self.centers = np.random.default_rng(0).normal(size=(n_draws, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
 
     def prepare(self, images): return images
 
@@ -352,7 +352,7 @@ class Groups:
 
     def draws(self, images, layers, t):
         self.asked.append((*layers, t))
-        return {l: (self.centres + self.noise*(0.5 + t/100))[:, images[:, 0]].astype(np.float32) for l in layers}
+        return {l: (self.centers + self.noise*(0.5 + t/100))[:, images[:, 0]].astype(np.float32) for l in layers}
 
 
 def of_groups(criterion="stable_chi", n_clusters=3, n_draws=2, **kwargs): return Clusterability(Groups(n_draws), np.arange(90)[:, None], n_clusters, criterion, **kwargs)
@@ -371,11 +371,11 @@ def test_any_number_of_draws_can_be_compared(n_draws):
 
 
 def test_two_clusters_have_a_score():
-    assert of_groups("chi", 2)("x", 0) > 10 and 0.9 < of_groups("neighbours", 2)("x", 0) <= 1
+    assert of_groups("chi", 2)("x", 0) > 10 and 0.9 < of_groups("neighbors", 2)("x", 0) <= 1
 
 
 def test_only_what_is_not_known_is_evaluated():
-    S = of_groups("neighbours")
+    S = of_groups("neighbors")
     first = S.at(["x", "y"], 300)
     assert S.at(["y", "z", "x"], 300) == [first[1], S.evaluations["z", 300], first[0]] and S("x", 300) == first[0].score
     assert S.extract.asked == [("x", "y", 300), ("z", 300)] and list(S.evaluations) == [("x", 300), ("y", 300), ("z", 300)]
@@ -392,7 +392,7 @@ def test_what_was_seen_is_rescored_without_another_look(before, after):
     assert other("z", 300) == asked("z", 300) and one.evaluations == known and one.criterion == before # what is found later is its own
 
 
-@pytest.mark.parametrize("before", ["chi", "neighbours"])
+@pytest.mark.parametrize("before", ["chi", "neighbors"])
 def test_draws_that_were_not_compared_cannot_be_rescored(before):
     with pytest.raises(ValueError, match=f"stable_chi.*got '{before}'"): of_groups(before).rescored("stable_chi")
 
@@ -403,10 +403,10 @@ def test_kept_evaluations_are_those_of_this_very_search(tmp_path):
     one.at(["x", "y"], 300); one("x", 500)
     again = of_groups("chi", keep=path)
     assert again.evaluations == one.evaluations and list(again.evaluations) == list(one.evaluations) and again("x", 500) == one("x", 500) and not again.extract.asked
-    for other in (dict(criterion="neighbours"), dict(n_clusters=4), dict(random_state=1), dict(m=80)): assert not of_groups(**{"criterion": "chi", "keep": path, **other}).evaluations
+    for other in (dict(criterion="neighbors"), dict(n_clusters=4), dict(random_state=1), dict(m=80)): assert not of_groups(**{"criterion": "chi", "keep": path, **other}).evaluations
     assert not of_groups("chi").evaluations
     before = path.read_bytes()
-    of_groups("chi").at(["x"], 0); again.rescored("neighbours").at(["x"], 0) # neither was told to keep anything
+    of_groups("chi").at(["x"], 0); again.rescored("neighbors").at(["x"], 0) # neither was told to keep anything
     assert path.read_bytes() == before
 
 
@@ -434,7 +434,7 @@ def test_images_that_are_all_alike_have_no_clusters(real):
 
 
 @pytest.mark.parametrize("kwargs, words", [
-    (dict(criterion="silhouette"), ("criterion", "silhouette", "chi", "stable_chi", "neighbours")), (dict(n_clusters=1), ("n_clusters", "1", "2..")),
+    (dict(criterion="silhouette"), ("criterion", "silhouette", "chi", "stable_chi", "neighbors")), (dict(n_clusters=1), ("n_clusters", "1", "2..")),
     (dict(n_clusters=200), ("n_clusters", "200", "2..199")), (dict(n_clusters=60, m=60), ("n_clusters", "60", "2..59")),
     (dict(n_clusters="ten"), ("n_clusters", "'ten'", "2..")), (dict(n_clusters=2.5), ("n_clusters", "2.5", "2..")),
     (dict(m=0), ("m ", "0")), (dict(m="all"), ("m ", "'all'")), (dict(random_state=-1), ("random_state", "-1"))])
@@ -446,7 +446,7 @@ def test_bad_arguments_of_the_score_are_named(real, kwargs, words):
 def test_one_draw_is_enough_where_draws_are_not_compared(digits, digits_unet):
     extract = Extractor(*digits_unet, n_draws=1)
     with pytest.raises(ValueError, match="n_draws must be 2 or more.*got 1"): Clusterability(extract, digits, 4, "stable_chi")
-    assert all(np.isfinite(Clusterability(extract, digits, 4, c, m=50)("mid_block", 100)) for c in ("chi", "neighbours"))
+    assert all(np.isfinite(Clusterability(extract, digits, 4, c, m=50)("mid_block", 100)) for c in ("chi", "neighbors"))
 
 
 # --- the common space

@@ -135,7 +135,7 @@ def test_uint8_becomes_minus_one_to_one_and_input_stays():
     assert as_images(np.array([[[0, 255]]], np.uint8)).flatten().tolist() == [-1, 1]
 
 
-def test_grey_stack_gets_its_channel():
+def test_gray_stack_gets_its_channel():
     assert as_images(u8(3, 4, 5)).shape == (3, 1, 4, 5)
     assert as_images(torch.zeros(3, 4, 5)).shape == (3, 1, 4, 5)
 
@@ -631,7 +631,7 @@ def test_fashion_mnist_as_installed(monkeypatch):
     assert data.classes[data.labels[0]] == "ankle boot" and data.images.min() == -1 and data.images.max() == 1
 
 
-def test_colour_to_grey_is_pillows(tmp_path):
+def test_color_to_gray_is_pillows(tmp_path):
     x, _ = cifar_files(tmp_path)
     with pytest.warns(UserWarning): data = load_dataset("cifar10", tmp_path, mode="L")
     pillow = np.stack([np.asarray(Image.fromarray(a.transpose(1, 2, 0)).convert("L")) for a in x])
@@ -713,7 +713,7 @@ def test_resizing_is_antialiased(tmp_path):
 
 
 @pytest.mark.parametrize("modes, channels", [(("L", "L"), 1), (("L", "RGB"), 3), (("1", "LA"), 1)])
-def test_mode_is_grey_only_if_all_are(tmp_path, modes, channels):
+def test_mode_is_gray_only_if_all_are(tmp_path, modes, channels):
     base = Image.fromarray(u8(6, 6, 3))
     for i, m in enumerate(modes): save(tmp_path / f"{i}.png", base.convert(m))
     assert load_dataset(tmp_path).images.shape == (2, channels, 6, 6)
@@ -725,10 +725,10 @@ def test_mode_is_grey_only_if_all_are(tmp_path, modes, channels):
 def pixel(path, a, **kwargs): return F.read_image(save(path, a, **kwargs)).tolist()
 
 
-def test_grey_content_counts_not_the_file_mode(tmp_path):
-    grey = np.repeat(u8(4, 4)[..., None], 3, axis=2)
-    assert pixel(tmp_path / "a.png", grey) == grey[..., 0].tolist()
-    assert pixel(tmp_path / "b.png", Image.fromarray(grey).convert("P", palette=Image.Palette.ADAPTIVE)) == grey[..., 0].tolist()
+def test_gray_content_counts_not_the_file_mode(tmp_path):
+    gray = np.repeat(u8(4, 4)[..., None], 3, axis=2)
+    assert pixel(tmp_path / "a.png", gray) == gray[..., 0].tolist()
+    assert pixel(tmp_path / "b.png", Image.fromarray(gray).convert("P", palette=Image.Palette.ADAPTIVE)) == gray[..., 0].tolist()
 
 
 def test_palette(tmp_path):
@@ -747,7 +747,7 @@ def test_transparency_is_laid_on_white(tmp_path):
     assert pixel(tmp_path / "e.png", np.array([[5, 6]], np.uint8), transparency=5) == [[255, 6]]
 
 
-def test_sixteen_bit_grey(tmp_path):
+def test_sixteen_bit_gray(tmp_path):
     a = np.array([[0, 257, 257 * 128, 65535]], np.uint16)
     assert pixel(tmp_path / "a.png", a) == [[0, 1, 128, 255]]
     assert pixel(tmp_path / "b.png", a, transparency=257) == [[0, 255, 128, 255]]

@@ -164,7 +164,7 @@ def test_padding_does_not_change_what_is_seen(digits):
     assert np.array_equal(quick().fit(middle.copy()).labels_, quick().fit(padded).labels_)
 
 
-def test_colour():
+def test_color():
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8)).astype(np.uint8)
     model = quick(unet=tiny(3)).fit(images)
     assert len(model.predict(images)) == 20
@@ -273,7 +273,7 @@ def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeyp
     (None, ("X", "NoneType")), ("images", ("X", "str")), (np.zeros((20, 64)), ("X", "(20, 64)", "(N, C, H, W)")), (np.zeros((3, 8, 8)), ("X", "3", "4 images or more")),
     (np.zeros((0, 8, 8)), ("X", "(0, 8, 8)")), (np.full((20, 8, 8), np.nan), ("X", "NaN")), (np.full((20, 8, 8), 7.), ("X", "[-1, 1]", "7")),
     (np.zeros((20, 8, 8), int), ("X", "int64", "uint8")), (np.zeros((20, 3, 8, 8)), ("X", "3 channel", "1")), (np.zeros((20, 9, 8, 8)), ("X", "(20, 9, 8, 8)")),
-], ids=["none", "text", "flat", "three", "empty", "nan", "range", "int64", "colour", "nine"])
+], ids=["none", "text", "flat", "three", "empty", "nan", "range", "int64", "color", "nine"])
 def test_bad_images_are_named(X, words, fitted):
     for call in (lambda: quick().fit(X), lambda: fitted.predict(X)):
         if "3" in words and call.__code__.co_names[-1] == "predict": continue
@@ -428,9 +428,9 @@ def test_a_config_that_makes_no_sense_is_refused(saved, path, value):
 @pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "no labels", "labels out of range"])
 def test_tensors_that_make_no_sense_are_refused(saved, change):
     tensors = load_file(saved/"model.safetensors")
-    if change == "missing": del tensors["centres"]
+    if change == "missing": del tensors["centers"]
     if change == "unexpected": tensors["surplus"] = torch.zeros(2)
-    if change == "shape": tensors["centres"] = tensors["centres"][:-1].contiguous()
+    if change == "shape": tensors["centers"] = tensors["centers"][:-1].contiguous()
     if change == "no labels": del tensors["labels"]
     if change == "labels out of range": tensors["labels"] = tensors["labels"] + 99
     save_file(tensors, saved/"model.safetensors")

@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from diec.hierarchy.condensation import Tree, condense
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
-from diec.hierarchy.graph import canonical_order, neighbour_affinity
+from diec.hierarchy.graph import canonical_order, neighbor_affinity
 from diec.hierarchy.selection import most_agreed
 
 
@@ -57,7 +57,7 @@ def test_the_largest_cluster_is_number_0():
 
 def test_many_points_are_matched_first():
     X, y = make_blobs(5000, centers=6, n_features=5, random_state=0)
-    A = neighbour_affinity(X)
+    A = neighbor_affinity(X)
     merges, heights, roots = condense(A)
     assert (np.diff(heights) >= 0).all() and len(merges) + len(roots) == 5000 and len(set(merges.ravel().tolist())) == 2*len(merges)
     assert adjusted_rand_score(y, fit(X, n_clusters=6).labels_) > .95
@@ -178,7 +178,7 @@ def test_bad_arguments_of_reading_are_named():
 
 # --- new points
 
-def test_new_points_join_their_neighbours():
+def test_new_points_join_their_neighbors():
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(1).permutation(len(X))
     model, anew = fit(X[order[:-18]], n_clusters=10), fit(X[order], n_clusters=10)

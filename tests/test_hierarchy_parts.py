@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from diec.hierarchy import condensation, estimator, graph, plots, selection
 from diec.hierarchy.condensation import OCTAVE, Tree, condense
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
-from diec.hierarchy.graph import grains, neighbour_affinity
+from diec.hierarchy.graph import grains, neighbor_affinity
 from diec.hierarchy.selection import most_agreed
 
 BLOBS = make_blobs(80, centers=[(0, 0), (9, 0), (0, 9), (9, 9)], n_features=2, random_state=0)[0]
@@ -73,7 +73,7 @@ def test_zero_has_no_sign(zero):
 # --- the walk and its moments
 
 def test_eigenpairs_are_those_of_the_lazy_walk():
-    A = neighbour_affinity(BLOBS).toarray(); A[:, 5] = A[5] = 0
+    A = neighbor_affinity(BLOBS).toarray(); A[:, 5] = A[5] = 0
     degree = A.sum(1)
     walk = np.eye(len(A)); np.divide(A, degree[:, None], out=walk, where=degree[:, None] > 0); walk = (np.eye(len(A)) + walk)/2
     walk[5] = np.eye(len(A))[5] # a node without ties stays where it is
@@ -85,7 +85,7 @@ def test_eigenpairs_are_those_of_the_lazy_walk():
 
 
 def test_there_are_as_many_nodes_as_patterns_alive():
-    A = neighbour_affinity(make_blobs(120, centers=3, cluster_std=3., random_state=1)[0])
+    A = neighbor_affinity(make_blobs(120, centers=3, cluster_std=3., random_state=1)[0])
     lam = condensation._eigenpairs(A)[0]
     heights = condense(A)[1]
     assert heights[0] == 1/OCTAVE and (heights*OCTAVE % 1 == 0).all()
@@ -95,7 +95,7 @@ def test_there_are_as_many_nodes_as_patterns_alive():
 
 def test_matching_takes_a_quarter_of_an_octave_a_round(monkeypatch):
     monkeypatch.setattr(condensation, "COARSE", 30)
-    A = neighbour_affinity(BLOBS)
+    A = neighbor_affinity(BLOBS)
     merges, heights, roots = condense(A)
     rounds = np.unique(heights[:len(BLOBS) - 30])
     assert rounds.tolist() == [(i + 1)/OCTAVE for i in range(len(rounds))] and len(rounds) >= 2
@@ -124,7 +124,7 @@ def test_no_level_beyond_the_most_is_taken():
 
 
 def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
-    A = neighbour_affinity(BLOBS)
+    A = neighbor_affinity(BLOBS)
     small, large = (selection._Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
     back = np.r_[np.arange(6), 0, 1, 2] # of the larger to the smaller
     found = selection.agreement_by_level([(small, large, back, np.arange(6))], 20)
@@ -167,9 +167,9 @@ def test_a_power_of_two_changes_nothing(blobs, dtype, scale):
 
 
 @pytest.mark.parametrize("sigmas, strange", [(1.9, 0), (2.1, 1)])
-def test_a_point_is_strange_beyond_two_reaches_of_its_neighbour(sigmas, strange):
+def test_a_point_is_strange_beyond_two_reaches_of_its_neighbor(sigmas, strange):
     i = BLOBS[:, 0].argmax()
-    reach = np.sort(np.linalg.norm(BLOBS - BLOBS[i], axis=1))[8] # its 8th neighbour: a tenth of the points
+    reach = np.sort(np.linalg.norm(BLOBS - BLOBS[i], axis=1))[8] # its 8th neighbor: a tenth of the points
     model = fit(BLOBS).partial_fit(BLOBS[[i]] + [[sigmas*reach, 0]])
     assert model._strange == strange and model.labels_[-1] == model.labels_[i] and len(model.labels_) == len(BLOBS) + 1
 

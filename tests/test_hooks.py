@@ -17,7 +17,7 @@ def attention_unet(in_channels=1):
 
 
 UNETS = {"plain": lambda: new_unet(8, block_out_channels=(8, 16, 16)).eval(), "attention": attention_unet,
-         "colour": lambda: attention_unet(3)}
+         "color": lambda: attention_unet(3)}
 
 @pytest.fixture(scope="module", params=list(UNETS))
 def unet(request): return UNETS[request.param]()

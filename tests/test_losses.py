@@ -31,7 +31,7 @@ def test_soft_assignment_is_student_t(n, k, d, alpha):
 def test_soft_assignment_at_the_extremes():
     z = torch.tensor([[0., 0.], [0., 0.], [1e18, 0.], [-1e-30, 0.]], requires_grad=True)
     mu = torch.tensor([[0., 0.], [0., 0.], [5., 0.]], requires_grad=True)
-    q = soft_assignment(z, mu) # on a centre, on two at once, very far away
+    q = soft_assignment(z, mu) # on a center, on two at once, very far away
     assert torch.isfinite(q).all() and torch.allclose(q.sum(1), torch.ones(4)) and torch.allclose(q[:, 0], q[:, 1])
     assert torch.allclose(q[2], torch.full((3,), 1/3))
     kl_loss(target_distribution(q), q).backward()
@@ -82,7 +82,7 @@ def project_onto_simplex(v):
 
 @pytest.mark.parametrize("n, k, d", [(5, 1, 2), (5, 3, 2), (30, 1, 3), (30, 7, 4), (60, 58, 5)])
 def test_weights_solve_their_problem(n, k, d):
-    "min_s sum_j s_j d_j + gamma |s|^2 over the simplex, with the gamma that leaves k neighbours (Nie et al., eq. 30)"
+    "min_s sum_j s_j d_j + gamma |s|^2 over the simplex, with the gamma that leaves k neighbors (Nie et al., eq. 30)"
     z = np.random.default_rng(n).normal(size=(n, d)).astype(np.float32)
     graph = adaptive_graph(z, k)
     full = cdist(z.astype(float), z.astype(float), "sqeuclidean")
@@ -92,8 +92,8 @@ def test_weights_solve_their_problem(n, k, d):
         distances = full[i, near]
         gamma = k/2*distances[k] - distances[:k].sum()/2
         s = project_onto_simplex(-distances/(2*gamma))
-        assert set(graph.neighbours[i].tolist()) == set(near[:k].tolist())
-        mine = np.zeros(n); mine[graph.neighbours[i]] = graph.weights[i]
+        assert set(graph.neighbors[i].tolist()) == set(near[:k].tolist())
+        mine = np.zeros(n); mine[graph.neighbors[i]] = graph.weights[i]
         assert np.allclose(mine[near], s, atol=1e-4)
 
 
@@ -112,11 +112,11 @@ def test_weights_beat_a_general_solver():
 @pytest.mark.parametrize("k", [1, 3])
 def test_ties_and_duplicates(z, k):
     graph = adaptive_graph(z, k)
-    assert graph.neighbours.shape == graph.weights.shape == (len(z), k)
+    assert graph.neighbors.shape == graph.weights.shape == (len(z), k)
     assert torch.isfinite(graph.weights).all() and (graph.weights >= 0).all() and torch.allclose(graph.weights.sum(1), torch.ones(len(z)))
-    assert (graph.neighbours != torch.arange(len(z))[:, None]).all() # no point is its own neighbour, duplicates or not
+    assert (graph.neighbors != torch.arange(len(z))[:, None]).all() # no point is its own neighbor, duplicates or not
     full = cdist(z, z, "sqeuclidean")
-    for i, row in enumerate(graph.neighbours.tolist()):
+    for i, row in enumerate(graph.neighbors.tolist()):
         assert len(set(row)) == k and np.allclose(np.sort(full[i, row]), np.sort(np.delete(full[i], i))[:k])
 
 
@@ -128,14 +128,14 @@ def test_a_bad_k_is_named(k):
 
 def test_the_graph_takes_what_training_gives():
     z = torch.rand(10, 2, requires_grad=True)
-    assert torch.equal(adaptive_graph(z, 3).neighbours, adaptive_graph(z.detach().numpy(), 3).neighbours)
+    assert torch.equal(adaptive_graph(z, 3).neighbors, adaptive_graph(z.detach().numpy(), 3).neighbors)
 
 
 def test_graph_loss_by_brute_force():
     z = torch.from_numpy(np.random.default_rng(1).normal(size=(12, 3)))
     graph = adaptive_graph(z.numpy(), 4)
     by_hand = np.mean([sum(w*((z[i] - z[j])**2).sum().item() for j, w in zip(js.tolist(), ws.tolist())) for i, (js, ws) in enumerate(zip(*graph))])
-    assert graph_loss(z, z[graph.neighbours], graph.weights).item() == pytest.approx(by_hand, rel=1e-6)
+    assert graph_loss(z, z[graph.neighbors], graph.weights).item() == pytest.approx(by_hand, rel=1e-6)
 
 
 # --- entropy
@@ -163,7 +163,7 @@ def test_gradients_are_right():
     assert torch.autograd.gradcheck(soft_assignment, (z, mu))
     assert torch.autograd.gradcheck(lambda z, mu: kl_loss(p, soft_assignment(z, mu)), (z, mu))
     assert torch.autograd.gradcheck(lambda z, mu: entropy_loss(soft_assignment(z, mu), 0.3), (z, mu))
-    assert torch.autograd.gradcheck(lambda z: graph_loss(z, z[graph.neighbours], graph.weights.double()), (z,))
+    assert torch.autograd.gradcheck(lambda z: graph_loss(z, z[graph.neighbors], graph.weights.double()), (z,))
 
 
 def test_gradient_of_the_divergence_is_that_of_the_paper():
@@ -210,7 +210,7 @@ def test_diffusion_goes_along_the_graph_in_both_directions():
     graph = adaptive_graph(z, k)
     S = np.zeros((n, n))
     for i in range(n):
-        for j, s in zip(graph.neighbours[i].tolist(), graph.weights[i].tolist()):
+        for j, s in zip(graph.neighbors[i].tolist(), graph.weights[i].tolist()):
             S[i, j] += s
             S[j, i] += s
     assert (S > 0).sum() > n*k # some are neighbors in one direction only
@@ -238,14 +238,14 @@ def test_the_default_head():
 @pytest.mark.parametrize("n", range(3, 12))
 def test_a_graph_has_at_most_two_neighbors_fewer_than_points(n):
     z = points(n, 2, 3)[0]
-    assert adaptive_graph(z, n - 2).neighbours.shape == (n, n - 2)
+    assert adaptive_graph(z, n - 2).neighbors.shape == (n, n - 2)
     for k in (n - 1, n, 0, -1):
         with pytest.raises(ValueError, match=f"k must be .*1..{n - 2}, got {k}"): adaptive_graph(z, k)
 
 
 def test_defaults_of_the_losses():
     z, mu = points(40, 3, 4)
-    assert adaptive_graph(z).neighbours.shape == (40, 10)
+    assert adaptive_graph(z).neighbors.shape == (40, 10)
     assert torch.equal(soft_assignment(z, mu), soft_assignment(z, mu, 1.)) and not torch.allclose(soft_assignment(z, mu), soft_assignment(z, mu, 2.))
     q = soft_assignment(z, mu)
     assert entropy_loss(q) == entropy_loss(q, 0.1) != entropy_loss(q, 0.2)
@@ -262,6 +262,6 @@ def test_wide_graphs_and_single_steps():
     z = points(11, 2, 3)[0].numpy()
     for k in (1, 6, 9):
         graph, S = adaptive_graph(z, k), np.zeros((11, 11))
-        for i in range(11): S[i, graph.neighbours[i]] = graph.weights[i]
+        for i in range(11): S[i, graph.neighbors[i]] = graph.weights[i]
         S += S.T
         assert np.allclose(diffuse(z, graph, 1), (z + S @ z/S.sum(1, keepdims=True))/2, atol=1e-5)

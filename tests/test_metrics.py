@@ -101,7 +101,7 @@ def test_linear_probe_accuracy():
     y = np.arange(100) % 2
     x = rng.standard_normal((100, 5)); x[:, 0] += 8 * y
     assert m.linear_probe_accuracy(x, y) == 1
-    assert m.linear_probe_accuracy(1000 * x, y) == 1   # standardised
+    assert m.linear_probe_accuracy(1000 * x, y) == 1   # standardized
     assert m.linear_probe_accuracy(rng.standard_normal((100, 5)), y, random_state=3) < 0.75
     assert m.linear_probe_accuracy(x[:5], [0, 0, 1, 1, 1]) <= 1   # two folds for a class of two
     for labels in (np.zeros(100), [0] + [1] * 99):

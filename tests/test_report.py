@@ -66,7 +66,7 @@ def test_a_picture_of_many_points_comes_as_pixels(out, monkeypatch):
     assert "data:image/png;base64," in html and "svg+xml" not in html and 'alt="A &#34;curve&#34;."' in html
 
 
-def test_a_page_that_is_too_large_gets_fewer_colours(out, monkeypatch):
+def test_a_page_that_is_too_large_gets_fewer_colors(out, monkeypatch):
     monkeypatch.setattr(report, "MOST_SVG", 100)
     noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
     Image.fromarray(noise).save(out/"figures"/"curve.png")

@@ -148,9 +148,9 @@ net, noise, params, history = (lambda **k: settings(NET, **k)), (lambda **k: set
 
 CASES = { # what: (how, words of the message)
     # values that are out of proportion
-    "centres of 1e300": (tensor(MODEL, "centres", lambda v: v.double()*1e300), (MODEL, "centres must be of type F32, got F64")),
-    "centres of 3e38": (tensor(MODEL, "centres", filled(3e38)), (MODEL, "centres must be finite", "3e+38")),
-    "a centre of NaN": (tensor(MODEL, "centres", lambda v: torch.where(torch.arange(v.numel()).view_as(v) == 1, torch.nan, v)), (MODEL, "centres must be finite", "nan")),
+    "centers of 1e300": (tensor(MODEL, "centers", lambda v: v.double()*1e300), (MODEL, "centers must be of type F32, got F64")),
+    "centers of 3e38": (tensor(MODEL, "centers", filled(3e38)), (MODEL, "centers must be finite", "3e+38")),
+    "a center of NaN": (tensor(MODEL, "centers", lambda v: torch.where(torch.arange(v.numel()).view_as(v) == 1, torch.nan, v)), (MODEL, "centers must be finite", "nan")),
     "head of 1e38": (tensor(MODEL, "head.g.0.weight", filled(1e38)), (MODEL, "head.g.0.weight must be finite")),
     "scale of 3e38": (tensor(MODEL, "scale", filled(3e38)), (MODEL, "scale must be finite")),
     "scale of 0": (tensor(MODEL, "scale", filled(0)), (MODEL, "scale must be finite")),
@@ -177,7 +177,7 @@ CASES = { # what: (how, words of the message)
     "weights with a header of 2 GB": (long_header(WEIGHTS), (WEIGHTS, "header must have at most 1,048,576 bytes")),
     "weights cut short": (large(WEIGHTS, 3000), (WEIGHTS, "must be whole safetensors")),
     "labels of 10^9 images": (stretched(labels=(10**9,)), (MODEL, "labels must have N in 1..33,554,432")),
-    "a million centres": (stretched(centres=(10**6, 40)), (MODEL, "centres must have")),
+    "a million centers": (stretched(centers=(10**6, 40)), (MODEL, "centers must have")),
     "components of another length": (stretched(space_components=(40, 10**6)), (MODEL, "space.components must have the shape")),
     "no images": (stretched(labels=(0,)), (MODEL, "labels must have N in 1..")),
     "n_draws 1000": (params(n_draws=1000), (CONFIG, "params.n_draws must be an integer in 1..64, got 1000")),
@@ -216,7 +216,7 @@ CASES = { # what: (how, words of the message)
     "a surplus weight": (tensor(WEIGHTS, "surplus", lambda v: torch.zeros(2)), (WEIGHTS, "'surplus' is a tensor that does not belong there")),
     "a missing weight": (tensor(WEIGHTS, "conv_in.bias", lambda v: None), (WEIGHTS, "'conv_in.bias' must be there")),
     "half a head": (tensor(MODEL, "head.g.2.bias", lambda v: None), (MODEL, "'head.g.2.bias' must be there")),
-    "one cluster less": (params(n_clusters=2), (CONFIG, "params.n_clusters must be the number of rows of centres", "3, got 2")),
+    "one cluster less": (params(n_clusters=2), (CONFIG, "params.n_clusters must be the number of rows of centers", "3, got 2")),
     "history a list": (settings(CONFIG, history=[1]), (CONFIG, "history must be a JSON object")),
     "history empty": (settings(CONFIG, history={}), (CONFIG, "history.stage must be there")),
     "history of numbers": (history(stage=[1, 2]), (CONFIG, "history.stage must be a list")),
@@ -250,7 +250,7 @@ COMPUTED = {
     "head of 1e6": (everywhere(MODEL, 1e6, "head."), ("of 6 of 6 images is not finite", "head")),
 }
 
-PREDICTED = ("centres of 1e300", "centres of 3e38", "head of 1e38", "scale of 3e38", "norm_eps -1", "64 levels", "images of 1024", "512 channels, 54 MB", "config.json of 3 GB",
+PREDICTED = ("centers of 1e300", "centers of 3e38", "head of 1e38", "scale of 3e38", "norm_eps -1", "64 levels", "images of 1024", "512 channels, 54 MB", "config.json of 3 GB",
              "n_draws 1000", f"{WEIGHTS} is a link", "betas too few", "labels of float", "history of numbers", "sample_size None", "a surplus tensor", "T of 500")
 
 
@@ -466,6 +466,6 @@ def test_labels_are_not_written_with_what_is_not_finite(tmp_path, confidence, di
 
 def test_a_model_that_is_not_finite_is_not_saved(good, tmp_path):
     model = DiEC.from_pretrained(good/"model")
-    model.model_.centres.data[0, 0] = torch.nan
-    with pytest.raises(ValueError, match="centres must be finite"): model.save_pretrained(tmp_path/"saved")
+    model.model_.centers.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="centers must be finite"): model.save_pretrained(tmp_path/"saved")
     assert not (tmp_path/"saved").exists()

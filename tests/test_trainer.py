@@ -282,7 +282,7 @@ def test_the_first_step_is_as_long_as_the_learning_rates_say():
     trainer, _, before = run(schedule=Schedule(head_epochs=0, joint_epochs=1, batch_size=40, lr_head=3e-3, lr_unet=2e-4, tol=-1.))
     step = {k: (v - before[k]).abs().max().item() for k, v in weights(trainer).items()}
     assert max(v for k, v in step.items() if k.startswith("unet.")) == pytest.approx(2e-4, rel=0.05)
-    assert step["centres"] == pytest.approx(3e-3, rel=0.05)
+    assert step["centers"] == pytest.approx(3e-3, rel=0.05)
     assert step["space.mean"] == step["space.components"] == step["scale"] == 0 # the way into the common space is fixed
 
 
@@ -378,7 +378,7 @@ def test_denoising_alone_trains_the_unet(digits):
     assert np.mean(diff[-3:]) < np.mean(diff[:3]) and moved(trainer, before, "unet") and not moved(trainer, before, "model")
 
 
-def test_nothing_to_minimise():
+def test_nothing_to_minimize():
     "All weights zero: nothing moves, or a refusal that says so"
     try: trainer, labels, before = run(objective=Objective(0., 0., 0., 0.))
     except ValueError as e: assert "lambda" in str(e)
@@ -406,7 +406,7 @@ def test_divergence_names_the_stage(stage, batch_size):
 
 def test_weights_that_are_nan_from_the_start_name_the_stage():
     trainer, images = children.trainer(schedule=SHORT)
-    trainer.model.centres.data[0] = float("nan")
+    trainer.model.centers.data[0] = float("nan")
     with pytest.raises(FloatingPointError, match="head stage"): fit(trainer, images)
 
 
@@ -422,7 +422,7 @@ def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
 @pytest.mark.parametrize("data", [np.zeros((20, 1, 8, 8)), np.repeat([np.zeros((1, 8, 8)), np.ones((1, 8, 8))], 10, 0), children.images(5)],
                          ids=["all alike", "two kinds", "five"])
 def test_poor_data_are_borne(data):
-    "Fewer kinds of image than clusters, fewer images than neighbours"
+    "Fewer kinds of image than clusters, fewer images than neighbors"
     trainer, labels, _ = run(data=data.astype(np.float32), objective=Objective())
     assert len(labels) == len(data) and set(labels) <= {0, 1, 2} and np.isfinite(trainer.history["total"]).all()
     assert len({tuple(x.ravel()) + (l,) for x, l in zip(data, labels)}) == len({tuple(x.ravel()) for x in data}) # alike images, alike labels
@@ -457,17 +457,17 @@ def test_the_start_is_kmeans_after_diffusion():
     with torch.no_grad(): z = model(model.embed(torch.from_numpy(e)))[0]
     plain = model.space.transform(e)
     graph = adaptive_graph(plain, 10)
-    labels = kmeans(diffuse(plain, graph, 20), 3, 4, 20, graph.neighbours).labels_
+    labels = kmeans(diffuse(plain, graph, 20), 3, 4, 20, graph.neighbors).labels_
     assert torch.equal(model.start_labels, torch.from_numpy(labels).long()) and len(set(labels)) == 3
-    assert torch.allclose(model.centres, torch.stack([z[labels == k].mean(0) for k in range(3)]), atol=1e-4)
-    assert (z - model.centres[model.start_labels]).square().sum(1).mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
+    assert torch.allclose(model.centers, torch.stack([z[labels == k].mean(0) for k in range(3)]), atol=1e-4)
+    assert (z - model.centers[model.start_labels]).square().sum(1).mean().item() == pytest.approx(1, rel=1e-3) # the scale: unit mean squared distance
 
 
 def test_where_groups_have_no_spread_the_space_is_not_scaled():
     e = np.repeat(np.eye(2, 6, dtype=np.float32), 10, 0)
     for n_clusters in (2, 3):
         model = ClusterModel.start(e, n_clusters)
-        assert model.scale == 1 and len(set(model.start_labels.tolist())) == 2 and torch.isfinite(model.centres).all()
+        assert model.scale == 1 and len(set(model.start_labels.tolist())) == 2 and torch.isfinite(model.centers).all()
     assert torch.allclose(model.embed(torch.from_numpy(e)).norm(dim=1), torch.ones(20))
 
 
@@ -487,37 +487,37 @@ def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
 
 def test_a_dead_cluster_is_put_anew_and_said(caplog):
     t, x = children.trainer(n_clusters=3)
-    with torch.no_grad(): t.model.centres[1] = 1e3 # nobody is near
+    with torch.no_grad(): t.model.centers[1] = 1e3 # nobody is near
     t.model.start_labels = None
     with caplog.at_level("WARNING", logger="diec"): labels = fit(t, x, stop_after=2)
     assert "cluster 1" in caplog.text and set(labels.tolist()) == {0, 1, 2}
 
 
-def seen(z, labels, centres): return SimpleNamespace(centres=torch.nn.Parameter(torch.tensor(centres))), SimpleNamespace(z=torch.tensor(z), labels=torch.tensor(labels))
+def seen(z, labels, centers): return SimpleNamespace(centers=torch.nn.Parameter(torch.tensor(centers))), SimpleNamespace(z=torch.tensor(z), labels=torch.tensor(labels))
 
 
-def test_dead_centres_go_where_images_are_held_least():
+def test_dead_centers_go_where_images_are_held_least():
     "The least first; not to the only image of a cluster, and nowhere twice"
     z = [[2.9, 1.], [2., 1.], [2., -2.], [30., 0.], [2.5, 1.]]
     model, view = seen(z, [1, 1, 1, 3, 1], [[99., 0.], [2., 1.], [98., 0.], [25., 0.], [97., 0.]])
     assert T._reseed(model, view) == [0, 2, 4]
-    assert torch.equal(model.centres, torch.tensor([z[2], [2., 1.], z[0], [25., 0.], z[4]])) # of cluster 1 the image at its centre is left
+    assert torch.equal(model.centers, torch.tensor([z[2], [2., 1.], z[0], [25., 0.], z[4]])) # of cluster 1 the image at its center is left
 
 
-def test_no_centre_is_put_on_another():
-    "Where no image is away from its centre, or alone is left, the rest of the clusters stay dead"
+def test_no_center_is_put_on_another():
+    "Where no image is away from its center, or alone is left, the rest of the clusters stay dead"
     z = [[1., 0.], [0., 0.], [0., 2.]]
     model, view = seen(z, [1, 1, 1], [[99., 0.], [0., 0.], [98., 0.], [97., 0.]])
-    assert T._reseed(model, view) == [0, 2] and model.centres.tolist() == [z[2], [0., 0.], z[0], [97., 0.]]
+    assert T._reseed(model, view) == [0, 2] and model.centers.tolist() == [z[2], [0., 0.], z[0], [97., 0.]]
     model, view = seen(z[1:2]*3, [1, 1, 1], [[99., 0.], [0., 0.], [98., 0.]])
-    assert T._reseed(model, view) == [] and model.centres.tolist() == [[99., 0.], [0., 0.], [98., 0.]]
+    assert T._reseed(model, view) == [] and model.centers.tolist() == [[99., 0.], [0., 0.], [98., 0.]]
     model, view = seen(z[:2], [0, 1], [[9., 0.], [-9., 0.]])
     assert T._reseed(model, view) == [] # nobody is dead
 
 
 def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
     t, x = children.trainer(n_clusters=4)
-    with torch.no_grad(): t.model.centres[1] = t.model.centres[3] = 1e3
+    with torch.no_grad(): t.model.centers[1] = t.model.centers[3] = 1e3
     t.model.start_labels = None
     with caplog.at_level("WARNING", logger="diec"): fit(t, x, stop_after=1)
     assert "epoch 0 of the head stage: no image was in cluster 1, 3; put anew where images are held least" in caplog.text

@@ -303,7 +303,7 @@ def _cluster(args, out):
     unet = load_unet(args.unet) if args.unet else None
     size, mode = _size_of(unet[0]) if unet else (args.image_size or SIZE, None)
     pack = _packed(args.folder, work/f"images-{_named(size, mode)}", size, mode, not args.quiet)
-    _say(f"{_many(len(pack), 'image')} of {size}x{size} in {'colour' if pack.images.shape[1] == 3 else 'grey'}; {_left_out(pack)}")
+    _say(f"{_many(len(pack), 'image')} of {size}x{size} in {'color' if pack.images.shape[1] == 3 else 'gray'}; {_left_out(pack)}")
     _check_images(pack.images, args) # now, not after an hour of pretraining
     if is_main():
         with atomic_file(work/"folder") as f: f.write_bytes(_own(args))
@@ -663,7 +663,7 @@ def _parser():
     p.add_argument("--unet", help="a name, a folder or a hub id (default: that of the data set)")
     p.add_argument("--n-clusters", "-k", type=int, default=10, help="number of groups that k-means looks for (default: 10)")
     p.add_argument("--layer", help="a layer's name, or 'search' (default: bottleneck and first decoder level)")
-    p.add_argument("--criterion", default="neighbours", choices=("neighbours", "chi", "stable_chi"), help="what is maximised (default: neighbours)")
+    p.add_argument("--criterion", default="neighbors", choices=("neighbors", "chi", "stable_chi"), help="what is maximized (default: neighbors)")
     p.add_argument("--work", default=".diec-work", help="folder for the packed images (default: .diec-work)")
     common(p)
     p = verb("predict", predict, _check_predict, epilog=_TABLE)

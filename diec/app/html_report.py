@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 
 from ..core.files import atomic_file
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
-from ..hierarchy.graph import grains, neighbour_affinity
+from ..hierarchy.graph import grains, neighbor_affinity
 from ..core.names import printable
 from ..evaluation.plots import plot_embedding, plot_history
 
@@ -27,7 +27,7 @@ from ..evaluation.plots import plot_embedding, plot_history
 def representatives(
     labels, # (N,), 0..K-1
     confidence, # (N,), max q
-    distance, # (N,), to the own centre
+    distance, # (N,), to the own center
     n:int=10, # of each kind
 ) -> dict: # cluster -> {"typical": rows, "least certain": rows, "outlying": rows}
     "The pictures that say most about each cluster; in small clusters one may be of several kinds"
@@ -69,7 +69,7 @@ def cluster_tree(
     if len(kinds) == 1: return np.zeros((0, 4)), kinds
     S = csr_array((np.ones(len(own)), (np.arange(len(own)), own)))
     size = np.bincount(own)
-    W = (S.T @ neighbour_affinity(z[first], count=count) @ S).toarray()/np.outer(size, size)
+    W = (S.T @ neighbor_affinity(z[first], count=count) @ S).toarray()/np.outer(size, size)
     return ReverseHierarchicalDiffusion(1, "precomputed").fit((W + W.T)/2).to_linkage(), kinds
 
 def _draw_tree(linkage, kinds, sizes, images): # images: (k, C, h, w), uint8, a typical one of each
@@ -129,7 +129,7 @@ def write_sheets(
         parts += ["<h2>Which is a kind of which</h2>", _inline(_draw_tree(linkage, kinds, np.bincount(labels)[kinds], typical), "hierarchy"), "<p>The clusters, with their numbers, sizes and a typical image of each. Those that join low are alike.</p>"]
     if diec.cot_ is not None: parts += ["<h2>Where the U-Net was read</h2>", _inline(diec.cot_.plot().figure, "S(t)"), f"<p>Layer <code>{escape(diec.layer_)}</code>, timestep {diec.t_}, where clusters stand out most: found without labels.</p>"]
     parts += ["<h2>Training</h2>", _inline(plot_history({"step": diec.history_["epoch"]} | {k: v for k, v in diec.history_.items() if k not in ("epoch", "stage") and any(x is not None for x in v)}), "training"),
-              "<p>By epoch: the loss and its terms (kl: agreement with the target distribution; graph: neighbours stay together; ent: clusters of even size; diff: the U-Net still takes noise off), and changed: the share of images that changed their cluster.</p>"]
+              "<p>By epoch: the loss and its terms (kl: agreement with the target distribution; graph: neighbors stay together; ent: clusters of even size; diff: the U-Net still takes noise off), and changed: the share of images that changed their cluster.</p>"]
     if pack.skipped: parts += [f"<h2>Left out: {len(pack.skipped)} {'file' if len(pack.skipped) == 1 else 'files'}</h2>", _table([{"file": f, "why": why} for f, why in pack.skipped])]
     page = f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1"><title>DiEC: {len(pack):,} images in {diec.n_clusters_} groups</title><style>{_STYLE}</style><h1>{len(pack):,} images in {diec.n_clusters_} groups</h1>\n' + "\n".join(parts) + "\n</html>\n"
     with atomic_file(path) as f: f.write_text(page, encoding="utf-8", errors="replace")

@@ -36,7 +36,7 @@ from ..unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
 @dataclass(frozen=True)
 class Recipe:
     "How a U-Net is pretrained"
-    n_steps:int=8_000 # optimiser steps
+    n_steps:int=8_000 # optimizer steps
     batch_size:int=64 # images a step, over all processes
     learning_rate:float=1e-3 # peak; AdamW; a linear warm-up, then a cosine to zero
     warmup_steps:int=500 # steps of warm-up
@@ -138,7 +138,7 @@ class _Run:
 
 # %% ../../nbs/app/00_pretrain.ipynb #b030d1bb
 def _train_step(run:_Run, scheduler, images:torch.Tensor) -> float:
-    "One optimiser step on one batch; the loss over all processes"
+    "One optimizer step on one batch; the loss over all processes"
     a, recipe = run.accelerator, run.recipe
     share = slice(a.process_index, None, a.num_processes)
     x0, t, noise = (b[share].to(a.device) for b in _batch(images, recipe, run.step, scheduler.config.num_train_timesteps))

@@ -196,7 +196,7 @@ class SchedulerSettings(Settings):
 # %% ../../nbs/core/07_schema.ipynb #08433e85
 N_DRAWS, N_CLUSTERS, BATCH_SIZE, SEARCH_SIZE = 64, 10_000, 100_000, 10**9 # at most
 SEED = 2**32 - 1 # the largest that scikit-learn takes
-CRITERION_NAMES = "chi", "neighbours", "stable_chi"
+CRITERION_NAMES = "chi", "neighbors", "stable_chi"
 _timestep = integer(0, TIMESTEPS - 1)
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +223,7 @@ class Evaluated(Settings):
     t:int = setting(_timestep)
     chi:float|None = setting(null | measured)
     stability:float|None = setting(null | measured)
-    neighbours:float|None = setting(null | measured)
+    neighbors:float|None = setting(null | measured)
     score:float|None = setting(null | measured, None)
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +286,7 @@ class TensorRule:
 DIMENSIONS = {"N": 2**25, "K": N_CLUSTERS, "d": 4096, "D": 2**20} # at most
 VALUES = 2**26 # of one tensor, at most
 MODEL_TENSORS = {"space.mean": TensorRule(("D",)), "space.components": TensorRule(("d", "D"), -2, 2), "scale": TensorRule((), 1e-6),
-                 "centres": TensorRule(("K", "d")), "labels": TensorRule(("N",), 0, N_CLUSTERS - 1, ("I64",))}
+                 "centers": TensorRule(("K", "d")), "labels": TensorRule(("N",), 0, N_CLUSTERS - 1, ("I64",))}
 HEAD_TENSORS = {"head.g.0.weight": TensorRule((256, "d")), "head.g.0.bias": TensorRule((256,)), "head.g.2.weight": TensorRule((256, 256)),
                 "head.g.2.bias": TensorRule((256,)), "head.g.4.weight": TensorRule(("d", 256)), "head.g.4.bias": TensorRule(("d",))} # or none
 WEIGHT_TYPES = "F32", "F16", "BF16" # of a U-Net

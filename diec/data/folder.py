@@ -67,7 +67,7 @@ def check_image_options(size, mode, argument="image_size"):
 def read_image_folder(
     path:str|Path,       # folder of PNG and JPEG files, flat or with one level of sub-folders (the classes)
     size:int|None=None,  # side of the square images, in pixels; None keeps it, if all are squares of one size
-    mode:str|None=None,  # "L" (grey) or "RGB"; None takes "L" if all images are grey
+    mode:str|None=None,  # "L" (gray) or "RGB"; None takes "L" if all images are gray
     name:str|None=None,  # the set's name; None takes the folder's
 )->ImageSet:             # images in order of their names; labels None if the folder is flat
     "Read a folder of images"
@@ -183,9 +183,9 @@ class _Journal:
         self.raw = open(self.pixels, "r+b"); self.raw.truncate(kept*row_bytes); self.raw.seek(0, os.SEEK_END)
         self.new, self.flushed = [], time.monotonic()
 
-    def add(self, name, grey, why, row=None): # grey: None if it could not be read
+    def add(self, name, gray, why, row=None): # gray: None if it could not be read
         if row is not None: self.raw.write(row.tobytes())
-        self.new.append([name, grey, why])
+        self.new.append([name, gray, why])
         finished("image", name)
         if len(self.new) == 256 or time.monotonic() - self.flushed > 10: self.flush()
 
@@ -202,7 +202,7 @@ def pack_folder(
     folder:str|Path|list, # pictures at any depth; or a list of files and such folders
     store:str|Path, # folder to write to, made if it is not there; what it holds of an interrupted run is gone on with
     size:int=32, # side of the square images
-    mode:str|None=None, # "L" or "RGB"; None: "L" if all pictures are grey
+    mode:str|None=None, # "L" or "RGB"; None: "L" if all pictures are gray
     progress:bool=False, # show a bar
 ) -> ImagePack: # N may be 0
     "Read all pictures of a folder into one array on disk"
@@ -241,7 +241,7 @@ def _finish(store, journal, size, mode, state, others) -> ImagePack:
     if not rows: raise DataError(f"none of the {len(journal.lines)} pictures could be read; the first: {journal.lines[0][0]}: {journal.lines[0][2]}")
     channels = {"L": 1, "RGB": 3}.get(mode) or (1 if all(l[1] for l in rows) else 3)
     given = np.memmap(store/"images.part", np.uint8, "r", shape=(len(rows), 3, size, size))
-    pixels = lambda index: given[index] if channels == 3 else _grey(given[index])
+    pixels = lambda index: given[index] if channels == 3 else _gray(given[index])
     rank = [hashlib.sha256(a).digest() for i in range(0, len(rows), 1024) for a in pixels(slice(i, i + 1024))]
     order = sorted(range(len(rows)), key=lambda i: (rank[i], rows[i][0])) # by content: other names, the same array
     (store/"images.json").unlink(missing_ok=True) # names of one state must not stand beside pixels of another
@@ -255,6 +255,6 @@ def _finish(store, journal, size, mode, state, others) -> ImagePack:
     for f in (journal.path, journal.pixels): f.unlink()
     return open_pack(store)
 
-def _grey(x): # (B, 3, H, W), uint8 -> (B, 1, H, W)
+def _gray(x): # (B, 3, H, W), uint8 -> (B, 1, H, W)
     "Luma by ITU-R 601, rounded as Pillow does; exact where the channels are equal"
     return ((x.astype(np.uint32)*np.array([19595, 38470, 7471], np.uint32)[:, None, None]).sum(1, keepdims=True) + 32768 >> 16).astype(np.uint8)

@@ -123,15 +123,15 @@ def read_cifar_batch(path):
 
 # %% ../../nbs/data/01_formats.ipynb #3079f6b9
 def _planes(im):
-    "A decoded picture as uint8 (H, W) if it is grey, else (H, W, 3)"
+    "A decoded picture as uint8 (H, W) if it is gray, else (H, W, 3)"
     clear = im.info.get("transparency")
-    if im.mode.startswith("I"):  # 16-bit grey; 65535 / 257 = 255
+    if im.mode.startswith("I"):  # 16-bit gray; 65535 / 257 = 255
         a = np.asarray(im)
-        grey = np.empty(a.shape, np.uint8)
+        gray = np.empty(a.shape, np.uint8)
         for i in range(0, len(a), 256):  # some rows at a time: a large picture has not room for several copies
             rows = a[i:i + 256].clip(0, 65535).astype(np.uint32)
-            grey[i:i + 256] = (np.where(rows == clear, 65535, rows) + 128) // 257
-        return grey
+            gray[i:i + 256] = (np.where(rows == clear, 65535, rows) + 128) // 257
+        return gray
     if clear is not None or im.mode in ("LA", "PA", "RGBA"):
         im = im.convert("RGBA")
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
@@ -163,13 +163,13 @@ def _block_side(im, size):
 def _averaged(im, k):
     "`_planes` of a picture in which k x k pixels became one"
     w, h, step = *im.size, k*max(1, 1024 // k)
-    out, grey = np.empty((-(-h // k), -(-w // k), 3), np.uint8), True
+    out, gray = np.empty((-(-h // k), -(-w // k), 3), np.uint8), True
     for y in range(0, h, step):
         for x in range(0, w, step):
             tile = _planes(im.crop((x, y, min(x + step, w), min(y + step, h))))
-            small, grey = np.asarray(Image.fromarray(tile).reduce(k)), grey and tile.ndim == 2
+            small, gray = np.asarray(Image.fromarray(tile).reduce(k)), gray and tile.ndim == 2
             out[y//k:y//k + small.shape[0], x//k:x//k + small.shape[1]] = small.reshape(*small.shape[:2], -1)
-    return out[..., 0] if grey else out
+    return out[..., 0] if gray else out
 
 # %% ../../nbs/data/01_formats.ipynb #d815081c
 def _upright(a, im):

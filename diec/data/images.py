@@ -108,7 +108,7 @@ def _check_layout(shape, argument):
         hint = (": channels seem to come last; transpose, for example images.transpose(0, 3, 1, 2) in NumPy or "
                 "images.permute(0, 3, 1, 2) in torch" + (", after adding the first axis" if len(shape) == 3 else ""))
     if len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and shape[1] > 4) or hint:
-        raise ValueError(f"{argument} must have shape (N, C, H, W) with 1 to 4 channels, or (N, H, W) if grey, "
+        raise ValueError(f"{argument} must have shape (N, C, H, W) with 1 to 4 channels, or (N, H, W) if gray, "
                          f"and none of them 0, got {tuple(shape)}{hint}")
 
 # %% ../../nbs/data/00_images.ipynb #794936b0
@@ -156,7 +156,7 @@ class StoredImages:
 
 # %% ../../nbs/data/00_images.ipynb #26f301b4
 def as_images(
-    images,                   # array or tensor (N, C, H, W), or (N, H, W) if grey; uint8 in 0..255, or float in [-1, 1]
+    images,                   # array or tensor (N, C, H, W), or (N, H, W) if gray; uint8 in 0..255, or float in [-1, 1]
     *,
     argument:str="images",    # what to call it in an error
 )->torch.Tensor:              # float32 (N, C, H, W) in [-1, 1]; shares memory where nothing had to change; `StoredImages` for a memory map of uint8
@@ -172,7 +172,7 @@ def as_images(
 
 # %% ../../nbs/data/00_images.ipynb #909c36f3
 def _rim(x, height, width):
-    "`x` centred on `height` by `width`, the edge values repeated outwards"
+    "`x` centered on `height` by `width`, the edge values repeated outwards"
     dh, dw = height - x.shape[-2], width - x.shape[-1]
     return F.pad(x, (dw // 2, dw - dw // 2, dh // 2, dh - dh // 2), mode="replicate") if dh or dw else x
 

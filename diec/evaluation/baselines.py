@@ -17,7 +17,7 @@ from ..core.compat import mend_torchvision
 # %% ../../nbs/evaluation/02_baselines.ipynb #e59e4f2d
 BASELINES = {
     "k-means": lambda k, seed: KMeans(k, n_init=10, random_state=seed), # ten restarts, as for DiEC's own start
-    "spectral": lambda k, seed: SpectralClustering(k, affinity="nearest_neighbors", random_state=seed), # 10 neighbours
+    "spectral": lambda k, seed: SpectralClustering(k, affinity="nearest_neighbors", random_state=seed), # 10 neighbors
     "agglomerative": lambda k, seed: AgglomerativeClustering(k), # Ward; has no randomness
     "Gaussian mixture": lambda k, seed: GaussianMixture(k, reg_covar=1e-2, random_state=seed), # pixels that never change would make a covariance singular
 }
@@ -94,7 +94,7 @@ def untrained_autoencoder(
 # %% ../../nbs/evaluation/02_baselines.ipynb #5e9c6f66
 def encode(
     network, # from `train_autoencoder`
-    images, # (N, C, H, W) or (N, D); standardised by themselves, as in training
+    images, # (N, C, H, W) or (N, D); standardized by themselves, as in training
 ) -> np.ndarray: # (N, 10), float32
     "The autoencoder's code"
     import torch

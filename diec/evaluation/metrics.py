@@ -127,15 +127,15 @@ def _features(
 def knn_accuracy(
     features, # array or tensor (N, D)
     labels, # class of each image, length N
-    k:int=10, # neighbours that vote, 1..N-1
+    k:int=10, # neighbors that vote, 1..N-1
 )->float: # in [0, 1]
-    "Leave-one-out accuracy of the majority of the `k` nearest neighbours (Euclidean): class structure held by the features"
+    "Leave-one-out accuracy of the majority of the `k` nearest neighbors (Euclidean): class structure held by the features"
     features, labels = _features(features, labels)
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k < len(labels):
         raise ValueError(f"k must be an int in 1..N-1 (N={len(labels)}), got {k!r}")
     # kneighbors() without an argument leaves each point itself out
-    neighbours = NearestNeighbors(n_neighbors=k).fit(features).kneighbors(return_distance=False)
-    return float((mode(labels[neighbours], axis=1).mode == labels).mean())
+    neighbors = NearestNeighbors(n_neighbors=k).fit(features).kneighbors(return_distance=False)
+    return float((mode(labels[neighbors], axis=1).mode == labels).mean())
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #de43b2c7
 def linear_probe_accuracy(
@@ -143,7 +143,7 @@ def linear_probe_accuracy(
     labels, # class of each image, length N; two images a class or more
     random_state:int=0, # seed of the split into folds
 )->float: # in [0, 1], mean over held-out folds
-    "Cross-validated accuracy of logistic regression on standardised features (5 folds, fewer for rare classes)"
+    "Cross-validated accuracy of logistic regression on standardized features (5 folds, fewer for rare classes)"
     features, labels = _features(features, labels)
     counts = np.bincount(labels)
     if len(counts) < 2 or counts.min() < 2:

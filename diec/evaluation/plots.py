@@ -65,8 +65,8 @@ _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "0.6"   # from the palette of Okab
 # %% ../../nbs/evaluation/01_plots.ipynb #f3101655
 def _look(
     k:int, # number of the category, from 0
-)->dict: # colour and marker for `Axes.scatter`
-    "The look of category `k`: ten colours, then the same colours with other markers"
+)->dict: # color and marker for `Axes.scatter`
+    "The look of category `k`: ten colors, then the same colors with other markers"
     return dict(color=COLORS[k % 10], marker="os^Dv*P<>X"[k // 10 % 10])
 
 # %% ../../nbs/evaluation/01_plots.ipynb #c5bade1c
@@ -113,7 +113,7 @@ def _mosaic(
 
 # %% ../../nbs/evaluation/01_plots.ipynb #b6421cb0
 def show_images(
-    images, # (N, C, H, W) in [-1, 1], grey (C=1) or RGB (C=3), array or tensor
+    images, # (N, C, H, W) in [-1, 1], gray (C=1) or RGB (C=3), array or tensor
     titles=None, # one short text an image, written above it
     n_cols:int=10, # images in a row
     ax:Axes|None=None, # where to draw; a new figure when None
@@ -214,27 +214,27 @@ def _thumbnails(
     ax:Axes, # where to draw
     points:np.ndarray, # (N, 2)
     tiles:np.ndarray, # (N, H, W, 3)
-    colours:list[str], # of the frames, length N
+    colors:list[str], # of the frames, length N
     size:float=18, # points across
 )->None:
     "Put images at some of the points, none on top of another"
     shown, unit = np.empty((0, 2)), (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12)
-    for p, u, tile, colour in zip(points, unit, tiles, colours):
+    for p, u, tile, color in zip(points, unit, tiles, colors):
         if len(shown) and (np.abs(shown - u).max(1) < 0.1).any(): continue
         shown = np.vstack([shown, u])
         image = OffsetImage(tile, zoom=size / tile.shape[1], interpolation="nearest")
-        ax.add_artist(AnnotationBbox(image, p, pad=0.15, bboxprops=dict(lw=1.5, edgecolor=colour)))
+        ax.add_artist(AnnotationBbox(image, p, pad=0.15, bboxprops=dict(lw=1.5, edgecolor=color)))
 
 # %% ../../nbs/evaluation/01_plots.ipynb #87bae40a
 def plot_embedding(
     z, # (N, D), D of 2 or more
-    labels=None, # class or cluster of each point, length N; one colour when None
+    labels=None, # class or cluster of each point, length N; one color when None
     images=None, # (N, C, H, W) in [-1, 1]; some are drawn at their points
     ax:Axes|None=None, # where to draw; a new figure when None
     method:str="pca", # "pca" or "tsne", used when D is above 2
     random_state:int=0, # seed of t-SNE
 )->Axes: # the axis
-    "Embedding as a scatter in the plane, with each label's number at its centre"
+    "Embedding as a scatter in the plane, with each label's number at its center"
     z = as_plot_array(z, "z", 2)
     points, names = to_two_dimensions(z, method, random_state)
     labels = np.zeros(len(z), int) if labels is None else check_same_length(as_plot_array(labels, "labels", 1), "labels", len(z), "z")
@@ -296,7 +296,7 @@ def _write_table(
     ax:Axes, # where to draw
     table:np.ndarray, # counts (rows, columns)
 )->None:
-    "Draw counts as coloured cells with their number"
+    "Draw counts as colored cells with their number"
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     ax.imshow(share, cmap="cividis", vmin=0, vmax=1)
     for (r, c), n in np.ndenumerate(table):
@@ -309,7 +309,7 @@ def plot_confusion(
     classes=None, # names of the classes in ascending order of their labels
     ax:Axes|None=None, # where to draw; a new figure when None
 )->Axes: # the axis
-    "Counts of classes (rows) against clusters (columns), coloured by the share of the class"
+    "Counts of classes (rows) against clusters (columns), colored by the share of the class"
     y = as_plot_array(labels_true, "labels_true", 1)
     p = check_same_length(as_plot_array(labels_pred, "labels_pred", 1), "labels_pred", len(y), "labels_true")
     rows = np.unique(y)

@@ -15,13 +15,13 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #1ba39bf2
 def _match(A, most:int): # nodes a, nodes b: b is to go into a
-    "At most so many pairs of nodes that are each other's strongest neighbour, the strongest first"
+    "At most so many pairs of nodes that are each other's strongest neighbor, the strongest first"
     degree, W = np.asarray(A.sum(1)).ravel(), A.tocoo()
     i, j = W.coords
     apart = i != j
     i, j, w = i[apart], j[apart], W.data[apart]
     w = w*(1/degree[i] + 1/degree[j])
-    order = np.lexsort((j, -w, i)) # by node, its strongest tie first; between equals the first neighbour
+    order = np.lexsort((j, -w, i)) # by node, its strongest tie first; between equals the first neighbor
     first = order[np.r_[True, np.diff(i[order]) > 0]] if len(order) else order
     best, strength = np.arange(A.shape[0]), np.zeros(A.shape[0])
     best[i[first]], strength[i[first]] = j[first], w[first]
@@ -133,9 +133,9 @@ def _tops(merges, n:int) -> np.ndarray: # (n + merges,): the root that each node
     for i in range(len(merges) - 1, -1, -1): top[merges[i]] = top[n + i]
     return top
 
-def _join(mass, centres=None) -> list:
+def _join(mass, centers=None) -> list:
     "Components joined: by Ward's rule where they have a place, else always the two smallest"
-    if centres is not None: return _ward(centres, mass)
+    if centers is not None: return _ward(centers, mass)
     heap, merges = [(m, i) for i, m in enumerate(mass)], []
     heapify(heap)
     while len(heap) > 1:
@@ -161,8 +161,8 @@ class Tree:
             place = np.argsort(roots)[place]
             weight = np.bincount(place, self.mass)
             S = csr_array((self.mass/weight[place], (place, np.arange(self.n))), (len(roots), self.n))
-            centres = None if X is None else S @ X
-            for i, (a, b) in enumerate(_join(weight, centres.toarray() if issparse(centres) else centres)):
+            centers = None if X is None else S @ X
+            for i, (a, b) in enumerate(_join(weight, centers.toarray() if issparse(centers) else centers)):
                 forest.merge(a, b, (heights[-1] if len(heights) else 0.) + 1 + i) # an octave each
         self.merges, self.heights = np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights)
 

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..core.validation import check_integer, check_seed
 from .condensation import Tree
-from .graph import as_affinity, rescale, scale_unit, warn_if_coarse, canonical_order, grains, neighbour_affinity, neighbourhood
+from .graph import as_affinity, rescale, scale_unit, warn_if_coarse, canonical_order, grains, neighbor_affinity, neighborhood
 from .selection import FLOOR, SHAKEN, agreement_by_level, resampled_halves, reweighted_graphs, most_agreed
 from ..evaluation.plots import check_same_length
 
@@ -47,13 +47,13 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
     After `fit`: `labels_` (N,), int64, the largest cluster is 0; `n_clusters_`; `levels_`, a `Level` for each moment at which something merged, the finest first; `n_components_`, connected components of the graph;
     `agreement_`, K -> adjusted Rand index between trees of resampled data, empty where K was given, or where the components are at least `max_clusters`; `nodes_`, the names of a networkx graph's nodes in the order of `labels_`, else None; `tree_`, the `Tree` over the distinct rows.
 
-    Features are of any scale, but of one: standardise columns of different units. Errors: `ValueError` for what is not finite, for a graph that is directed or has negative ties, for parameters out of range.
+    Features are of any scale, but of one: standardize columns of different units. Errors: `ValueError` for what is not finite, for a graph that is directed or has negative ties, for parameters out of range.
     Source: diffusion condensation (Brugnone et al., 2019; Kuchroo et al., 2022), with the changes that the notebook explains.
     """
     def __init__(self,
         n_clusters:int|None=None, # K of `labels_`; None: the level that resampled data agree on
-        affinity:str="neighbours", # what X is: "neighbours": features (N, d), whose nearest neighbours are tied; "precomputed": an affinity (N, N), 0 or more and symmetric. A networkx graph is taken as such
-        n_neighbors:int=10, # k of the graph of neighbours
+        affinity:str="neighbors", # what X is: "neighbors": features (N, d), whose nearest neighbors are tied; "precomputed": an affinity (N, N), 0 or more and symmetric. A networkx graph is taken as such
+        n_neighbors:int=10, # k of the graph of neighbors
         max_clusters:int=40, # most clusters to look for where n_clusters is None; if there are more connected components, as many as those
         random_state=0, # seed of the resampling: an int, a RandomState, or None for another one each time; the tree itself has no chance in it
     ):
@@ -89,7 +89,7 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
             warn_if_coarse(X, given)
             first, grain, count = grains(X)
             X = csr_array(X)[first] if issparse(X) else X[first]
-            A = neighbour_affinity(X, self.n_neighbors, count)
+            A = neighbor_affinity(X, self.n_neighbors, count)
         if self.n_clusters is not None and self.n_clusters > len(count):
             raise ValueError(f"n_clusters must be at most the number of distinct points, {len(count)}, got {self.n_clusters}")
         self._set(A, X, grain, count.astype(float), names)
@@ -106,7 +106,7 @@ def _check(self):
     "Refuse parameters that make no sense"
     if self.n_clusters is not None: check_integer("n_clusters", self.n_clusters, 1)
     check_integer("n_neighbors", self.n_neighbors, 1); check_integer("max_clusters", self.max_clusters, 2)
-    if self.affinity not in ("neighbours", "precomputed"): raise ValueError(f"affinity must be 'neighbours' or 'precomputed', got {self.affinity!r}")
+    if self.affinity not in ("neighbors", "precomputed"): raise ValueError(f"affinity must be 'neighbors' or 'precomputed', got {self.affinity!r}")
 
 def _set(self, A, X, grain, count, names):
     "Everything that `fit` leaves, at once"
@@ -200,7 +200,7 @@ def _nearest(self, X): # grain (M,), distance (M,)
 for f in (cut, _asked, predict, _nearest): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #be9b124f
-REACH, GROWTH = 2., 0.1 # how far a new point may lie, in units of sigma of its neighbour; how much may be added before all is fitted anew
+REACH, GROWTH = 2., 0.1 # how far a new point may lie, in units of sigma of its neighbor; how much may be added before all is fitted anew
 
 def partial_fit(self:ReverseHierarchicalDiffusion,
     X, # more features (M, d); the first call is a `fit`
@@ -226,9 +226,9 @@ def partial_fit(self:ReverseHierarchicalDiffusion,
     self.levels_ = [replace(l, labels=np.r_[l.labels, l.labels[self._row[near]]]) for l in self.levels_]
     return self
 
-def _reach(self, grain): # distance of a grain to its k-th neighbour, (M,)
+def _reach(self, grain): # distance of a grain to its k-th neighbor, (M,)
     if self._scales is None:
-        k = neighbourhood(self.tree_.n, self.n_neighbors)
+        k = neighborhood(self.tree_.n, self.n_neighbors)
         self._scales = NearestNeighbors(n_neighbors=k).fit(self._X).kneighbors()[0][:, -1] if k else np.zeros(1)
     return self._scales[grain]
 
@@ -236,7 +236,7 @@ for f in (partial_fit, _reach): setattr(ReverseHierarchicalDiffusion, f.__name__
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #25189890
 def to_linkage(self:ReverseHierarchicalDiffusion) -> np.ndarray: # (N - 1, 4), see scipy.cluster.hierarchy.linkage
-    "The tree over the rows; equal rows, and those that `partial_fit` let in with their neighbour, are joined at height 0. Merges of the same moment have the same height: cut with `cut`, which tells them apart"
+    "The tree over the rows; equal rows, and those that `partial_fit` let in with their neighbor, are joined at height 0. Merges of the same moment have the same height: cut with `cut`, which tells them apart"
     check_is_fitted(self, "tree_")
     return _numbered(self)[0].copy()
 

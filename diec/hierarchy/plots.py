@@ -75,7 +75,7 @@ def plot_condensation(self:ReverseHierarchicalDiffusion,
     points, # (N, D): where to draw the rows; brought to the plane by principal components where D is above 2
     n_clusters=(50, 20, 10, 5, 2), # numbers of clusters, from left to right; those of which there are fewer points are left out
 ):
-    "The same points at several levels: grey while there are many clusters, then coloured; figure"
+    "The same points at several levels: gray while there are many clusters, then colored; figure"
     check_is_fitted(self, "tree_")
     points = to_two_dimensions(check_same_length(as_plot_array(points, "points", 2), "points", len(self.grain_), "the data"), "pca", 0)[0]
     shown = [k for k in np.atleast_1d(n_clusters).tolist() if check_integer("n_clusters", k, 1) <= self.tree_.n]
@@ -83,9 +83,9 @@ def plot_condensation(self:ReverseHierarchicalDiffusion,
     fig, axes = plt.subplots(1, len(shown), figsize=(2.3*len(shown), 2.5), layout="constrained", squeeze=False)
     for ax, k in zip(axes[0], shown):
         labels = self.cut(k)
-        centres = np.stack([points[labels == c].mean(0) for c in range(k)])
+        centers = np.stack([points[labels == c].mean(0) for c in range(k)])
         ax.scatter(*points.T, s=3, lw=0, color=[COLORS[c % 10] for c in labels] if k <= 10 else "0.75", rasterized=True)
-        ax.scatter(*centres.T, s=4 + 400*np.bincount(labels)/len(labels), facecolor="none", edgecolor="k", lw=0.8)
+        ax.scatter(*centers.T, s=4 + 400*np.bincount(labels)/len(labels), facecolor="none", edgecolor="k", lw=0.8)
         ax.set(title=f"{k} clusters", xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     return fig
 

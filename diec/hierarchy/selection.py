@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.neighbors import NearestNeighbors
 from .condensation import Tree
-from .graph import neighbour_affinity
+from .graph import neighbor_affinity
 
 # %% ../../nbs/hierarchy/02_selection.ipynb #b3052ea4
 HALF, SPLITS, SMALL = 1500, 3, 1000 # points in a half, at most; pairs of trees that are compared, and points up to which there are ten pairs: few points say less, and cost less
@@ -27,7 +27,7 @@ def resampled_halves(X, count, k, rng) -> list: # (resample, resample, nearest o
     pairs = []
     for _ in range(_splits(X.shape[0])):
         order = rng.permutation(X.shape[0])[:2*HALF]
-        a, b = (_Resample(i, Tree(neighbour_affinity(X[i], k, count[i]), count[i], X[i])) for i in (np.sort(h) for h in np.array_split(order, 2)))
+        a, b = (_Resample(i, Tree(neighbor_affinity(X[i], k, count[i]), count[i], X[i])) for i in (np.sort(h) for h in np.array_split(order, 2)))
         near = [NearestNeighbors(n_neighbors=1).fit(X[p.index]).kneighbors(X[q.index], return_distance=False)[:, 0] for p, q in ((a, b), (b, a))]
         pairs.append((a, b, *near))
     return pairs
@@ -69,7 +69,7 @@ def most_agreed(
     agreement:dict, # k -> agreement, k = 2, 3, ...
     most:int|None=None, # no level beyond this one, though the agreement there says whether this one stands out; None: all
     share:float=0.9, # of the highest agreement that a level must reach
-    bend:float=0.02, # by how much it must stand out over the mean of its two neighbours
+    bend:float=0.02, # by how much it must stand out over the mean of its two neighbors
     floor:float=FLOOR, # highest agreement below which there is nothing to agree on
 ) -> int: # k; 1 where nothing is agreed on
     "The finest level that is near the highest agreement and stands out"
