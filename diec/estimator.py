@@ -22,10 +22,10 @@ from .core.validation import check_integer, check_seed
 from .search import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
 from .data.images import as_images
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from .features import DEFAULT_LAYER, Extractor, layer_modules, activations, embedding
-from .core.distributed import device as default_device, is_main, wait
+from .features import DEFAULT_LAYER, Extractor, layer_modules, activations, join_features
+from .core.distributed import device as default_device, is_main, barrier
 from .core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, ModelSettings, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, blamed, check_header, check_values, checked, find_file, read_header, read_json
-from .trainer import ClusterModel, Objective, Schedule, Trainer, fit
+from .trainer import ClusterModel, LossWeights, TrainingConfig, Trainer, fit
 from .unet import read_unet_design, read_unet_weights, load_unet, save_unet
 
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
@@ -35,22 +35,22 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         n_clusters:int|None=10, # K, 2 or more; None: estimated from a hierarchy over the embedding, see `ReverseHierarchicalDiffusion`
         unet="digits", # a name, folder or hub id for `load_unet`, or a pair (UNet2DModel, scheduler), which is not changed
         layer:str=DEFAULT_LAYER, # l: the name of a layer, or of several joined by "+", or "search" for the clustering-optimal one; the paper's is "mid_block"
-        t:int|str="search", # timestep: an integer, or "search" for the clustering-optimal one
+        timestep:int|str="search", # timestep: an integer, or "search" for the clustering-optimal one
         criterion:str="neighbors", # what the search maximizes: "neighbors", "stable_chi", or the paper's "chi", see `CRITERIA`
         n_draws:int=4, # R, noise draws averaged in an embedding; 2 or more for "stable_chi"
         search_size:int=1000, # m, images that the search looks at
         fine_tune_unet:bool=False, # True: train the U-Net too, after the head, as the paper does; it takes several times as long
-        objective:Objective|None=None, # weights of the loss; None: `Objective()`
-        schedule:Schedule|None=None, # epochs and learning rates; None: `Schedule()`; its random_state is replaced by the one below
+        loss_weights:LossWeights|None=None, # weights of the loss; None: `LossWeights()`
+        training_config:TrainingConfig|None=None, # epochs and learning rates; None: `TrainingConfig()`; its random_state is replaced by the one below
         checkpoint:str|None=None, # file from which `fit` resumes, and to which it writes; beside it `.search.json`, `.start.safetensors` and the folder `.embeddings` keep what came before training; None: nothing is kept
         batch_size:int=256, # images in one forward pass
         device:str|None=None, # where the U-Net runs; None: a GPU if there is one
         random_state=None, # seed: an int for the same result each time
         progress:bool=False, # show bars
     ):
-        self.n_clusters, self.unet, self.layer, self.t, self.criterion = n_clusters, unet, layer, t, criterion
+        self.n_clusters, self.unet, self.layer, self.timestep, self.criterion = n_clusters, unet, layer, timestep, criterion
         self.n_draws, self.search_size, self.fine_tune_unet = n_draws, search_size, fine_tune_unet
-        self.objective, self.schedule, self.checkpoint, self.batch_size = objective, schedule, checkpoint, batch_size
+        self.loss_weights, self.training_config, self.checkpoint, self.batch_size = loss_weights, training_config, checkpoint, batch_size
         self.device, self.random_state, self.progress = device, random_state, progress
 
     def fit(self,
@@ -62,17 +62,17 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         _check(self, len(images))
         extract = _extractor(self)
         images = _prepare(extract, images)
-        if self.checkpoint: extract.keep = f"{self.checkpoint}.embeddings"
+        if self.checkpoint: extract.cache_dir = f"{self.checkpoint}.embeddings"
         K = self.n_clusters or _count(self, extract, images)
-        layer, t, cot = _place(self, extract, images, K)
+        layer, t, found = _place(self, extract, images, K)
         e = extract(images, [layer], t, progress=self.progress)[layer]
         model = _start(self, extract, images, e, K, layer, t)
-        schedule = asdict(self.schedule or Schedule()) | {"random_state": self.seed_}
-        if not self.fine_tune_unet: schedule["joint_epochs"] = 0
-        trainer = Trainer(extract, model, layer, t, self.objective or Objective(), Schedule(**schedule))
+        training_config = asdict(self.training_config or TrainingConfig()) | {"random_state": self.seed_}
+        if not self.fine_tune_unet: training_config["joint_epochs"] = 0
+        trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), TrainingConfig(**training_config))
         self.labels_ = fit(trainer, images, e, self.checkpoint, progress=self.progress)
         if self.checkpoint: _tidy(extract, images, layer, t)
-        self.n_clusters_, self.layer_, self.t_, self.cot_ = K, layer, t, cot # set last: a fit that failed leaves the fit before as it was
+        self.n_clusters_, self.layer_, self.timestep_, self.search_result_ = K, layer, t, found # set last: a fit that failed leaves the fit before as it was
         self.extract_, self.model_, self.history_ = extract, model, trainer.history
         return self
 
@@ -80,7 +80,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         "The deterministic way from images to assignments"
         check_is_fitted(self, "model_")
         images = _prepare(self.extract_, as_images(X, argument="X"))
-        e = self.extract_(images, [self.layer_], self.t_, progress=self.progress)[self.layer_]
+        e = self.extract_(images, [self.layer_], self.timestep_, progress=self.progress)[self.layer_]
         with torch.no_grad(): z, q = (v.numpy() for v in self.model_(self.model_.embed_all(e)))
         if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
             raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: the values of head, centers or scale are out of proportion")
@@ -131,9 +131,9 @@ def _check(d:DiEC, n_images:int):
     if not isinstance(d.fine_tune_unet, (bool, np.bool_)): raise ValueError(f"fine_tune_unet must be True or False, got {d.fine_tune_unet!r}")
     if not isinstance(d.checkpoint, (str, Path, type(None))): raise TypeError(f"checkpoint must be None or a path, got {d.checkpoint!r}")
     if d.criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {d.criterion!r}")
-    if d.criterion == "stable_chi" and d.n_draws < 2 and "search" in (d.layer, d.t):
+    if d.criterion == "stable_chi" and d.n_draws < 2 and "search" in (d.layer, d.timestep):
         raise ValueError(f"n_draws must be 2 or more for criterion 'stable_chi', which compares noise draws, got {d.n_draws}")
-    for name, kind in (("objective", Objective), ("schedule", Schedule)):
+    for name, kind in (("loss_weights", LossWeights), ("training_config", TrainingConfig)):
         if not isinstance(getattr(d, name), (kind, type(None))):
             raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, got {type(getattr(d, name)).__name__}")
 
@@ -152,17 +152,17 @@ def _extractor(d:DiEC) -> Extractor:
     extract = Extractor(unet.eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
     try:
         if d.layer != "search": layer_modules(unet, [d.layer])
-        if d.t != "search": extract.check_timestep(d.t)
+        if d.timestep != "search": extract.check_timestep(d.timestep)
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return extract
 
 # %% ../nbs/method/07_estimator.ipynb #fa155d8c
 def _place(d:DiEC, extract:Extractor, images, K:int) -> tuple:
     "(layer, t, search result or None)"
-    if d.t != "search" and d.layer != "search": return d.layer, int(d.t), None
+    if d.timestep != "search" and d.layer != "search": return d.layer, int(d.timestep), None
     S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_, d.checkpoint and f"{d.checkpoint}.search.json")
     if d.layer != "search": found = search_timestep(S, d.layer, progress=d.progress)
-    else: found = search_layer(S, t=None if d.t == "search" else int(d.t), progress=d.progress)
+    else: found = search_layer(S, t=None if d.timestep == "search" else int(d.timestep), progress=d.progress)
     return found.layer, found.t, found
 
 # %% ../nbs/method/07_estimator.ipynb #ad4cb2fb
@@ -170,7 +170,7 @@ COUNT_SIZE = 3000 # images that K is estimated from, at most
 
 def _count(d:DiEC, extract:Extractor, images) -> int:
     "K, where it is not given"
-    layer, t = DEFAULT_LAYER if d.layer == "search" else d.layer, extract.T//8 if d.t == "search" else int(d.t)
+    layer, t = DEFAULT_LAYER if d.layer == "search" else d.layer, extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
     e = extract(images[some], [layer], t, progress=d.progress)[layer]
     tree = ReverseHierarchicalDiffusion(random_state=d.seed_).fit(CommonSpace.fit(e, random_state=d.seed_).transform(e))
@@ -185,7 +185,7 @@ def _start(d:DiEC, extract:Extractor, images, e, K:int, layer:str, t:int) -> Clu
         state = load_state(path)
         if state["origin"] == origin: return _restarted(state["model"], state["labels"])
     except (OSError, ValueError, LookupError, TypeError, RuntimeError): pass # none, or not whole
-    wait() # all have looked before one writes
+    barrier() # all have looked before one writes
     model = ClusterModel.start(e, K, random_state=d.seed_)
     if is_main(): save_state(path, {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels})
     return model
@@ -202,7 +202,7 @@ def _tidy(extract:Extractor, images, layer:str, t:int):
     "After training: of what is kept, the embeddings of this run and those of its final U-Net stay, and no more are added"
     extract._name(images, [layer], t) # counts as used
     if is_main(): extract.clear_stale()
-    extract.keep = None
+    extract.cache_dir = None
 
 # %% ../nbs/method/07_estimator.ipynb #da01aab6
 ELSEWHERE = "checkpoint", "device" # neither written nor read: a stranger's model must not say where files are written
@@ -211,9 +211,9 @@ def _config(d:DiEC) -> dict:
     "What config.json says: parameters, the place, the search, the history"
     params = {k: v for k, v in d.get_params(deep=False).items() if k not in (*ELSEWHERE, "unet", "random_state")}
     params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
-    params |= {k: asdict(params[k]) if params[k] else None for k in ("objective", "schedule")}
-    cot = d.cot_ and asdict(d.cot_)
-    return {"format": "diec-model-2", "params": params, "seed": int(d.seed_), "layer": d.layer_, "t": d.t_, "num_train_timesteps": d.extract_.T, "cot": cot, "history": d.history_}
+    params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
+    found = d.search_result_ and asdict(d.search_result_)
+    return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T, "search_result": found, "history": d.history_}
 
 def save_pretrained(self:DiEC,
     path:str|Path, # folder to write; it appears complete or not at all, and replaces only a folder that holds just what was saved there before
@@ -221,7 +221,7 @@ def save_pretrained(self:DiEC,
     "Save a fitted DiEC; of several processes one does it, the others wait"
     check_is_fitted(self, "model_")
     if is_main(): _write(self, path)
-    wait()
+    barrier()
 
 def _write(self, path):
     tensors = {**self.model_.state_dict(), "labels": torch.from_numpy(self.labels_)}
@@ -254,12 +254,12 @@ DiEC.from_pretrained = classmethod(from_pretrained)
 @torch.no_grad()
 def _length(design, config:dict) -> int:
     "D of the embeddings that a model reads, found on the meta device"
-    T, t, layer, size = len(design.scheduler.betas), config["t"], config["layer"], design.unet.config.sample_size
+    T, t, layer, size = len(design.scheduler.betas), config["timestep"], config["layer"], design.unet.config.sample_size
     if (fitted := config.get("num_train_timesteps")) not in (None, T):
-        raise ValueError(f"config.json: num_train_timesteps must be that of unet/scheduler/scheduler_config.json, {T}, got {fitted}: the model was fitted with another schedule")
-    if t >= T: raise ValueError(f"config.json: t must be less than num_train_timesteps of unet/scheduler/scheduler_config.json, {T}, got {t}")
+        raise ValueError(f"config.json: num_train_timesteps must be that of unet/scheduler/scheduler_config.json, {T}, got {fitted}: the model was fitted with another training_config")
+    if t >= T: raise ValueError(f"config.json: timestep must be less than num_train_timesteps of unet/scheduler/scheduler_config.json, {T}, got {t}")
     x = torch.zeros(2, design.unet.config.in_channels, *((size, size) if isinstance(size, int) else size), device="meta")
-    try: return embedding(activations(design.unet, x, t, [layer]), layer).shape[1]
+    try: return join_features(activations(design.unet, x, t, [layer]), layer).shape[1]
     except ValueError as e: raise ValueError(f"config.json: layer: {e}") from e
 
 def _read_tensors(file:Path, config:dict, design) -> dict:
@@ -277,7 +277,7 @@ def _read_tensors(file:Path, config:dict, design) -> dict:
 
 # %% ../nbs/method/07_estimator.ipynb #6b20c4d1
 def _part(kind, given:dict|None, key:str):
-    "An `Objective` or a `Schedule` as config.json gives it"
+    "An `LossWeights` or a `TrainingConfig` as config.json gives it"
     if given is None: return None
     if odd := sorted(given.keys() - {f.name for f in fields(kind)}): raise ValueError(f"config.json: {key}.{odd[0]} is not a key of this file")
     made = kind(**given)
@@ -288,12 +288,12 @@ def _part(kind, given:dict|None, key:str):
 def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     "A fitted estimator from what was read"
     params = {k: v for k, v in config["params"].items() if k not in ELSEWHERE}
-    for name, kind in (("objective", Objective), ("schedule", Schedule)): params[name] = _part(kind, params[name], f"params.{name}")
-    d, cot = cls(**params, unet=unet, random_state=config["seed"]), config["cot"]
+    for name, kind in (("loss_weights", LossWeights), ("training_config", TrainingConfig)): params[name] = _part(kind, params[name], f"params.{name}")
+    d, found = cls(**params, unet=unet, random_state=config["seed"]), config["search_result"]
     try: d.extract_ = _extractor(d)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
-    d.layer_, d.t_, d.history_, d.labels_ = config["layer"], config["t"], config["history"], tensors.pop("labels").numpy()
-    d.cot_ = cot and COTResult(**cot | {"evaluations": [Evaluation(**e) for e in cot["evaluations"]]})
+    d.layer_, d.timestep_, d.history_, d.labels_ = config["layer"], config["timestep"], config["history"], tensors.pop("labels").numpy()
+    d.search_result_ = found and COTResult(**found | {"evaluations": [Evaluation(**e) for e in found["evaluations"]]})
     (d.n_clusters_, n_components), n_features = tensors["centers"].shape, len(tensors["space.mean"])
     d.model_ = ClusterModel(n_features, n_components, d.n_clusters_, head=any(k.startswith("head.") for k in tensors))
     d.model_.load_state_dict(tensors)

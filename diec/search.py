@@ -27,7 +27,7 @@ from .core.files import atomic_file
 from .core.validation import check_integer, check_number
 from .features import DEFAULT_LAYER, Extractor, layer_names
 from .core.interrupt import deferred_signals, finished
-from .core.distributed import is_main, wait
+from .core.distributed import is_main, barrier
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 
 # %% ../nbs/method/03_search.ipynb #27080fb3
@@ -144,7 +144,7 @@ class Clusterability:
         criterion:str="neighbors", # a name in `CRITERIA`
         m:int=1000, # images in the subset; all of them if there are fewer
         random_state:int=0, # seed of subset, k-means and projection
-        keep:str|Path|None=None, # file in which evaluations are kept as they are made: a search that was killed goes on from there
+        cache_file:str|Path|None=None, # file in which evaluations are kept as they are made: a search that was killed goes on from there
     ):
         if criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {criterion!r}")
         if criterion == "stable_chi" and extract.n_draws < 2: raise ValueError(f"n_draws must be 2 or more for criterion 'stable_chi' (it compares noise draws), got {extract.n_draws}")
@@ -154,8 +154,8 @@ class Clusterability:
         index = np.random.default_rng(random_state).permutation(len(images))[:m]
         self.subset, self.images = np.sort(index), extract.prepare(images)[np.sort(index)]
         self.evaluations = {} # (layer, t) -> Evaluation, in the order in which they were made
-        self.keep = keep and Path(keep)
-        if self.keep: self._read(); wait() # all processes know the same before one of them writes
+        self.cache_file = cache_file and Path(cache_file)
+        if self.cache_file: self._read(); barrier() # all processes know the same before one of them writes
 
     def _origin(self) -> str:
         "What kept evaluations must have in common with this search"
@@ -163,18 +163,18 @@ class Clusterability:
 
     def _read(self):
         try:
-            kept = json.loads(self.keep.read_text())
+            kept = json.loads(self.cache_file.read_text())
             if kept["origin"] == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): pass # none, or not whole
 
     def _write(self):
-        if self.keep and is_main():
-            with atomic_file(self.keep) as f: f.write_text(json.dumps({"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}))
+        if self.cache_file and is_main():
+            with atomic_file(self.cache_file) as f: f.write_text(json.dumps({"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}))
 
     def at(self, layers, t:int) -> list: # an `Evaluation` for each layer
         "Evaluate several layers in one pass over the subset"
         if new := [l for l in layers if (l, t) not in self.evaluations]:
-            with deferred_signals(bool(self.keep)) as signals:
+            with deferred_signals(bool(self.cache_file)) as signals:
                 for l, draws in self.extract.draws(self.images, new, t).items():
                     self.evaluations[l, t] = self._evaluate(l, int(t), draws)
                     finished("evaluation", l, t)
@@ -199,7 +199,7 @@ class Clusterability:
         "Compare criteria without embedding anything twice"
         if criterion == "stable_chi" != self.criterion: raise ValueError(f"only what was evaluated with criterion 'stable_chi' can be rescored with it, got {self.criterion!r}")
         other = copy(self)
-        other.criterion, other.keep = criterion, None
+        other.criterion, other.cache_file = criterion, None
         other.evaluations = {k: replace(e, score=float(CRITERIA[criterion](e))) for k, e in self.evaluations.items()}
         return other
 

@@ -270,7 +270,7 @@ def readers(folder: Path) -> dict:
     from diec.data.formats import read_idx, read_libsvm
     from diec.estimator import DiEC
     from diec.data.folder import open_pack, pack_folder
-    from diec.trainer import Schedule
+    from diec.trainer import TrainingConfig
     from diec.unet import load_unet, new_scheduler, new_unet, save_unet
     import torch
     pictures(folder/"in", 12)
@@ -278,7 +278,7 @@ def readers(folder: Path) -> dict:
     save_state(folder/"state.safetensors", {"a": torch.arange(6.), "b": [1, "x", None]})
     unet = new_unet(8, block_out_channels=(8, 8)), new_scheduler()
     save_unet(folder/"unet", *unet)
-    DiEC(2, unet, t=10, n_draws=1, schedule=Schedule(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images[:30]).save_pretrained(folder/"model")
+    DiEC(2, unet, timestep=10, n_draws=1, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images[:30]).save_pretrained(folder/"model")
     png = (folder/"in"/"0"/"000.png").read_bytes()
     jpeg = folder/"x.jpg"
     Image.open(folder/"in"/"0"/"003.png").save(jpeg)
@@ -314,7 +314,7 @@ def readers(folder: Path) -> dict:
         "U-Net's config": Reader(whole(net/config), within(net, config, load_unet), [large(net/config, **f) for f in ({"block_out_channels": [2**31, 2**31]}, {"layers_per_block": 10**9}, {"sample_size": 2**31}, {"_class_name": "os.system"})]),
         "U-Net's weights": Reader(whole(net/weights), within(net, weights, load_unet), vast),
         "scheduler's config": Reader(whole(net/scheduler), within(net, scheduler, load_unet), [large(net/scheduler, num_train_timesteps=10**9), large(net/scheduler, trained_betas=[0.1]*10**6)]),
-        "model's config": Reader(whole(model/"config.json"), within(model, "config.json", DiEC.from_pretrained), [large(model/"config.json", t=10**12)]),
+        "model's config": Reader(whole(model/"config.json"), within(model, "config.json", DiEC.from_pretrained), [large(model/"config.json", timestep=10**12)]),
         "model's tensors": Reader(whole(model/"model.safetensors"), within(model, "model.safetensors", DiEC.from_pretrained), vast),
     }
 

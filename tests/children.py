@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import diec.core.checkpoint, diec.trainer, diec.unet, diec.app.pretrain
 from diec.features import Extractor
-from diec.trainer import ClusterModel, Objective, Schedule, Trainer
+from diec.trainer import ClusterModel, LossWeights, TrainingConfig, Trainer
 from diec.app.pretrain import Recipe, pretrain
 from diec.unet import new_scheduler, new_unet
 
@@ -129,15 +129,15 @@ def distributed(rank, folder, steps):
 
 # --- refinement
 
-SCHEDULE = Schedule(head_epochs=4, warmup_epochs=1, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
+SCHEDULE = TrainingConfig(head_epochs=4, warmup_epochs=1, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
 
-def trainer(random_state=0, n_clusters=3, objective=Objective(n_neighbors=5), schedule=SCHEDULE, data=None, unet=None):
+def trainer(random_state=0, n_clusters=3, loss_weights=LossWeights(n_neighbors=5), training_config=SCHEDULE, data=None, unet=None):
     "A trainer on a small untrained U-Net, and its images"
     x = images() if data is None else data
     extract = Extractor(unet or small(), new_scheduler(), n_draws=2, random_state=random_state)
     e = extract(x, ["mid_block"], 50)["mid_block"]
     model = ClusterModel.start(e, n_clusters, random_state=random_state)
-    return Trainer(extract, model, "mid_block", 50, objective, schedule), x
+    return Trainer(extract, model, "mid_block", 50, loss_weights, training_config), x
 
 
 def refinement(folder, death=None):
@@ -176,11 +176,11 @@ def distributed_fit(rank, folder):
         written.append(state["stage"])
         save_state(path, state)
     diec.trainer.save_state = counting
-    model = DiEC(3, (small(), new_scheduler()), search_size=20, fine_tune_unet=True, schedule=SCHEDULE, checkpoint=Path(folder)/"checkpoint", batch_size=7, random_state=0, device="cpu").fit(images())
+    model = DiEC(3, (small(), new_scheduler()), search_size=20, fine_tune_unet=True, training_config=SCHEDULE, checkpoint=Path(folder)/"checkpoint", batch_size=7, random_state=0, device="cpu").fit(images())
     model.save_pretrained(Path(folder)/"model")
     out = Path(folder)/f"rank{rank}"
     out.mkdir(exist_ok=True)
-    _keep(out, {**model.unet_.state_dict(), **model.model_.state_dict()}, {"labels": model.labels_.tolist(), "history": model.history_, "t": model.t_, "written": written})
+    _keep(out, {**model.unet_.state_dict(), **model.model_.state_dict()}, {"labels": model.labels_.tolist(), "history": model.history_, "t": model.timestep_, "written": written})
 
 
 # --- interrupted

@@ -11,7 +11,7 @@ from diec.estimator import DiEC
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.features import Extractor
 from diec.losses import adaptive_graph
-from diec.trainer import Schedule, fit
+from diec.trainer import TrainingConfig, fit
 from diec.app.pretrain import Recipe, pretrain
 from diec.unet import new_scheduler
 
@@ -73,7 +73,7 @@ def test_the_graph_is_refreshed_in_epochs_0_1_2_4_8(monkeypatch):
     def spy(z, k):
         made.append(trainer.epoch)
         return real(z, k)
-    trainer, images = children.trainer(schedule=Schedule(head_epochs=11, warmup_epochs=0, joint_epochs=0, batch_size=20, lr_head=1e-2, tol=-1.))
+    trainer, images = children.trainer(training_config=TrainingConfig(head_epochs=11, warmup_epochs=0, joint_epochs=0, batch_size=20, lr_head=1e-2, tol=-1.))
     monkeypatch.setattr(T, "adaptive_graph", spy)
     e, graphs = trainer.extract(images, ["mid_block"], 50)["mid_block"], []
     for epoch in range(1, 11):
@@ -99,7 +99,7 @@ def test_the_number_is_counted_at_the_timestep_of_the_embedding(monkeypatch, dig
             return super().fit(X, *args)
     monkeypatch.setattr("diec.estimator.ReverseHierarchicalDiffusion", Spy)
     unet = children.small().eval(), new_scheduler()
-    DiEC(None, unet, layer=layer, t=t, n_draws=1, search_size=40, schedule=Schedule(head_epochs=0, joint_epochs=0), random_state=0, device="cpu").fit(digits[:80])
+    DiEC(None, unet, layer=layer, timestep=t, n_draws=1, search_size=40, training_config=TrainingConfig(head_epochs=0, joint_epochs=0), random_state=0, device="cpu").fit(digits[:80])
     e = Extractor(*unet, 1, 0)(digits[:80], [layer], read_at)[layer]
     wanted = CommonSpace.fit(e).transform(e)
     assert len(counted) == 1 and np.allclose(counted[0], wanted, atol=1e-4)

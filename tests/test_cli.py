@@ -393,7 +393,7 @@ def test_a_data_set_or_a_folder_of_its_name(tmp_path, capsys, monkeypatch):
     run("pretrain", "digits", "--out", "net", "--steps", 3, "--image-size", 8, "--quiet", "--force") # another recipe, not another's checkpoint
 
 
-@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "centers must be finite"), ("empty", "space.components must have the shape (d, 2560), got (0, "), ("wide", "numbers an image"), ("schedule", "scheduler_config.json: beta_start"), ("side", "sample_size")])
+@pytest.mark.parametrize("harm, said", [({"n_draws": 10**4}, "n_draws"), ({"batch_size": 10**9}, "batch_size"), ("history", "history"), ("nan", "centers must be finite"), ("empty", "space.components must have the shape (d, 2560), got (0, "), ("wide", "numbers an image"), ("training_config", "scheduler_config.json: beta_start"), ("side", "sample_size")])
 def test_a_strangers_model_that_asks_for_too_much(made, tmp_path, capsys, harm, said):
     from safetensors.torch import load_file, save_file
     model = tmp_path/"model"
@@ -534,7 +534,7 @@ def page(tmp_path):
     distance, confidence = rng.permutation(n) + 0., rng.permutation(n)/n # nothing to do with each other
     files = [f'"><script>{i:02d}</script>.png' for i in range(n)]
     history = {"stage": ["head"]*2, "epoch": [1, 2], "changed": [None, 0.1], "kl": [1., 0.5], "graph": [None]*2, "ent": [None]*2, "diff": [None]*2, "total": [1., 0.5]}
-    diec = SimpleNamespace(labels_=labels, cot_=None, layer_="<i>layer</i>", t_=5, history_=history, n_clusters_=2)
+    diec = SimpleNamespace(labels_=labels, search_result_=None, layer_="<i>layer</i>", t_=5, history_=history, n_clusters_=2)
     pack = Pack(images=rng.integers(0, 256, (n, 1, 8, 8), np.uint8), files=files, skipped=[("<b>broken</b>.png", "<i>why</i> & wherefore")])
     write_sheets(tmp_path/"page.html", diec, pack, z, confidence, distance, [{"what": "U-Net", "value": "<u>mine</u>"}])
     return (tmp_path/"page.html").read_text(), labels, confidence, distance

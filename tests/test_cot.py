@@ -399,11 +399,11 @@ def test_draws_that_were_not_compared_cannot_be_rescored(before):
 
 def test_kept_evaluations_are_those_of_this_very_search(tmp_path):
     path = tmp_path/"kept"
-    one = of_groups("chi", keep=path)
+    one = of_groups("chi", cache_file=path)
     one.at(["x", "y"], 300); one("x", 500)
-    again = of_groups("chi", keep=path)
+    again = of_groups("chi", cache_file=path)
     assert again.evaluations == one.evaluations and list(again.evaluations) == list(one.evaluations) and again("x", 500) == one("x", 500) and not again.extract.asked
-    for other in (dict(criterion="neighbors"), dict(n_clusters=4), dict(random_state=1), dict(m=80)): assert not of_groups(**{"criterion": "chi", "keep": path, **other}).evaluations
+    for other in (dict(criterion="neighbors"), dict(n_clusters=4), dict(random_state=1), dict(m=80)): assert not of_groups(**{"criterion": "chi", "cache_file": path, **other}).evaluations
     assert not of_groups("chi").evaluations
     before = path.read_bytes()
     of_groups("chi").at(["x"], 0); again.rescored("neighbors").at(["x"], 0) # neither was told to keep anything
@@ -413,16 +413,16 @@ def test_kept_evaluations_are_those_of_this_very_search(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\xff", b"{", b"[]", b"{}", b"null", b'{"origin": 1}', b"["*100_000])
 def test_a_file_that_keeps_nothing_is_as_none(tmp_path, content):
     (tmp_path/"kept").write_bytes(content)
-    assert not of_groups(keep=tmp_path/"kept").evaluations
+    assert not of_groups(cache_file=tmp_path/"kept").evaluations
 
 
 def test_kept_evaluations_that_are_not_whole_are_made_again(tmp_path):
-    of_groups("chi", keep=tmp_path/"kept")("x", 300)
+    of_groups("chi", cache_file=tmp_path/"kept")("x", 300)
     kept = json.loads((tmp_path/"kept").read_text())
     for damage in (lambda e: e.pop("t"), lambda e: e.update(more=1)):
         damaged = json.loads(json.dumps(kept)); damage(damaged["evaluations"][0])
         (tmp_path/"kept").write_text(json.dumps(damaged))
-        assert not of_groups("chi", keep=tmp_path/"kept").evaluations
+        assert not of_groups("chi", cache_file=tmp_path/"kept").evaluations
 
 
 def test_images_that_are_all_alike_have_no_clusters(real):

@@ -14,14 +14,14 @@ import children
 import diec.estimator as E
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
-from diec.trainer import Objective, Schedule
+from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import new_scheduler, new_unet
 
-QUICK = Schedule(head_epochs=2, joint_epochs=1, batch_size=64)
+QUICK = TrainingConfig(head_epochs=2, joint_epochs=1, batch_size=64)
 
 def tiny(in_channels=1): return new_unet(8, in_channels, block_out_channels=(8, 8)).eval(), new_scheduler()
 
-def quick(**kwargs): return DiEC(**{**dict(n_clusters=4, unet=tiny(), t=60, n_draws=2, schedule=QUICK, fine_tune_unet=False, random_state=0, device="cpu"), **kwargs})
+def quick(**kwargs): return DiEC(**{**dict(n_clusters=4, unet=tiny(), timestep=60, n_draws=2, training_config=QUICK, fine_tune_unet=False, random_state=0, device="cpu"), **kwargs})
 
 @pytest.fixture(scope="module")
 def fitted(digits): return quick(fine_tune_unet=True).fit(digits)
@@ -33,8 +33,8 @@ def unseen(): return load_dataset("digits").images[900:925].copy()
 # --- conventions
 
 def test_parameters_go_round():
-    given = dict(n_clusters=3, unet="x", layer="conv_in", t=5, criterion="chi", n_draws=1, search_size=9, fine_tune_unet=False, objective=Objective(),
-                 schedule=QUICK, checkpoint="c", batch_size=7, device="cpu", random_state=4, progress=True)
+    given = dict(n_clusters=3, unet="x", layer="conv_in", timestep=5, criterion="chi", n_draws=1, search_size=9, fine_tune_unet=False, loss_weights=LossWeights(),
+                 training_config=QUICK, checkpoint="c", batch_size=7, device="cpu", random_state=4, progress=True)
     assert DiEC(**given).get_params() == given == DiEC().set_params(**given).get_params() == clone(DiEC(**given)).get_params()
     assert set(given) == set(DiEC().get_params())
     with pytest.raises(ValueError): DiEC().set_params(clusters=3)
@@ -117,17 +117,17 @@ def test_fitting_anew_forgets_the_old(digits):
 
 def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     model = quick().fit(digits)
-    before = model.predict(digits), model.layer_, model.t_, model.labels_
+    before = model.predict(digits), model.layer_, model.timestep_, model.labels_
     def fail(*args, **kwargs): raise FloatingPointError("boom")
     monkeypatch.setattr(E, "fit", fail)
-    with pytest.raises(FloatingPointError): model.set_params(layer="conv_in", t=900).fit(digits)
-    assert np.array_equal(model.predict(digits), before[0]) and (model.layer_, model.t_) == before[1:3] and model.labels_ is before[3]
+    with pytest.raises(FloatingPointError): model.set_params(layer="conv_in", timestep=900).fit(digits)
+    assert np.array_equal(model.predict(digits), before[0]) and (model.layer_, model.timestep_) == before[1:3] and model.labels_ is before[3]
 
 
 def test_it_finds_the_digits(digits):
     "A smoke test of the whole: far better than chance, with few images and epochs"
     truth = load_dataset("digits").labels[:200]
-    model = DiEC(n_clusters=10, n_draws=2, search_size=100, fine_tune_unet=False, schedule=Schedule(head_epochs=5), random_state=0).fit(digits)
+    model = DiEC(n_clusters=10, n_draws=2, search_size=100, fine_tune_unet=False, training_config=TrainingConfig(head_epochs=5), random_state=0).fit(digits)
     assert adjusted_rand_score(truth, model.labels_) > 0.5
 
 
@@ -176,17 +176,17 @@ def test_color():
 @pytest.mark.parametrize("criterion", ["chi", "stable_chi"])
 @pytest.mark.parametrize("layer, t", [("search", "search"), ("search", 50), ("mid_block", "search"), ("up_blocks.0", 50), ("mid_block.resnets.0", 999), ("conv_in", 0)])
 def test_layer_and_timestep(digits, criterion, layer, t):
-    model = quick(criterion=criterion, layer=layer, t=t, search_size=40).fit(digits[:50])
+    model = quick(criterion=criterion, layer=layer, timestep=t, search_size=40).fit(digits[:50])
     if layer != "search": assert model.layer_ == layer
-    if t != "search": assert model.t_ == t
-    assert (model.cot_ is None) == ("search" not in (layer, t))
-    if model.cot_:
-        assert (model.cot_.layer, model.cot_.t, model.cot_.criterion) == (model.layer_, model.t_, criterion)
-        assert model.cot_.score == max(e.score for e in model.cot_.evaluations)
-    assert isinstance(model.t_, int) and model.predict(digits[:50]).tolist() == model.labels_.tolist()
+    if t != "search": assert model.timestep_ == t
+    assert (model.search_result_ is None) == ("search" not in (layer, t))
+    if model.search_result_:
+        assert (model.search_result_.layer, model.search_result_.t, model.search_result_.criterion) == (model.layer_, model.timestep_, criterion)
+        assert model.search_result_.score == max(e.score for e in model.search_result_.evaluations)
+    assert isinstance(model.timestep_, int) and model.predict(digits[:50]).tolist() == model.labels_.tolist()
 
 
-def test_one_draw_with_chi(digits): assert len(quick(n_draws=1, criterion="chi", t="search", search_size=40).fit(digits).labels_) == 200
+def test_one_draw_with_chi(digits): assert len(quick(n_draws=1, criterion="chi", timestep="search", search_size=40).fit(digits).labels_) == 200
 
 
 def test_the_number_of_clusters_can_be_estimated(digits, same, tmp_path):
@@ -201,7 +201,7 @@ def test_the_number_of_clusters_can_be_estimated(digits, same, tmp_path):
 
 @pytest.mark.slow
 def test_the_number_that_is_estimated_is_near_the_true_one():
-    model = DiEC(None, "digits", t=200, schedule=Schedule(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images)
+    model = DiEC(None, "digits", timestep=200, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images)
     assert 8 <= model.n_clusters_ <= 15 # sub-kinds of ones count as kinds
 
 
@@ -228,12 +228,12 @@ def test_a_checkpoint_resumes_a_fit(digits, tmp_path, monkeypatch, same):
     monkeypatch.undo()
     resumed = quick(fine_tune_unet=True, checkpoint=tmp_path/"c").fit(digits)
     assert same(resumed.model_, whole.model_) and same(resumed.unet_, whole.unet_) and np.array_equal(resumed.labels_, whole.labels_)
-    for other in (dict(n_clusters=5), dict(random_state=1), dict(t=61), dict(unet="digits"), dict(n_draws=3), dict(fine_tune_unet=False)):
+    for other in (dict(n_clusters=5), dict(random_state=1), dict(timestep=61), dict(unet="digits"), dict(n_draws=3), dict(fine_tune_unet=False)):
         with pytest.raises(ValueError, match="another run"): quick(**{**dict(fine_tune_unet=True, checkpoint=tmp_path/"c"), **other}).fit(digits)
     with pytest.raises(ValueError, match="another run"): quick(fine_tune_unet=True, checkpoint=tmp_path/"c").fit(digits[::-1].copy())
 
 
-@pytest.mark.parametrize("name, value", [("n_clusters", np.int64(3)), ("t", np.int32(7)), ("n_draws", np.int64(2)), ("search_size", np.int16(40)),
+@pytest.mark.parametrize("name, value", [("n_clusters", np.int64(3)), ("timestep", np.int32(7)), ("n_draws", np.int64(2)), ("search_size", np.int16(40)),
                                          ("batch_size", np.int64(64)), ("random_state", np.int64(5))])
 def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
     numpy_one = quick(**{name: value, "checkpoint": tmp_path/"c"}).fit(digits)
@@ -246,20 +246,20 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
 
 @pytest.mark.parametrize("kwargs, words", [
     *[(dict(n_clusters=v), ("n_clusters", repr(v), "2..58", "60 images")) for v in (1, 0, -5, 59, 10**9, 2.0, "ten", True)],
-    *[(dict(t=v), ("t must be", repr(v), "0..999", "search")) for v in (-1, 1000, 2.5, "find", None, True)],
+    *[(dict(timestep=v), ("timestep must be", repr(v), "0..999", "search")) for v in (-1, 1000, 2.5, "find", None, True)],
     *[(dict(layer=v), ("layer must be", repr(v), "mid_block", "search")) for v in ("middle", 5, None, ["mid_block"])],
     (dict(criterion="silhouette"), ("criterion", "'silhouette'", "stable_chi")),
     *[(dict(n_draws=v), ("n_draws", repr(v), "in 1..")) for v in (0, -1, 1.5, "x", True)],
-    (dict(n_draws=1, t="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
+    (dict(n_draws=1, timestep="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
     *[(dict(search_size=v), ("search_size", repr(v), "in 5..")) for v in (0, 4, "all", None)],
     *[(dict(batch_size=v), ("batch_size", repr(v), "in 1..")) for v in (0, "x", 1.5, None)],
     *[(dict(random_state=v), ("random_state", repr(v))) for v in (-1, 1.5, "seed")],
     *[(dict(device=v), ("device", repr(v))) for v in ("banana", "cuda:99", 3.5)],
     *[(dict(unet=v), ("unet", "got " + w)) for v, w in ((5, "int"), (None, "NoneType"), ("nonsense", "'nonsense'"), ((1, 2), "int"), ((1,), "tuple"), ([], "list"))],
     (dict(unet=(tiny()[0], None)), ("scheduler", "NoneType")),
-    *[(dict(objective=v), ("objective", "None or", "Objective", type(v).__name__)) for v in (3, {"lambda_kl": 1}, QUICK)],
-    *[(dict(schedule=v), ("schedule", "None or", "Schedule", type(v).__name__)) for v in (3, {"head_epochs": 1}, Objective())],
-    (dict(schedule=Schedule(batch_size=0)), ("batch_size", "0", "1 or more")), (dict(objective=Objective(lambda_kl=-1.)), ("lambda_kl", "-1.0")),
+    *[(dict(loss_weights=v), ("loss_weights", "None or", "LossWeights", type(v).__name__)) for v in (3, {"lambda_kl": 1}, QUICK)],
+    *[(dict(training_config=v), ("training_config", "None or", "TrainingConfig", type(v).__name__)) for v in (3, {"head_epochs": 1}, LossWeights())],
+    (dict(training_config=TrainingConfig(batch_size=0)), ("batch_size", "0", "1 or more")), (dict(loss_weights=LossWeights(lambda_kl=-1.)), ("lambda_kl", "-1.0")),
     (dict(fine_tune_unet="no"), ("fine_tune_unet", "'no'")), (dict(checkpoint=5), ("checkpoint", "5")),
 ], ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
 def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeypatch):
@@ -288,7 +288,7 @@ def test_three_images_are_enough_to_predict(fitted, unseen): assert len(fitted.p
 def test_images_without_variety(t):
     "All alike, or fewer kinds than clusters: an answer, or an error that speaks of the images"
     for X in (np.zeros((20, 8, 8)), np.repeat([np.zeros((8, 8)), np.ones((8, 8))], 10, 0)):
-        try: model = quick(t=t).fit(X)
+        try: model = quick(timestep=t).fit(X)
         except ValueError as e: assert "images" in str(e) and "X" in str(e)
         else: assert len(set(zip(X[:, 0, 0], model.labels_))) == len(set(X[:, 0, 0])) and np.isfinite(model.transform(X)).all()
 
@@ -302,8 +302,8 @@ def saved(fitted, tmp_path):
 
 
 def alike(a, b, images, same):
-    return (same(a.model_, b.model_) and same(a.unet_, b.unet_) and np.array_equal(a.labels_, b.labels_) and a.history_ == b.history_ and a.cot_ == b.cot_
-            and (a.layer_, a.t_, a.seed_) == (b.layer_, b.t_, b.seed_) and np.array_equal(a.predict_proba(images), b.predict_proba(images)))
+    return (same(a.model_, b.model_) and same(a.unet_, b.unet_) and np.array_equal(a.labels_, b.labels_) and a.history_ == b.history_ and a.search_result_ == b.search_result_
+            and (a.layer_, a.timestep_, a.seed_) == (b.layer_, b.timestep_, b.seed_) and np.array_equal(a.predict_proba(images), b.predict_proba(images)))
 
 
 def test_there_and_back(saved, fitted, unseen, same):
@@ -311,19 +311,19 @@ def test_there_and_back(saved, fitted, unseen, same):
     assert alike(loaded, fitted, unseen, same)
     mine, given = loaded.get_params(), fitted.get_params()
     assert all(mine[k] == given[k] for k in given if k not in ("unet", "checkpoint", "device", "random_state"))
-    assert len(clone(loaded).set_params(schedule=Schedule(head_epochs=1, joint_epochs=0)).fit(unseen).labels_) == 25
+    assert len(clone(loaded).set_params(training_config=TrainingConfig(head_epochs=1, joint_epochs=0)).fit(unseen).labels_) == 25
     assert {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()} >= {"config.json", "model.safetensors", "unet/unet/config.json"}
     assert not any(p.suffix in (".pkl", ".bin", ".pt", ".pth", ".joblib") for p in saved.rglob("*"))
 
 
-@pytest.mark.parametrize("kwargs", [dict(layer="search", t="search"), dict(objective=Objective(lambda_ent=0.)), dict(schedule=None, objective=None, fine_tune_unet=False),
+@pytest.mark.parametrize("kwargs", [dict(layer="search", timestep="search"), dict(loss_weights=LossWeights(lambda_ent=0.)), dict(training_config=None, loss_weights=None, fine_tune_unet=False),
                                     dict(random_state=None), dict(criterion="chi", n_draws=1)], ids=str)
 def test_there_and_back_with_options(kwargs, digits, tmp_path, same):
     unet = tiny()[0], new_scheduler(prediction_type="v_prediction")
-    model = quick(unet=unet, search_size=40, **{"schedule": QUICK, **kwargs}).fit(digits[:50])
+    model = quick(unet=unet, search_size=40, **{"training_config": QUICK, **kwargs}).fit(digits[:50])
     model.save_pretrained(tmp_path/"m")
     loaded = DiEC.from_pretrained(tmp_path/"m")
-    assert alike(loaded, model, digits, same) and loaded.get_params()["objective"] == model.objective and loaded.get_params()["schedule"] == model.schedule
+    assert alike(loaded, model, digits, same) and loaded.get_params()["loss_weights"] == model.loss_weights and loaded.get_params()["training_config"] == model.training_config
     assert loaded.extract_.scheduler.config.prediction_type == "v_prediction"
 
 
@@ -417,8 +417,8 @@ def edit(saved, path, value):
 
 @pytest.mark.parametrize("path, value", [
     (["format"], "diec-model-9"), (["format"], edit), (["params"], edit), (["params"], []), (["params", "n_clusters"], 7), (["params", "n_clusters"], "x"),
-    (["params", "nonsense"], 1), (["params", "objective"], {"nonsense": 1}), (["params", "n_draws"], 0), (["seed"], "x"), (["seed"], edit), (["layer"], "nope"),
-    (["layer"], None), (["t"], 5000), (["t"], "x"), (["cot"], {"layer": "x"}), (["history"], edit)], ids=lambda v: "removed" if v is edit else str(v))
+    (["params", "nonsense"], 1), (["params", "loss_weights"], {"nonsense": 1}), (["params", "n_draws"], 0), (["seed"], "x"), (["seed"], edit), (["layer"], "nope"),
+    (["layer"], None), (["timestep"], 5000), (["timestep"], "x"), (["search_result"], {"layer": "x"}), (["history"], edit)], ids=lambda v: "removed" if v is edit else str(v))
 def test_a_config_that_makes_no_sense_is_refused(saved, path, value):
     edit(saved, path, value)
     with pytest.raises(ValueError, match="damaged") as e: DiEC.from_pretrained(saved)

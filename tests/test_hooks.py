@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.profiler import ProfilerActivity, profile
 
-from diec.features import Extractor, activations, flat, image_noise, layer_names
+from diec.features import Extractor, activations, pool_features, image_noise, layer_names
 from diec.unet import new_scheduler, new_unet
 
 
@@ -225,10 +225,10 @@ def test_images_are_not_changed(digits_unet):
 
 def test_flat():
     a = torch.arange(2*3*8*8.).view(2, 3, 8, 8)
-    assert torch.equal(flat(a), torch.nn.functional.avg_pool2d(a, 2).flatten(1))
-    assert torch.equal(flat(a, 8), a.flatten(1)) and flat(a, 1).shape == (2, 3)
-    assert torch.equal(flat(a[..., :2]), torch.nn.functional.avg_pool2d(a[..., :2], (2, 1)).flatten(1)) # never enlarged
-    assert torch.equal(flat(a[:, :, 0, 0]), a[:, :, 0, 0])
+    assert torch.equal(pool_features(a), torch.nn.functional.avg_pool2d(a, 2).flatten(1))
+    assert torch.equal(pool_features(a, 8), a.flatten(1)) and pool_features(a, 1).shape == (2, 3)
+    assert torch.equal(pool_features(a[..., :2]), torch.nn.functional.avg_pool2d(a[..., :2], (2, 1)).flatten(1)) # never enlarged
+    assert torch.equal(pool_features(a[:, :, 0, 0]), a[:, :, 0, 0])
 
 
 @pytest.mark.parametrize("kwargs, words", [
@@ -244,7 +244,7 @@ def test_bad_timesteps_are_named(t):
     extract = Extractor(UNETS["plain"](), new_scheduler())
     for call in (extract, extract.draws, lambda *a: next(extract.batches(*a))):
         with pytest.raises(ValueError) as e: call(IMAGES, ["mid_block"], t)
-        assert "t must be" in str(e.value) and "0..999" in str(e.value) and repr(t) in str(e.value)
+        assert "timestep must be" in str(e.value) and "0..999" in str(e.value) and repr(t) in str(e.value)
 
 
 @pytest.mark.parametrize("T, t", [(1000, 0), (1000, 999), (1000, np.int64(999)), (50, 49)])

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import children
-from diec.core.distributed import add_up, is_main, wait, world
+from diec.core.distributed import all_reduce, is_main, barrier, rank_and_world_size
 
 
 def test_alone_nothing_is_added():
     a = np.arange(6.)
-    assert world() == (0, 1) and is_main() and add_up(a) is a and a.sum() == 15
-    wait()
+    assert rank_and_world_size() == (0, 1) and is_main() and all_reduce(a) is a and a.sum() == 15
+    barrier()
 
 
 @pytest.mark.slow

@@ -91,12 +91,12 @@ def pretrained(place): return pretrain(children.images(), children.RECIPE, child
 
 def extractor(place, **kwargs): return Extractor(children.small().eval(), new_scheduler(), n_draws=2, batch_size=7, **kwargs)
 
-def embedded(place): return extractor(place, keep=place/"embeddings")(children.images(), ["mid_block"], 50)
+def embedded(place): return extractor(place, cache_dir=place/"embeddings")(children.images(), ["mid_block"], 50)
 
-def searched(place): return search_timestep(Clusterability(extractor(place), children.images(), 3, keep=place/"search.json"), "mid_block").evaluations
+def searched(place): return search_timestep(Clusterability(extractor(place), children.images(), 3, cache_file=place/"search.json"), "mid_block").evaluations
 
 def fitted(place, **kwargs):
-    model = DiEC(3, (children.small().eval(), new_scheduler()), n_draws=2, batch_size=7, t=50, layer="mid_block", fine_tune_unet=True, schedule=children.SCHEDULE, checkpoint=place/"fit", random_state=0, device="cpu").fit(children.images())
+    model = DiEC(3, (children.small().eval(), new_scheduler()), n_draws=2, batch_size=7, timestep=50, layer="mid_block", fine_tune_unet=True, training_config=children.SCHEDULE, checkpoint=place/"fit", random_state=0, device="cpu").fit(children.images())
     return {"labels": model.labels_, "history": model.history_, **model.model_.state_dict(), **model.unet_.state_dict()}
 
 def same_result(a, b):

@@ -13,7 +13,7 @@ import diec.unet as U
 from diec.app.cli import main, write_labels
 from diec.estimator import DiEC
 from diec.features import Extractor
-from diec.trainer import Schedule
+from diec.trainer import TrainingConfig
 from diec.unet import UNet2DModel, forward_cost, load_unet, new_scheduler, new_unet
 
 SECONDS, BYTES = 10, 10**9 # of the processor and of memory, at most
@@ -27,7 +27,7 @@ def good(digits, tmp_path_factory):
     "A small model as `save_pretrained` writes it, and images to predict"
     place = tmp_path_factory.mktemp("good")
     unet = new_unet(8, block_out_channels=(8, 16, 16)).eval(), new_scheduler()
-    DiEC(3, unet, search_size=40, n_draws=2, schedule=Schedule(head_epochs=2), random_state=0, device="cpu").fit(digits[:60]).save_pretrained(place/"model")
+    DiEC(3, unet, search_size=40, n_draws=2, training_config=TrainingConfig(head_epochs=2), random_state=0, device="cpu").fit(digits[:60]).save_pretrained(place/"model")
     (place/"images").mkdir()
     for i, x in enumerate(digits[:6]): Image.fromarray(np.round((x[0] + 1)*127.5).astype(np.uint8)).save(place/"images"/f"{i}.png")
     return place
@@ -202,7 +202,7 @@ CASES = { # what: (how, words of the message)
     "beta_schedule": (noise(beta_schedule="nope"), (NOISE, "beta_schedule must be one of")),
     "T of 500": (noise(num_train_timesteps=500), (CONFIG, "num_train_timesteps must be that of", NOISE, "500, got 1000")),
     "T of 2000": (noise(num_train_timesteps=2000), (CONFIG, "num_train_timesteps must be that of", "2000, got 1000")),
-    "T below t, in an old model": (both(without(CONFIG, "num_train_timesteps"), settings(CONFIG, t=900), noise(num_train_timesteps=500)), (CONFIG, "t must be less than num_train_timesteps")),
+    "T below t, in an old model": (both(without(CONFIG, "num_train_timesteps"), settings(CONFIG, timestep=900), noise(num_train_timesteps=500)), (CONFIG, "timestep must be less than num_train_timesteps")),
     "T of text": (noise(num_train_timesteps="many"), (NOISE, "num_train_timesteps must be")),
     "T of both": (settings(CONFIG, num_train_timesteps="1000"), (CONFIG, "num_train_timesteps must be")),
     "labels of float": (tensor(MODEL, "labels", lambda v: v.float()), (MODEL, "labels must be of type I64, got F32")),
@@ -223,16 +223,16 @@ CASES = { # what: (how, words of the message)
     "history of text": (history(kl=["x", "y"]), (CONFIG, "history.kl must be a list")),
     "history without a list": (history(epoch=7), (CONFIG, "history.epoch must be a list")),
     "history of two lengths": (history(epoch=[1]), (CONFIG, "history.stage must have as many entries as epoch, 1")),
-    "search of text": (settings(CONFIG, cot="x"), (CONFIG, "cot must be null or a JSON object")),
-    "an evaluation of text": (settings(CONFIG, "cot", evaluations=lambda v: [*v[:1], v[0] | {"t": "x"}]), (CONFIG, "cot.evaluations[1].t must be")),
+    "search of text": (settings(CONFIG, search_result="x"), (CONFIG, "search_result must be null or a JSON object")),
+    "an evaluation of text": (settings(CONFIG, "search_result", evaluations=lambda v: [*v[:1], v[0] | {"t": "x"}]), (CONFIG, "search_result.evaluations[1].t must be")),
     "seed": (settings(CONFIG, seed=-1), (CONFIG, "seed must be")),
     "layer": (settings(CONFIG, layer="nope"), (CONFIG, "layer must be one of", "'nope'")),
     "layer of params": (params(layer="nope"), (CONFIG, "params.layer must be one of", "'nope'")),
-    "t": (settings(CONFIG, t=1000), (CONFIG, "t must be less than num_train_timesteps, 1000, got 1000")),
+    "t": (settings(CONFIG, timestep=1000), (CONFIG, "timestep must be less than num_train_timesteps, 1000, got 1000")),
     "format": (settings(CONFIG, format="diec-model-9"), (CONFIG, "format must be", "got 'diec-model-9'")),
     "a key that nobody knows": (params(nonsense=1), (CONFIG, "params.nonsense")),
-    "schedule": (settings(CONFIG, "params", "schedule", patience=0), (CONFIG, "params.schedule.patience must be")),
-    "objective": (params(objective={"nonsense": 1}), (CONFIG, "params.objective.nonsense")),
+    "training_config": (settings(CONFIG, "params", "training_config", patience=0), (CONFIG, "params.training_config.patience must be")),
+    "loss_weights": (params(loss_weights={"nonsense": 1}), (CONFIG, "params.loss_weights.nonsense")),
     "norm_num_groups": (net(norm_num_groups=3), (NET, "norm_num_groups must divide each of block_out_channels, got 3 for 8")),
     "fewer blocks": (net(down_block_types=["DownBlock2D"]), (NET, "down_block_types must have as many entries as block_out_channels, 3, got 1")),
     "a block of another kind": (net(down_block_types=["CrossAttnDownBlock2D"]*3), (NET, "down_block_types must be")),

@@ -13,7 +13,7 @@ from diec.core.checkpoint import load_state
 from diec.search import kmeans
 from diec.core.interrupt import Interrupted
 from diec.losses import adaptive_graph, diffuse
-from diec.trainer import ClusterModel, Objective, Schedule, Trainer, fit
+from diec.trainer import ClusterModel, LossWeights, TrainingConfig, Trainer, fit
 from diec.unet import new_unet
 
 SHORT = replace(children.SCHEDULE, head_epochs=2, warmup_epochs=0, joint_epochs=2)
@@ -22,7 +22,7 @@ def weights(trainer): return {f"unet.{k}": v.clone() for k, v in trainer.extract
 
 def run(**kwargs):
     "Train; (trainer, labels, weights before)"
-    trainer, images = children.trainer(**{"schedule": SHORT, **kwargs})
+    trainer, images = children.trainer(**{"training_config": SHORT, **kwargs})
     before = weights(trainer)
     return trainer, fit(trainer, images), before
 
@@ -82,7 +82,7 @@ def test_stopped_and_continued(tmp_path, undisturbed, same):
 
 
 def test_embeddings_that_are_there_already_change_nothing(same):
-    one, images = children.trainer(schedule=SHORT)
+    one, images = children.trainer(training_config=SHORT)
     e = one.extract(images, ["mid_block"], 50)["mid_block"]
     copy = e.copy()
     fit(one, images, e)
@@ -90,8 +90,8 @@ def test_embeddings_that_are_there_already_change_nothing(same):
 
 
 OTHER = {
-    "objective": dict(objective=Objective(lambda_kl=2., n_neighbors=5)), "schedule": dict(schedule=replace(SHORT, lr_head=1e-4)),
-    "seed": dict(schedule=replace(SHORT, random_state=9)), "number of clusters": dict(n_clusters=4), "noise": dict(random_state=7),
+    "loss_weights": dict(loss_weights=LossWeights(lambda_kl=2., n_neighbors=5)), "training_config": dict(training_config=replace(SHORT, lr_head=1e-4)),
+    "seed": dict(training_config=replace(SHORT, random_state=9)), "number of clusters": dict(n_clusters=4), "noise": dict(random_state=7),
     "fewer images": dict(data=children.images()[:-1]), "other images": dict(data=children.images().clip(-0.9, 1)),
     "order of the images": dict(data=children.images()[::-1].copy()),
 }
@@ -100,7 +100,7 @@ OTHER = {
 def left_off(request, tmp_path_factory):
     "The checkpoint of a run that was left off in this stage"
     path = tmp_path_factory.mktemp("left off")/"c"
-    trainer, images = children.trainer(schedule=SHORT)
+    trainer, images = children.trainer(training_config=SHORT)
     fit(trainer, images, checkpoint=path, stop_after=request.param)
     return path
 
@@ -109,7 +109,7 @@ def left_off(request, tmp_path_factory):
 def test_the_checkpoint_of_another_run_is_refused(left_off, change):
     before = left_off.read_bytes()
     kwargs = OTHER.get(change) or {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
-    trainer, images = children.trainer(**{"schedule": SHORT, **kwargs})
+    trainer, images = children.trainer(**{"training_config": SHORT, **kwargs})
     try:
         with pytest.raises(ValueError, match="another run"): fit(trainer, images, checkpoint=left_off)
         assert left_off.read_bytes() == before
@@ -120,16 +120,16 @@ def test_a_damaged_checkpoint_or_a_pickle_is_refused(tmp_path, marker):
     data, made = marker
     for content in (data, b""):
         (tmp_path/"c").write_bytes(content)
-        trainer, images = children.trainer(schedule=SHORT)
+        trainer, images = children.trainer(training_config=SHORT)
         with pytest.raises(ValueError, match="damaged"): fit(trainer, images, checkpoint=tmp_path/"c")
         assert (tmp_path/"c").read_bytes() == content and not made.exists()
 
 
 @pytest.mark.parametrize("stop, stage", [(1, "head"), (2, "head"), (3, "joint"), (None, "done")])
 def test_a_checkpoint_gives_back_the_whole_trainer(tmp_path, same, stop, stage):
-    one, images = children.trainer(schedule=replace(SHORT, tol=1., patience=9))
+    one, images = children.trainer(training_config=replace(SHORT, tol=1., patience=9))
     fit(one, images, checkpoint=tmp_path/"c", stop_after=stop)
-    two, _ = children.trainer(schedule=replace(SHORT, tol=1., patience=9))
+    two, _ = children.trainer(training_config=replace(SHORT, tol=1., patience=9))
     two.load(tmp_path/"c", one.extract.prepare(images))
     facts = lambda t: (t.stage, t.epoch, t.settled, t.begun, t.history, t.labels.tolist())
     assert facts(one) == facts(two) and one.stage == stage and same(weights(one), weights(two)) and all(map(torch.equal, one.graph, two.graph))
@@ -146,7 +146,7 @@ def test_a_trainer_begins_at_the_beginning():
 
 def saves(tmp_path, monkeypatch):
     "Train with a checkpoint; what each one says: stage, epoch, steps of an epoch that has begun"
-    seen, (trainer, images) = [], children.trainer(schedule=SHORT)
+    seen, (trainer, images) = [], children.trainer(training_config=SHORT)
     monkeypatch.setattr(T, "save_state", lambda path, state: seen.append((state["stage"], state["epoch"], state["begun"] and state["begun"]["step"])))
     fit(trainer, images, checkpoint=tmp_path/"c")
     return seen
@@ -182,10 +182,10 @@ def test_a_signal_is_heeded_after_the_step_and_none_is_lost_or_done_twice(tmp_pa
         done.append(which)
         if next(count) == nth: signal.raise_signal(signal.SIGTERM)
     monkeypatch.setattr(T, "finished", finished)
-    trainer, images = children.trainer(schedule=SHORT)
+    trainer, images = children.trainer(training_config=SHORT)
     with pytest.raises(Interrupted) as e: fit(trainer, images, checkpoint=tmp_path/"c")
     assert e.value.kept == kept and len(done) == nth
-    again, _ = children.trainer(schedule=SHORT)
+    again, _ = children.trainer(training_config=SHORT)
     labels = fit(again, images, checkpoint=tmp_path/"c")
     assert same(weights(again), weights(whole)) and np.array_equal(labels, wanted) and again.history == whole.history
     assert done == [("update", stage, epoch, step) for stage in ("head", "joint") for epoch in range(2) for step in range(3)]
@@ -197,7 +197,7 @@ def test_processes_share_a_batch_or_each_does_the_whole(monkeypatch):
     for size, n in itertools.product((1, 2, 3, 5), (1, 2, 3, 4, 5, 11)):
         parts = []
         for rank in range(size):
-            monkeypatch.setattr(T, "world", lambda: (rank, size))
+            monkeypatch.setattr(T, "rank_and_world_size", lambda: (rank, size))
             parts.append(list(range(n))[T._share(n)])
         if n < size: assert parts == [list(range(n))]*size
         else: assert sorted(sum(parts, [])) == list(range(n)) and {len(p) for p in parts} <= {n//size, -(-n//size)} and [p[0] for p in parts] == list(range(size))
@@ -206,10 +206,10 @@ def test_processes_share_a_batch_or_each_does_the_whole(monkeypatch):
 def test_the_rows_of_all_are_there_and_a_gradient_flows_to_the_own(monkeypatch):
     rng, own = torch.Generator().manual_seed(0), slice(1, None, 2)
     whole, weight = torch.randn(5, 3, generator=rng).bfloat16(), torch.randn(5, 3, generator=rng)
-    def add_up(a):
+    def all_reduce(a):
         assert not a[0::2].any() and torch.equal(a[own], whole[own].float()) # each brings its part
         a[0::2] += whole[0::2].float()
-    monkeypatch.setattr(T, "add_up", add_up)
+    monkeypatch.setattr(T, "all_reduce", all_reduce)
     e = whole[own].clone().requires_grad_()
     rows = T._all_rows(e, 5, own)
     assert torch.equal(rows, whole.float()) and rows.dtype == torch.float32
@@ -222,15 +222,15 @@ def test_the_rows_of_all_are_there_and_a_gradient_flows_to_the_own(monkeypatch):
 def test_gradients_and_the_denoising_loss_are_those_of_the_whole_batch(monkeypatch, size, n, added):
     "But where each process did the whole"
     trainer, _ = children.trainer()
-    monkeypatch.setattr(T, "world", lambda: (0, size))
-    monkeypatch.setattr(T, "add_up", lambda a: a.mul_(7)) # as if the others had six times as much
+    monkeypatch.setattr(T, "rank_and_world_size", lambda: (0, size))
+    monkeypatch.setattr(T, "all_reduce", lambda a: a.mul_(7)) # as if the others had six times as much
     first, *others = trainer.extract.unet.parameters()
     first.grad, kl, diff = torch.ones_like(first), torch.tensor(2.), torch.tensor(3., requires_grad=True)
     terms = {"kl": kl, "diff": diff}
-    T._add_up_gradients(trainer, n, terms)
+    T._reduce_gradients(trainer, n, terms)
     assert (first.grad == (7 if added else 1)).all() and all((p.grad is not None and not p.grad.any()) if added else p.grad is None for p in others)
     assert terms["kl"] is kl and terms["diff"].item() == (21 if added else 3) and diff.item() == 3 and all(p.grad is None for p in trainer.model.parameters())
-    T._add_up_gradients(trainer, n, without := {"kl": kl})
+    T._reduce_gradients(trainer, n, without := {"kl": kl})
     assert without == {"kl": kl}
 
 
@@ -242,12 +242,12 @@ def test_the_same_seed_gives_the_same_bits(same):
     np.random.rand(3)
     two, again, _ = run()
     assert same(weights(one), weights(two)) and np.array_equal(labels, again) and one.history == two.history
-    other, _, _ = run(schedule=replace(SHORT, random_state=3))
+    other, _, _ = run(training_config=replace(SHORT, random_state=3))
     assert not same(weights(one), weights(other))
 
 
 def test_labels_are_those_of_the_final_model():
-    trainer, labels, _ = run(schedule=replace(SHORT, lr_unet=1e-3))
+    trainer, labels, _ = run(training_config=replace(SHORT, lr_unet=1e-3))
     e = trainer.extract(children.images(), ["mid_block"], 50)["mid_block"]
     with torch.no_grad(): q = trainer.model(trainer.model.embed(torch.from_numpy(e)))[1]
     assert labels.dtype == np.int64 and np.array_equal(labels, q.argmax(1))
@@ -262,24 +262,24 @@ def moved(trainer, before, part):
 
 
 def test_only_the_joint_stage_moves_the_unet():
-    head, _, before = run(schedule=replace(SHORT, joint_epochs=0))
+    head, _, before = run(training_config=replace(SHORT, joint_epochs=0))
     assert moved(head, before, "model") and not moved(head, before, "unet") and set(head.history["stage"]) == {"head"}
     assert all(p.grad is None for p in head.extract.unet.parameters())
-    joint, _, before = run(schedule=replace(SHORT, head_epochs=0))
+    joint, _, before = run(training_config=replace(SHORT, head_epochs=0))
     assert moved(joint, before, "model") and moved(joint, before, "unet") and set(joint.history["stage"]) == {"joint"}
-    none, labels, before = run(schedule=replace(SHORT, head_epochs=0, joint_epochs=0))
+    none, labels, before = run(training_config=replace(SHORT, head_epochs=0, joint_epochs=0))
     assert not moved(none, before, "model") and not moved(none, before, "unet") and len(labels) == 40
 
 
 @pytest.mark.parametrize("rate, part", [("lr_unet", "unet"), ("lr_head", "model")])
 def test_a_learning_rate_of_zero_holds_its_part_still(rate, part):
-    trainer, _, before = run(schedule=replace(SHORT, **{rate: 0.}))
+    trainer, _, before = run(training_config=replace(SHORT, **{rate: 0.}))
     assert not moved(trainer, before, part) and moved(trainer, before, {"unet": "model", "model": "unet"}[part])
 
 
 def test_the_first_step_is_as_long_as_the_learning_rates_say():
     "Adam's first step is the learning rate itself, for every weight with a gradient"
-    trainer, _, before = run(schedule=Schedule(head_epochs=0, joint_epochs=1, batch_size=40, lr_head=3e-3, lr_unet=2e-4, tol=-1.))
+    trainer, _, before = run(training_config=TrainingConfig(head_epochs=0, joint_epochs=1, batch_size=40, lr_head=3e-3, lr_unet=2e-4, tol=-1.))
     step = {k: (v - before[k]).abs().max().item() for k, v in weights(trainer).items()}
     assert max(v for k, v in step.items() if k.startswith("unet.")) == pytest.approx(2e-4, rel=0.05)
     assert step["centers"] == pytest.approx(3e-3, rel=0.05)
@@ -288,14 +288,14 @@ def test_the_first_step_is_as_long_as_the_learning_rates_say():
 
 @pytest.mark.parametrize("tol, epochs", [(1., ["head", "joint"]), (-1., ["head"]*2 + ["joint"]*2)])
 def test_tolerance(tol, epochs):
-    assert run(schedule=replace(SHORT, tol=tol, patience=1))[0].history["stage"] == epochs
+    assert run(training_config=replace(SHORT, tol=tol, patience=1))[0].history["stage"] == epochs
 
 
 @pytest.mark.parametrize("patience", [1, 3])
 def test_it_stops_when_labels_stop_changing(patience):
-    still, _, _ = run(schedule=Schedule(head_epochs=30, warmup_epochs=0, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0., patience=patience))
+    still, _, _ = run(training_config=TrainingConfig(head_epochs=30, warmup_epochs=0, joint_epochs=30, batch_size=16, lr_head=0., lr_unet=0., patience=patience))
     assert still.history["stage"] == ["head"]*patience + ["joint"]*patience and not any(still.history["changed"][1:])
-    trainer, _, _ = run(schedule=Schedule(head_epochs=60, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0., patience=patience))
+    trainer, _, _ = run(training_config=TrainingConfig(head_epochs=60, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=0., patience=patience))
     changed = trainer.history["changed"]
     assert patience <= len(changed) < 60 and changed[0] is None # nothing to compare with yet
     settled = "".join("-" if c == 0 else "x" for c in changed)
@@ -304,7 +304,7 @@ def test_it_stops_when_labels_stop_changing(patience):
 
 def test_patience_survives_an_interruption(tmp_path):
     for stop in range(1, 8):
-        trainer, images = children.trainer(schedule=Schedule(head_epochs=30, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
+        trainer, images = children.trainer(training_config=TrainingConfig(head_epochs=30, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
         fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
     assert len(trainer.history["epoch"]) == 3 and trainer.stage == "done"
 
@@ -320,10 +320,10 @@ def test_history_adds_up():
 
 def test_history_holds_the_mean_over_the_steps():
     "Where nothing moves, the mean of the terms of equal batches is that of the whole"
-    trainer, images = children.trainer(schedule=Schedule(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.))
+    trainer, images = children.trainer(training_config=TrainingConfig(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.))
     e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
-    view = T._View(trainer.model, trainer.model.embed(e), trainer.objective)
-    wanted = T._clustering_terms(trainer.model, view, trainer.objective, torch.arange(len(images)), view.x)
+    view = T._View(trainer.model, trainer.model.embed(e), trainer.loss_weights)
+    wanted = T._clustering_terms(trainer.model, view, trainer.loss_weights, torch.arange(len(images)), view.x)
     fit(trainer, images)
     for k in ("kl", "graph"): assert trainer.history[k] == [pytest.approx(wanted[k].item(), rel=1e-4)]
     assert trainer.history["diff"] == [None] and trainer.history["total"][0] == pytest.approx(sum(trainer.history[k][0] for k in ("kl", "graph", "ent")))
@@ -335,9 +335,9 @@ TERMS = {"lambda_kl": ("kl", "kl_loss"), "lambda_graph": ("graph", "graph_loss")
 
 @pytest.mark.parametrize("name", TERMS)
 def test_a_weight_of_zero_removes_the_term(name):
-    column, base = TERMS[name][0], Objective(n_neighbors=5, lambda_graph=1., lambda_ent=1.)
-    with_it, _, _ = run(objective=base)
-    without, _, _ = run(objective=replace(base, **{name: 0.}))
+    column, base = TERMS[name][0], LossWeights(n_neighbors=5, lambda_graph=1., lambda_ent=1.)
+    with_it, _, _ = run(loss_weights=base)
+    without, _, _ = run(loss_weights=replace(base, **{name: 0.}))
     assert any(with_it.history[column]) and not any(without.history[column])
     assert any(not torch.equal(a, b) for a, b in zip(weights(with_it).values(), weights(without).values()))
     assert all(any(without.history[other]) for other, _ in TERMS.values() if other != column)
@@ -346,18 +346,18 @@ def test_a_weight_of_zero_removes_the_term(name):
 @pytest.mark.parametrize("name", TERMS)
 def test_a_term_of_no_weight_leaves_no_trace(monkeypatch, same, name):
     "Not even through the random numbers or the gradients: the term may as well be garbage"
-    objective = replace(Objective(n_neighbors=5), **{name: 0.})
-    plain, _, _ = run(objective=objective)
+    loss_weights = replace(LossWeights(n_neighbors=5), **{name: 0.})
+    plain, _, _ = run(loss_weights=loss_weights)
     monkeypatch.setattr(T, TERMS[name][1], lambda *args, **kwargs: torch.tensor(float("nan")))
-    garbage, _, _ = run(objective=objective)
+    garbage, _, _ = run(loss_weights=loss_weights)
     assert same(weights(plain), weights(garbage)) and plain.history == garbage.history
 
 
 @pytest.mark.parametrize("name", ["lambda_graph", "lambda_ent"])
 def test_each_term_alone_goes_down(name):
-    objective = replace(Objective(0., 0., 0., 0., n_neighbors=5), **{name: 1.})
-    schedule = Schedule(head_epochs=25, joint_epochs=0, batch_size=20, lr_head=1e-3, tol=-1.)
-    column = run(objective=objective, schedule=schedule)[0].history[TERMS[name][0]]
+    loss_weights = replace(LossWeights(0., 0., 0., 0., n_neighbors=5), **{name: 1.})
+    training_config = TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, lr_head=1e-3, tol=-1.)
+    column = run(loss_weights=loss_weights, training_config=training_config)[0].history[TERMS[name][0]]
     assert column[-1] < column[0]
 
 
@@ -366,21 +366,21 @@ def test_self_training_alone_sharpens():
     def confidence(trainer):
         e = trainer.extract(children.images(), ["mid_block"], 50)["mid_block"]
         with torch.no_grad(): return trainer.model(trainer.model.embed(torch.from_numpy(e)))[1].max(1).values.mean()
-    trained, _, _ = run(objective=Objective(1., 0., 0., 0.), schedule=Schedule(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.))
+    trained, _, _ = run(loss_weights=LossWeights(1., 0., 0., 0.), training_config=TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.))
     assert confidence(trained) > confidence(children.trainer()[0]) + 0.05
 
 
 def test_denoising_alone_trains_the_unet(digits):
-    "The objective of the ablation without clustering: L_diff is left"
-    objective, schedule = Objective(0., 0., 0., 1.), Schedule(head_epochs=2, joint_epochs=15, batch_size=40, lr_unet=1e-3, tol=-1.)
-    trainer, _, before = run(objective=objective, schedule=schedule, data=digits[:80])
+    "The loss_weights of the ablation without clustering: L_diff is left"
+    loss_weights, training_config = LossWeights(0., 0., 0., 1.), TrainingConfig(head_epochs=2, joint_epochs=15, batch_size=40, lr_unet=1e-3, tol=-1.)
+    trainer, _, before = run(loss_weights=loss_weights, training_config=training_config, data=digits[:80])
     diff = [d for d, s in zip(trainer.history["diff"], trainer.history["stage"]) if s == "joint"]
     assert np.mean(diff[-3:]) < np.mean(diff[:3]) and moved(trainer, before, "unet") and not moved(trainer, before, "model")
 
 
 def test_nothing_to_minimize():
     "All weights zero: nothing moves, or a refusal that says so"
-    try: trainer, labels, before = run(objective=Objective(0., 0., 0., 0.))
+    try: trainer, labels, before = run(loss_weights=LossWeights(0., 0., 0., 0.))
     except ValueError as e: assert "lambda" in str(e)
     else: assert not moved(trainer, before, "unet") and not moved(trainer, before, "model") and len(labels) == 40
 
@@ -400,18 +400,18 @@ def test_an_objective_that_is_not_finite_names_the_stage(monkeypatch, stage, val
 @pytest.mark.parametrize("stage", ["head", "joint"])
 def test_divergence_names_the_stage(stage, batch_size):
     "Also when the weights explode in the last step of an epoch, so that the next one begins with NaN"
-    schedule = Schedule(head_epochs=4*(stage == "head"), joint_epochs=4, batch_size=batch_size, lr_head=1e30 if stage == "head" else 0., lr_unet=1e30, tol=-1.)
-    with pytest.raises(FloatingPointError, match=f"{stage} stage"): run(schedule=schedule)
+    training_config = TrainingConfig(head_epochs=4*(stage == "head"), joint_epochs=4, batch_size=batch_size, lr_head=1e30 if stage == "head" else 0., lr_unet=1e30, tol=-1.)
+    with pytest.raises(FloatingPointError, match=f"{stage} stage"): run(training_config=training_config)
 
 
 def test_weights_that_are_nan_from_the_start_name_the_stage():
-    trainer, images = children.trainer(schedule=SHORT)
+    trainer, images = children.trainer(training_config=SHORT)
     trainer.model.centers.data[0] = float("nan")
     with pytest.raises(FloatingPointError, match="head stage"): fit(trainer, images)
 
 
 def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
-    trainer, images = children.trainer(schedule=SHORT)
+    trainer, images = children.trainer(training_config=SHORT)
     fit(trainer, images, checkpoint=tmp_path/"c", stop_after=1)
     before = (tmp_path/"c").read_bytes()
     monkeypatch.setattr(T, "kl_loss", lambda p, q: q.sum()*float("nan"))
@@ -423,31 +423,31 @@ def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
                          ids=["all alike", "two kinds", "five"])
 def test_poor_data_are_borne(data):
     "Fewer kinds of image than clusters, fewer images than neighbors"
-    trainer, labels, _ = run(data=data.astype(np.float32), objective=Objective())
+    trainer, labels, _ = run(data=data.astype(np.float32), loss_weights=LossWeights())
     assert len(labels) == len(data) and set(labels) <= {0, 1, 2} and np.isfinite(trainer.history["total"]).all()
     assert len({tuple(x.ravel()) + (l,) for x, l in zip(data, labels)}) == len({tuple(x.ravel()) for x in data}) # alike images, alike labels
 
 
 @pytest.mark.parametrize("build, name, value", [
-    *[(Schedule, "batch_size", v) for v in (0, -1, 1.5, "x")], *[(Schedule, f"{s}_epochs", v) for s in ("head", "joint") for v in (-1, 1.5, "x")],
-    *[(Schedule, lr, v) for lr in ("lr_head", "lr_unet") for v in (-1., float("nan"), "x")], (Schedule, "tol", "x"), (Schedule, "patience", 0), (Schedule, "patience", "x"), (Schedule, "random_state", -1),
-    *[(Objective, term, v) for term in TERMS for v in (-1., float("nan"), "x")], *[(Objective, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
-    *[(Objective, "eta", v) for v in (-1., "x")]])
+    *[(TrainingConfig, "batch_size", v) for v in (0, -1, 1.5, "x")], *[(TrainingConfig, f"{s}_epochs", v) for s in ("head", "joint") for v in (-1, 1.5, "x")],
+    *[(TrainingConfig, lr, v) for lr in ("lr_head", "lr_unet") for v in (-1., float("nan"), "x")], (TrainingConfig, "tol", "x"), (TrainingConfig, "patience", 0), (TrainingConfig, "patience", "x"), (TrainingConfig, "random_state", -1),
+    *[(LossWeights, term, v) for term in TERMS for v in (-1., float("nan"), "x")], *[(LossWeights, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
+    *[(LossWeights, "eta", v) for v in (-1., "x")]])
 def test_bad_settings_are_named(build, name, value):
-    kind = "objective" if build is Objective else "schedule"
+    kind = "loss_weights" if build is LossWeights else "training_config"
     with pytest.raises((ValueError, TypeError)) as e: run(**{kind: build(**{name: value})})
     assert name in str(e.value) and repr(value) in str(e.value) and "must be" in str(e.value)
 
 
 def test_the_smallest_settings_are_allowed():
-    Objective(0., 0., 0., 0., 1, 0.).check(); Schedule(0, 0, 0, 1, 0., 0., -1., 1, 0).check()
-    with pytest.raises(ValueError, match="warmup_epochs must be an integer of 0 or more, got -1"): Schedule(warmup_epochs=-1).check()
+    LossWeights(0., 0., 0., 0., 1, 0.).check(); TrainingConfig(0, 0, 0, 1, 0., 0., -1., 1, 0).check()
+    with pytest.raises(ValueError, match="warmup_epochs must be an integer of 0 or more, got -1"): TrainingConfig(warmup_epochs=-1).check()
 
 
 @pytest.mark.parametrize("t", [-1, 1000, 2.5, "search", None])
 def test_bad_timesteps_are_named(t):
     trainer, _ = children.trainer()
-    with pytest.raises(ValueError, match=r"t must be .*0\.\.999"): Trainer(trainer.extract, trainer.model, "mid_block", t)
+    with pytest.raises(ValueError, match=r"timestep must be .*0\.\.999"): Trainer(trainer.extract, trainer.model, "mid_block", t)
 
 
 def test_the_start_is_kmeans_after_diffusion():
@@ -473,13 +473,13 @@ def test_where_groups_have_no_spread_the_space_is_not_scaled():
 
 def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
     "Also groups that have nothing to do with where the points lie; then self-training takes over"
-    schedule = Schedule(head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.)
-    trainer, images = children.trainer(schedule=schedule)
+    training_config = TrainingConfig(head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.)
+    trainer, images = children.trainer(training_config=training_config)
     trainer.model.start_labels = torch.arange(len(images)) % 3
     assert (torch.from_numpy(fit(trainer, images)) == trainer.model.start_labels).float().mean() > 0.9
     assert len(trainer.history["epoch"]) == 30 # no stopping before
     for warmup, after in ((0, 0.6), (2, None)):
-        trainer, _ = children.trainer(schedule=replace(schedule, warmup_epochs=warmup, head_epochs=4, tol=-1.))
+        trainer, _ = children.trainer(training_config=replace(training_config, warmup_epochs=warmup, head_epochs=4, tol=-1.))
         trainer.model.start_labels = torch.arange(len(images)) % 3
         fit(trainer, images, checkpoint=tmp_path/f"{warmup}", stop_after=1)
         assert trainer.warming_up == (warmup > 1)

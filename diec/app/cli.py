@@ -145,9 +145,9 @@ def _say(*words): # one process speaks for all
 def _packed(folder, store, size, mode, progress):
     "The pictures of a folder as an `ImagePack`; of several processes one reads them"
     from diec.data.folder import open_pack, pack_folder
-    from diec.core.distributed import is_main, wait
+    from diec.core.distributed import is_main, barrier
     pack = pack_folder(folder, store, size, mode, progress) if is_main() else None
-    wait()
+    barrier()
     return open_pack(store) if pack is None else pack
 
 def _size_of(unet):
@@ -295,7 +295,7 @@ def _cluster(args, out):
     from safetensors.numpy import load_file
     from diec.core.files import atomic_file, clear_partial, note_settings
     from diec.estimator import DiEC
-    from diec.core.distributed import is_main, wait
+    from diec.core.distributed import is_main, barrier
     from diec.unet import load_unet, save_unet, unet_fingerprint
     clock, work = _Clock(), out/"work"
     if is_main(): clear_partial(out)
@@ -314,7 +314,7 @@ def _cluster(args, out):
         missing = sort_into(args.into, args.folder, [pack.files[i] for i in order], labels[order], args.copy, _settings(args, *_CLUSTER)) if args.into and is_main() else []
         for line in ("nothing has changed since the last run", *said, _places(out, args)): _say(line)
         _say_missing(missing)
-        wait()
+        barrier()
         return missing
     clock.lap("read")
     if unet is None:
@@ -328,7 +328,7 @@ def _cluster(args, out):
     clock.lap("fit")
     said, missing = _write_out(out, diec, pack, clock, args)
     if is_main(): _keep_result(out, args, key, said)
-    wait()
+    barrier()
     return missing
 
 # %% ../../nbs/app/02_cli.ipynb #ef9b2e0c
@@ -346,7 +346,7 @@ def _write_out(out, diec, pack, clock, args):
     record, settings = out/MANIFEST, _settings(args, *_CLUSTER)
     if is_main(): note_settings(record, settings)
     diec.save_pretrained(out/"model")
-    diec.extract_.keep = f"{diec.checkpoint}.embeddings" # where `fit` left them
+    diec.extract_.cache_dir = f"{diec.checkpoint}.embeddings" # where `fit` left them
     z, q = diec._assign(pack.images)
     if not is_main(): return [], []
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
@@ -356,12 +356,12 @@ def _write_out(out, diec, pack, clock, args):
     shown = np.union1d(np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN], np.unique(diec.labels_, return_index=True)[1])
     clock.lap("write")
     facts = [("images", f"{len(pack):,}"), ("left out", len(pack.skipped)), ("clusters", f"{diec.n_clusters_}" + ("" if args.n_clusters else ", estimated")), ("U-Net", args.unet or "pretrained on these images"),
-             ("read at", f"{diec.layer_}, timestep {diec.t_}"), ("seed", args.seed)]
+             ("read at", f"{diec.layer_}, timestep {diec.timestep_}"), ("seed", args.seed)]
     with recorded_file(out/"report.html", record, args.force) as f: write_sheets(f, diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
     missing = sort_into(args.into, args.folder, files, diec.labels_[order], args.copy, settings) if args.into else []
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
-    said = [f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}", f"read at {diec.layer_}, timestep {diec.t_}"]
+    said = [f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}", f"read at {diec.layer_}, timestep {diec.timestep_}"]
     _say(said[0])
     _say(f"{said[1]}; {clock}")
     _say(_places(out, args))
@@ -563,7 +563,7 @@ def _search(args):
     unet, scheduler = load_unet(args.unet or args.images)
     images, _ = _images_of(args, unet)
     kept = Path(args.work)/f"search-{_named(str(args.unet), os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed)}.json"
-    S = Clusterability(Extractor(unet.to(device()), scheduler, random_state=args.seed), images, args.n_clusters, args.criterion, random_state=args.seed, keep=kept)
+    S = Clusterability(Extractor(unet.to(device()), scheduler, random_state=args.seed), images, args.n_clusters, args.criterion, random_state=args.seed, cache_file=kept)
     found = search_layer(S, progress=not args.quiet) if args.layer == "search" else search_timestep(S, args.layer or DEFAULT_LAYER, progress=not args.quiet)
     for e in sorted(S.evaluations.values(), key=lambda e: (e.layer, e.t)): _say(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
     _say(f"best: {found.layer}, timestep {found.t} ({len(S.evaluations)} evaluations)")
@@ -589,7 +589,7 @@ def _predict(args):
     from diec.core.files import note_settings, recorded_file
     from diec.core.distributed import is_main
     diec = DiEC.from_pretrained(args.model)
-    diec.progress, diec.extract_.keep = not args.quiet and is_main(), Path(args.work)/"embeddings"
+    diec.progress, diec.extract_.cache_dir = not args.quiet and is_main(), Path(args.work)/"embeddings"
     images, pack = _images_of(args, diec.unet_)
     z, q = diec._assign(images)
     if not is_main(): return
@@ -619,7 +619,7 @@ def info(args):
     from diec.estimator import DiEC
     diec = DiEC.from_pretrained(Path(args.model)/"model" if (Path(args.model)/"model"/"config.json").is_file() else args.model)
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
-    for what, value in (("clusters", diec.n_clusters_), ("images", f"{len(diec.labels_):,}"), ("images a cluster", ", ".join(map(str, sizes))), ("read at", f"{diec.layer_}, timestep {diec.t_}"),
+    for what, value in (("clusters", diec.n_clusters_), ("images", f"{len(diec.labels_):,}"), ("images a cluster", ", ".join(map(str, sizes))), ("read at", f"{diec.layer_}, timestep {diec.timestep_}"),
                         ("takes", f"{diec.unet_.config.in_channels} channel(s), {diec.unet_.config.sample_size}x{diec.unet_.config.sample_size}"), ("embedding", f"{diec.cluster_centers_.shape[1]} dimensions"),
                         ("epochs", len(diec.history_["epoch"])), ("U-Net fine-tuned", "joint" in diec.history_["stage"])): _say(f"{what:18s} {value}")
 

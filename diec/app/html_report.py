@@ -127,7 +127,7 @@ def write_sheets(
         first = representatives(labels, confidence, distance, 1)
         typical = np.concatenate([pack.images[first[k]["typical"]] for k in kinds])
         parts += ["<h2>Which is a kind of which</h2>", _inline(_draw_tree(linkage, kinds, np.bincount(labels)[kinds], typical), "hierarchy"), "<p>The clusters, with their numbers, sizes and a typical image of each. Those that join low are alike.</p>"]
-    if diec.cot_ is not None: parts += ["<h2>Where the U-Net was read</h2>", _inline(diec.cot_.plot().figure, "S(t)"), f"<p>Layer <code>{escape(diec.layer_)}</code>, timestep {diec.t_}, where clusters stand out most: found without labels.</p>"]
+    if diec.search_result_ is not None: parts += ["<h2>Where the U-Net was read</h2>", _inline(diec.search_result_.plot().figure, "S(t)"), f"<p>Layer <code>{escape(diec.layer_)}</code>, timestep {diec.timestep_}, where clusters stand out most: found without labels.</p>"]
     parts += ["<h2>Training</h2>", _inline(plot_history({"step": diec.history_["epoch"]} | {k: v for k, v in diec.history_.items() if k not in ("epoch", "stage") and any(x is not None for x in v)}), "training"),
               "<p>By epoch: the loss and its terms (kl: agreement with the target distribution; graph: neighbors stay together; ent: clusters of even size; diff: the U-Net still takes noise off), and changed: the share of images that changed their cluster.</p>"]
     if pack.skipped: parts += [f"<h2>Left out: {len(pack.skipped)} {'file' if len(pack.skipped) == 1 else 'files'}</h2>", _table([{"file": f, "why": why} for f, why in pack.skipped])]

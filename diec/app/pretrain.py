@@ -23,7 +23,7 @@ from diffusers.training_utils import EMAModel
 from tqdm.auto import tqdm
 
 from ..core.checkpoint import fingerprint, load_state, save_state
-from ..core.distributed import has_fast_bfloat16, said_if_threads_differ, world
+from ..core.distributed import has_fast_bfloat16, said_if_threads_differ, rank_and_world_size
 from ..core.files import check_replaceable
 from ..core.interrupt import deferred_signals, finished
 from ..core.rng import generator
@@ -166,7 +166,7 @@ def pretrain(
     images = as_images(images)
     recipe.check(); check_integer("checkpoint_every", checkpoint_every, 1)
     if stop_at is not None: check_integer("stop_at", stop_at, 1)
-    world() # the processes meet, if there are several
+    rank_and_world_size() # the processes meet, if there are several
     accelerator = Accelerator()
     if recipe.batch_size % accelerator.num_processes:
         raise ValueError(f"recipe.batch_size must be divisible by the number of processes, {accelerator.num_processes}, got {recipe.batch_size}")

@@ -59,18 +59,18 @@ class Signals:
         return self.signum is not None
 
     def everywhere(self) -> bool: # whether one has come to any process; all of them must ask
-        from diec.core.distributed import add_up, world
-        if not self.enabled or world()[1] == 1: return self.here()
+        from diec.core.distributed import all_reduce, rank_and_world_size
+        if not self.enabled or rank_and_world_size()[1] == 1: return self.here()
         import torch
-        self.together = bool(add_up(torch.tensor([int(self.here())])))
+        self.together = bool(all_reduce(torch.tensor([int(self.here())])))
         return self.together
 
     def leave(self,
         kept:str, # see `Interrupted`
     ):
         "Stop now: the state has been saved"
-        from diec.core.distributed import wait
-        if self.together: wait() # a launcher ends all processes when the first one ends, which may not be the one that saves
+        from diec.core.distributed import barrier
+        if self.together: barrier() # a launcher ends all processes when the first one ends, which may not be the one that saves
         raise Interrupted(signal.SIGTERM if self.signum is None else self.signum, kept)
 
 # %% ../../nbs/core/04_interrupt.ipynb #e5ae4d29

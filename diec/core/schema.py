@@ -201,16 +201,16 @@ _timestep = integer(0, TIMESTEPS - 1)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams(Settings):
-    "The constructor's parameters; `objective` and `schedule` are checked by their own classes"
+    "The constructor's parameters; `loss_weights` and `training_config` are checked by their own classes"
     n_clusters:int|None = setting(null | integer(2, N_CLUSTERS))
     layer:str = setting(text)
-    t:int|str = setting(_timestep | choice("search"))
+    timestep:int|str = setting(_timestep | choice("search"))
     criterion:str = setting(choice(*CRITERION_NAMES))
     n_draws:int = setting(integer(1, N_DRAWS))
     search_size:int = setting(integer(1, SEARCH_SIZE))
     fine_tune_unet:bool = setting(flag)
-    objective:dict|None = setting(null | mapping)
-    schedule:dict|None = setting(null | mapping)
+    loss_weights:dict|None = setting(null | mapping)
+    training_config:dict|None = setting(null | mapping)
     batch_size:int = setting(integer(1, BATCH_SIZE))
     progress:bool = setting(flag, False)
     checkpoint:str|None = setting(null | text, None) # not used: a stranger must not say where files are written
@@ -260,19 +260,19 @@ class History(Settings):
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
     "config.json of a model"
-    format:str = setting(choice("diec-model-2"))
+    format:str = setting(choice("diec-model-3"))
     params:dict = setting(mapping, nested=ModelParams)
     seed:int = setting(integer(0, SEED))
     layer:str = setting(text)
-    t:int = setting(_timestep)
+    timestep:int = setting(_timestep)
     num_train_timesteps:int|None = setting(null | integer(1, TIMESTEPS), None)
-    cot:dict|None = setting(null | mapping, nested=Searched)
+    search_result:dict|None = setting(null | mapping, nested=Searched)
     history:dict = setting(mapping, nested=History)
 
     def relations(self):
         "Timesteps of the schedule"
-        if self.num_train_timesteps and self.t >= self.num_train_timesteps:
-            yield "t", f"must be less than num_train_timesteps, {self.num_train_timesteps}, got {self.t}"
+        if self.num_train_timesteps and self.timestep >= self.num_train_timesteps:
+            yield "timestep", f"must be less than num_train_timesteps, {self.num_train_timesteps}, got {self.timestep}"
 
 # %% ../../nbs/core/07_schema.ipynb #1c9c2dca
 @dataclass(frozen=True)
