@@ -30,22 +30,22 @@ $(VENV)/.ready: $(wildcard requirements*.lock) settings.ini setup.py
 	@touch $@
 
 reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, up to 5 seeds, in results/full (a day)
-	$(RUN) python -m scripts.reproduce --plan $(PLAN) $(ARGS)
+	$(RUN) python -m workflow.reproduce --plan $(PLAN) $(ARGS)
 
 check: env ## make the quick plan anew and compare its figures with the committed ones of the full plan
 	rm -rf runs/check
-	$(RUN) python -m scripts.reproduce --plan quick --runs runs/check --out runs/check/out
-	$(RUN) python -m scripts.check runs/check/out results
+	$(RUN) python -m workflow.reproduce --plan quick --runs runs/check --out runs/check/out
+	$(RUN) python -m workflow.check runs/check/out results
 
 keep: env ## after PLAN=full: compare results/full with the committed results, then put it in their place
-	-$(RUN) python -m scripts.check results/full results
+	-$(RUN) python -m workflow.check results/full results
 	cp -R results/full/. results/
 
 test: env ## export, clean, README, every notebook, every test that is not slow
-	$(RUN) bash scripts/test.sh
+	$(RUN) bash tools/test.sh
 
 test-slow: env ## the slow tests: kills in a loop, the whole batch, several processes, an installation
-	$(RUN) bash scripts/test.sh slow
+	$(RUN) bash tools/test.sh slow
 
 lab: env ## JupyterLab on the notebooks
 	$(RUN) jupyter lab --notebook-dir nbs
@@ -56,19 +56,19 @@ unet-%: env ## pretrain the U-Net of one data set from nothing: unet-digits, une
 	$(RUN) python -m diec.app.pretrain $* --out diec/unets/$* --checkpoint runs/$*.safetensors
 
 readme: env ## README.md from nbs/index.ipynb
-	$(RUN) python -m scripts.readme
+	$(RUN) python -m tools.readme
 
 notebooks: env ## run every notebook and store its outputs
-	$(RUN) bash scripts/notebooks.sh
+	$(RUN) bash tools/notebooks.sh
 
 faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (an hour)
-	$(RUN) python -m scripts.faults --out results $(ARGS)
+	$(RUN) python -m tools.faults --out results $(ARGS)
 
 mutants: env ## small faults in the code, and how many the tests find; results/tables/mutants; SAMPLE=all: every one, not 50 a module
-	$(RUN) python -m scripts.mutants --sample $(SAMPLE) --out results $(ARGS)
+	$(RUN) python -m tools.mutants --sample $(SAMPLE) --out results $(ARGS)
 
 lock: ## the lock files with the newest versions that settings.ini allows; ARGS=--keep: their hashes only
-	bash scripts/lock.sh $(PYTHON) $(ARGS)
+	bash tools/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)
 	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/full results/tiny runs/check

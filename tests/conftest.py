@@ -4,7 +4,7 @@ import signal
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
-import scripts.guard.sitecustomize # from here on this process reaches no other machine
+import tools.guard.sitecustomize # from here on this process reaches no other machine
 
 for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): # nohup and shells in the background have some ignored, which the commands under test would inherit
     if signal.getsignal(_signal) == signal.SIG_IGN: signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
@@ -23,8 +23,8 @@ from diec.unet import load_unet, new_scheduler, new_unet
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    "The order is random (pytest-randomly), but for the peers, which come last: see there"
-    items.sort(key=lambda test: test.path.name == "test_zz_peers.py")
+    "The order is random (pytest-randomly), but for the baselines, which come last: see there"
+    items.sort(key=lambda test: test.path.name == "test_baselines.py")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diec.data.formats import read_idx
-from scripts import bare, sample
+from tools import bare, sample
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = "192.0.2.1" # reserved for documentation (RFC 5737)
@@ -29,7 +29,7 @@ print(json.dumps({"home": os.listdir(os.path.expanduser("~")), "variables": sort
 
 
 def run(*words, **kwargs):
-    return subprocess.run([sys.executable, "-m", "scripts.bare", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **kwargs)
+    return subprocess.run([sys.executable, "-m", "tools.bare", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **kwargs)
 
 
 namespaces = pytest.mark.skipif(not bare.unshare(), reason="this system allows no namespaces (unshare --mount --net)")
@@ -68,7 +68,7 @@ def test_the_status_of_the_command_comes_back(mode):
 
 def test_ci_runs_the_two_commands_and_the_slow_tests_bare():
     lines = (ROOT/".ci"/"run").read_text().splitlines()
-    assert [line.partition("scripts.bare ")[2] for line in lines if "scripts.bare" in line] == ["make reproduce", "make test", "make test-slow"]
+    assert [line.partition("tools.bare ")[2] for line in lines if "tools.bare" in line] == ["make reproduce", "make test", "make test-slow"]
 
 
 def test_tests_reach_no_other_machine():
@@ -95,7 +95,7 @@ def test_the_sample_is_what_its_readme_says():
     images, labels = (read_idx(sample.OUT/f"{kind}.gz") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
     assert images.shape == (300, 28, 28) and images.dtype == np.uint8 and np.bincount(labels).tolist() == [30]*10
     assert len(np.unique(images, axis=0)) == 300 and images.max() == 255
-    assert "Zalando SE" in text and "MIT License" in text and "scripts.sample" in text
+    assert "Zalando SE" in text and "MIT License" in text and "tools.sample" in text
 
 
 def test_the_sample_is_drawn_by_its_script(tmp_path):

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scripts import batch, restore
+from workflow import batch, restore
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT/"tests"/"plan.yaml"
@@ -22,7 +22,7 @@ pytest.importorskip("snakemake")
 
 
 def reproduce(place, *more, plan=PLAN, env=None): # a running batch in a folder of its own
-    command = [sys.executable, "-m", "scripts.reproduce", "--plan", str(plan), "--runs", str(place/"runs"), "--out", str(place/"out"), *more]
+    command = [sys.executable, "-m", "workflow.reproduce", "--plan", str(plan), "--runs", str(place/"runs"), "--out", str(place/"out"), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
 
 
@@ -160,7 +160,7 @@ if [ $(wc -l < {tmp_path}/calls) = 1 ]; then echo "{said}" >&2; exit 1; fi
 exec "$@"
 """)
     fake.chmod(0o755)
-    record = tmp_path/"runs"/"peers"/"digits"/"classical"/"0.json"
+    record = tmp_path/"runs"/"baselines"/"digits"/"classical"/"0.json"
     found, out, err = finish(reproduce(tmp_path, "--", str(record), env=os.environ | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}))
     assert found == status and record.exists() == (status == 0), err[-2000:]
     assert len((tmp_path/"calls").read_text().split()) == calls
@@ -178,13 +178,13 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", ["quick", "full"])
 def test_plans_can_be_read(plan):
-    found = subprocess.run([sys.executable, "-m", "snakemake", "--configfile", f"plans/{plan}.yaml", "-n", "--quiet", "--nolock"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-m", "snakemake", "--configfile", f"workflow/plans/{plan}.yaml", "-n", "--quiet", "--nolock"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize("plan", ["quick", "full"])
 def test_a_plan_writes_where_nothing_is_committed(plan): # a committed table would count as made, and a fresh clone would make nothing
-    out = yaml.safe_load((ROOT/"plans"/f"{plan}.yaml").read_text())["out"]
+    out = yaml.safe_load((ROOT/"workflow"/"plans"/f"{plan}.yaml").read_text())["out"]
     assert subprocess.run(["git", "ls-files", out], cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
     assert subprocess.run(["git", "check-ignore", f"{out}/tables/main.md"], cwd=ROOT, capture_output=True).returncode == 0
 
@@ -195,7 +195,7 @@ def test_records_come_back_from_a_main_table(made, tmp_path):
     restore.main([str(tmp_path/"out"), str(tmp_path/"runs")])
     settings = yaml.safe_load(PLAN.read_text()) | {"runs": str(tmp_path/"runs")}
     found, names = batch.Plan(settings), ("tables/main", "timings/main")
-    paths = found.records("cluster") + found.peers() + found.autoencoders()
+    paths = found.records("cluster") + found.baselines() + found.autoencoders()
     assert paths and all(Path(p).is_file() for p in paths)
     before = {f"{n}{s}": (tmp_path/"out"/f"{n}{s}").read_bytes() for n in names for s in (".csv", ".md")}
     for name in before: (tmp_path/"out"/name).unlink()
@@ -208,32 +208,32 @@ def test_records_come_back_from_a_main_table(made, tmp_path):
 
 
 def test_unknown_plan_is_refused():
-    found = subprocess.run([sys.executable, "-m", "scripts.reproduce", "--plan", "fast"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-m", "workflow.reproduce", "--plan", "fast"], cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2 and "full, quick" in found.stderr and "'fast'" in found.stderr
 
 
 def test_parameters_come_from_the_plan_the_data_set_and_the_method():
-    plan = batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], peers=["classical"], parameters={"peers": {"n_images": 50, "autoencoder": None}},
-                           by_dataset={"digits": {"peers": {"n_images": 20}, "peers/UMAP": {"n_images": None}}}))
-    job = lambda dataset, method: plan.parameters("peers", SimpleNamespace(dataset=dataset, method=method, seed="3"))
+    plan = batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], baselines=["classical"], parameters={"baselines": {"n_images": 50, "autoencoder": None}},
+                           by_dataset={"digits": {"baselines": {"n_images": 20}, "baselines/UMAP": {"n_images": None}}}))
+    job = lambda dataset, method: plan.parameters("baselines", SimpleNamespace(dataset=dataset, method=method, seed="3"))
     assert job("mnist-5k", "DEC") == {"dataset": "mnist-5k", "seed": 3, "methods": "DEC", "n_images": 50, "autoencoder": None}
     assert job("digits", "DEC")["n_images"] == 20 and job("digits", "UMAP")["n_images"] is None and job("mnist-5k", "UMAP")["n_images"] == 50
     assert plan.parameters("cluster", SimpleNamespace(dataset="digits", seed="0")) == {"dataset": "digits", "seed": 0}
 
 
 def test_a_data_set_and_the_studies_may_have_fewer_seeds():
-    plan = lambda seeds: batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits", "mnist-5k"], seeds=seeds, peers=["classical"], by_dataset={"mnist-5k": {"seeds": [0, 2]}}, studies={"datasets": ["mnist-5k"], "seeds": [0, 1]}))
+    plan = lambda seeds: batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits", "mnist-5k"], seeds=seeds, baselines=["classical"], by_dataset={"mnist-5k": {"seeds": [0, 2]}}, studies={"datasets": ["mnist-5k"], "seeds": [0, 1]}))
     assert plan([0, 1, 2]).records("cluster") == [f"r/cluster/{d}/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
-    assert plan([0, 1, 2]).peers() == [f"r/peers/{d}/classical/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
+    assert plan([0, 1, 2]).baselines() == [f"r/baselines/{d}/classical/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
     assert plan([0, 1, 2]).study("search") == ["r/search/mnist-5k/0.json", "r/search/mnist-5k/1.json"]
-    fewer = batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits"], seeds=[0, 1, 2], peers=["classical"], by_dataset={"digits": {"seeds": [0, 2], "seeds_of_peers": [1, 2]}}))
+    fewer = batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits"], seeds=[0, 1, 2], baselines=["classical"], by_dataset={"digits": {"seeds": [0, 2], "seeds_of_baselines": [1, 2]}}))
     assert fewer.records("cluster") == ["r/cluster/digits/0.json", "r/cluster/digits/2.json"]
-    assert fewer.records("autoencoder") == ["r/autoencoder/digits/2.json"] and fewer.peers() == ["r/peers/digits/classical/2.json"]
+    assert fewer.records("autoencoder") == ["r/autoencoder/digits/2.json"] and fewer.baselines() == ["r/baselines/digits/classical/2.json"]
     assert plan([0]).records("cluster") == ["r/cluster/digits/0.json", "r/cluster/mnist-5k/0.json"] # seeds of the command line come first
 
 
 def test_plan_names_what_is_wrong():
-    with pytest.raises(ValueError, match="peers must be among .*'DECK'"): batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], peers=["DECK"]))
+    with pytest.raises(ValueError, match="baselines must be among .*'DECK'"): batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], baselines=["DECK"]))
     with pytest.raises(ValueError, match="must have 'seeds'"): batch.Plan(dict(name="x", out="y", datasets=["digits"]))
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-import children
+import subprocess_cases
 import diec.trainer as T
 from diec.core.checkpoint import load_state
 from diec.search import CommonSpace
@@ -20,7 +20,7 @@ def steps(folder, n, **recipe):
     "Pretrain for n steps; after each, (weights of the result, weights in training, the optimizer's state)"
     recipe, found = Recipe(**{"n_steps": 1000, "batch_size": 8, "warmup_steps": 0, "weight_decay": 0., **recipe}), []
     for k in range(1, n + 1):
-        trained = pretrain(children.images(), recipe, children.small(), folder/"c", stop_at=k, progress=False)
+        trained = pretrain(subprocess_cases.images(), recipe, subprocess_cases.small(), folder/"c", stop_at=k, progress=False)
         state = load_state(folder/"c")
         found.append((flat(trained.unet.state_dict()), flat(state["unet"]), state["optimizer"]))
     return found
@@ -33,7 +33,7 @@ def flat(weights): return torch.cat([v.flatten() for v in weights.values()])
 
 def test_pretraining_gives_the_running_mean_of_the_weights(tmp_path):
     "And not the last ones: EMA with a warm-up, decay 1 - (1 + k)^(-3/4) after k steps, at most `ema_decay`"
-    found, mean = steps(tmp_path, 5, ema_decay=0.6), flat(children.small().state_dict())
+    found, mean = steps(tmp_path, 5, ema_decay=0.6), flat(subprocess_cases.small().state_dict())
     for k, (result, raw, _) in enumerate(found):
         decay = min(0.6, 1 - (1 + k)**-0.75) # the first step replaces the random start
         mean = decay*mean + (1 - decay)*raw
@@ -49,7 +49,7 @@ def test_the_default_recipe_averages_warms_up_and_clips():
 @pytest.mark.parametrize("warmup, lengths", [(0, [1e-3, 1e-3, 1e-3]), (10, [1e-4, 2e-4, 3e-4])])
 def test_pretraining_warms_up(tmp_path, warmup, lengths):
     "Adam's first steps are about as long as the learning rate, where the gradient keeps its sign"
-    found, before = steps(tmp_path, 3, warmup_steps=warmup, learning_rate=1e-3), flat(children.small().state_dict())
+    found, before = steps(tmp_path, 3, warmup_steps=warmup, learning_rate=1e-3), flat(subprocess_cases.small().state_dict())
     for (_, raw, _), length in zip(found, lengths):
         assert (raw - before).abs().max().item() == pytest.approx(length, rel=0.1)
         before = raw
@@ -73,7 +73,7 @@ def test_the_graph_is_refreshed_in_epochs_0_1_2_4_8(monkeypatch):
     def spy(z, k):
         made.append(trainer.epoch)
         return real(z, k)
-    trainer, images = children.trainer(training_config=TrainingConfig(head_epochs=11, warmup_epochs=0, joint_epochs=0, batch_size=20, lr_head=1e-2, tol=-1.))
+    trainer, images = subprocess_cases.trainer(training_config=TrainingConfig(head_epochs=11, warmup_epochs=0, joint_epochs=0, batch_size=20, lr_head=1e-2, tol=-1.))
     monkeypatch.setattr(T, "adaptive_graph", spy)
     e, graphs = trainer.extract(images, ["mid_block"], 50)["mid_block"], []
     for epoch in range(1, 11):
@@ -98,7 +98,7 @@ def test_the_number_is_counted_at_the_timestep_of_the_embedding(monkeypatch, dig
             counted.append(np.array(X))
             return super().fit(X, *args)
     monkeypatch.setattr("diec.estimator.ReverseHierarchicalDiffusion", Spy)
-    unet = children.small().eval(), new_scheduler()
+    unet = subprocess_cases.small().eval(), new_scheduler()
     DiEC(None, unet, layer=layer, timestep=t, n_draws=1, search_size=40, training_config=TrainingConfig(head_epochs=0, joint_epochs=0), random_state=0, device="cpu").fit(digits[:80])
     e = Extractor(*unet, 1, 0)(digits[:80], [layer], read_at)[layer]
     wanted = CommonSpace.fit(e).transform(e)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from diec.evaluation.results import read_csv, write_csv
-from scripts import check
+from workflow import check
 
 ROWS = [{"dataset": d, "method": m, "seed": s, "ACC": 0.9, "t": 200} for d in ("digits", "usps") for m in ("DEC", "DiEC") for s in (0, 1)]
 

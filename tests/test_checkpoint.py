@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import children
+import subprocess_cases
 import diec.core.checkpoint as C
 from diec.core.checkpoint import fingerprint, load_state, save_state, write_tensors
 from diec.core.files import atomic_file, atomic_folder

@@ -589,7 +589,7 @@ def test_sets_inside_clustpy(name, shape, counts):
 def test_sets_inside_clustpy_without_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not dataset_available("letters")
-    with pytest.raises(ImportError, match="ClustPy.*diec\\[peers\\]"): load_dataset("letters")
+    with pytest.raises(ImportError, match="ClustPy.*diec\\[baselines\\]"): load_dataset("letters")
 
 
 def test_digits():

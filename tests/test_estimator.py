@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
-import children
+import subprocess_cases
 import diec.estimator as E
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
@@ -378,7 +378,7 @@ def test_killed_while_saving_no_model_is_lost(saved, fitted, unseen, tmp_path, s
     "The first move is that of the U-Net inside the new folder; the other two exchange the folders"
     target = tmp_path/"elsewhere"/"model"
     shutil.copytree(saved, target)
-    assert children.finish(children.saving, saved, target, nth) == -signal.SIGKILL
+    assert subprocess_cases.finish(subprocess_cases.saving, saved, target, nth) == -signal.SIGKILL
     whole = [p.parent for p in target.parent.rglob("config.json") if (p.parent/"model.safetensors").exists()]
     assert any(alike(DiEC.from_pretrained(p), fitted, unseen, same) for p in whole)
     if nth < 3: assert target in whole

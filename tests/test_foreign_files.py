@@ -482,7 +482,7 @@ def test_killed_it_resumes_and_touches_nothing(images, model, tmp_path, outside,
 
 
 def test_the_fault_tests_notice_what_is_touched(tmp_path):
-    from scripts.faults import plant, plant_within, touched
+    from tools.faults import plant, plant_within, touched
     whole, place = tmp_path/"whole", tmp_path/"killed"
     for name in ("out/model/config.json", "out/labels.csv", "out.sorted/a.png"):
         (whole/name).parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def test_the_wheel_holds_the_modules_and_the_unets(wheel):
         for file in ("README.md", "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
             assert f"diec/unets/{unet}/{file}" in names
     assert all(i.file_size <= 6e6 for i in zipfile.ZipFile(wheel).infolist()) # a wheel that a laptop downloads
-    assert not [n for n in names if n.startswith(("tests/", "scripts/", "nbs/")) or n.endswith((".pkl", ".pt", ".bin"))]
+    assert not [n for n in names if n.startswith(("tests/", "tools/", "workflow/", "nbs/")) or n.endswith((".pkl", ".pt", ".bin"))]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-import children
+import subprocess_cases
 from diec.core.distributed import all_reduce, is_main, barrier, rank_and_world_size
 
 
@@ -16,12 +16,12 @@ def test_alone_nothing_is_added():
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_fit_by_several_is_the_fit_of_one(tmp_path, same, size):
-    (alone, facts), = children.together(children.distributed_fit, 1, tmp_path/"one")
-    found = children.together(children.distributed_fit, size, tmp_path/"several")
+    (alone, facts), = subprocess_cases.together(subprocess_cases.distributed_fit, 1, tmp_path/"one")
+    found = subprocess_cases.together(subprocess_cases.distributed_fit, size, tmp_path/"several")
     for weights, its in found:
         assert same(weights, found[0][0]) and its["labels"] == facts["labels"] and its["t"] == facts["t"]
         for k in ("kl", "graph", "ent", "diff", "total"): np.testing.assert_allclose(np.array(its["history"][k], float), np.array(facts["history"][k], float), rtol=1e-3, atol=1e-5)
-    start = children.small().state_dict()
+    start = subprocess_cases.small().state_dict()
     flat = lambda weights: torch.cat([weights[k].flatten() for k in start])
     moved = (flat(alone) - flat(start)).norm() # single weights whose gradient is next to nothing may go either way: Adam's step does not get smaller
     assert moved > 1e-3 and (flat(found[0][0]) - flat(alone)).norm() < 0.02*moved

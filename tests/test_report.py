@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from diec.evaluation.results import Provenance, keep_figure, save_table
-from scripts import report
+from workflow import report
 
 
 @pytest.fixture

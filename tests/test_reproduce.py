@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("snakemake")
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT/"scripts"/"plugins"))
+sys.path.append(str(ROOT/"workflow"/"plugins"))
 from snakemake_logger_plugin_jobs import Progress, duration
 
 
@@ -59,7 +59,7 @@ def test_durations(seconds, said): assert duration(seconds) == said
 def test_snakemake_hands_its_jobs_to_the_plugin(tmp_path):
     (tmp_path/"Snakefile").write_text("rule all:\n    input: ['0.txt', '1.txt']\nrule one:\n    output: '{n}.txt'\n    shell: 'echo x > {output}'\n")
     start = "import sys; sys.path.append(sys.argv.pop(1)); from snakemake.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", start, str(ROOT/"scripts"/"plugins"), "--logger", "jobs", "--cores", "1", "--quiet", "rules", "host", "reason"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"})
+    done = subprocess.run([sys.executable, "-c", start, str(ROOT/"workflow"/"plugins"), "--logger", "jobs", "--cores", "1", "--quiet", "rules", "host", "reason"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"})
     lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
     assert done.returncode == 0 and lines[0].startswith("[0/3]") and "one-" in lines[0] and lines[-1].startswith("[3/3]"), done.stderr
     assert any(" left: " in line for line in lines) and all(len(line) <= 80 for line in lines)

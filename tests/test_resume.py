@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-import children
+import subprocess_cases
 from diec.app.cli import main
 from diec.search import Clusterability, search_timestep
 from diec.data.datasets import load_dataset
@@ -87,16 +87,16 @@ def test_repeated_with_another_hash_seed_nothing_is_done_twice(tmp_path):
 
 def read(place): return np.array(pack_folder(place/"in", place/"store", 8).images)
 
-def pretrained(place): return pretrain(children.images(), children.RECIPE, children.small(), place/"checkpoint", checkpoint_every=1000, progress=False).unet.state_dict()
+def pretrained(place): return pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), place/"checkpoint", checkpoint_every=1000, progress=False).unet.state_dict()
 
-def extractor(place, **kwargs): return Extractor(children.small().eval(), new_scheduler(), n_draws=2, batch_size=7, **kwargs)
+def extractor(place, **kwargs): return Extractor(subprocess_cases.small().eval(), new_scheduler(), n_draws=2, batch_size=7, **kwargs)
 
-def embedded(place): return extractor(place, cache_dir=place/"embeddings")(children.images(), ["mid_block"], 50)
+def embedded(place): return extractor(place, cache_dir=place/"embeddings")(subprocess_cases.images(), ["mid_block"], 50)
 
-def searched(place): return search_timestep(Clusterability(extractor(place), children.images(), 3, cache_file=place/"search.json"), "mid_block").evaluations
+def searched(place): return search_timestep(Clusterability(extractor(place), subprocess_cases.images(), 3, cache_file=place/"search.json"), "mid_block").evaluations
 
 def fitted(place, **kwargs):
-    model = DiEC(3, (children.small().eval(), new_scheduler()), n_draws=2, batch_size=7, timestep=50, layer="mid_block", fine_tune_unet=True, training_config=children.SCHEDULE, checkpoint=place/"fit", random_state=0, device="cpu").fit(children.images())
+    model = DiEC(3, (subprocess_cases.small().eval(), new_scheduler()), n_draws=2, batch_size=7, timestep=50, layer="mid_block", fine_tune_unet=True, training_config=subprocess_cases.SCHEDULE, checkpoint=place/"fit", random_state=0, device="cpu").fit(subprocess_cases.images())
     return {"labels": model.labels_, "history": model.history_, **model.model_.state_dict(), **model.unet_.state_dict()}
 
 def same_result(a, b):
@@ -178,7 +178,7 @@ def test_a_long_epoch_is_saved_in_its_midst(tmp_path, undisturbed, monkeypatch):
 # --- signals where nothing is kept, twice, ignored, or in another thread
 
 def test_without_a_checkpoint_a_signal_is_answered_at_once():
-    with Events("step", 3) as events, pytest.raises(KeyboardInterrupt): pretrain(children.images(), children.RECIPE, children.small(), progress=False)
+    with Events("step", 3) as events, pytest.raises(KeyboardInterrupt): pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), progress=False)
     assert len(events.seen) == 3
 
 
@@ -215,10 +215,10 @@ def test_other_threads_train_too(tmp_path):
 
 
 def test_two_processes_stop_at_the_same_step(tmp_path, same):
-    (alone, _), = children.together(children.interrupted_pretraining, 1, tmp_path/"one", 1)
-    stopped = children.together(children.interrupted_pretraining, 2, tmp_path/"two", 1)
+    (alone, _), = subprocess_cases.together(subprocess_cases.interrupted_pretraining, 1, tmp_path/"one", 1)
+    stopped = subprocess_cases.together(subprocess_cases.interrupted_pretraining, 2, tmp_path/"two", 1)
     assert [facts["kept"] for _, facts in stopped] == ["at step 5 of 14 of pretraining"]*2 # the signal came to the second process alone
-    resumed = children.together(children.interrupted_pretraining, 2, tmp_path/"two", None)
+    resumed = subprocess_cases.together(subprocess_cases.interrupted_pretraining, 2, tmp_path/"two", None)
     assert [facts["steps"] for _, facts in resumed] == [9, 9] and same(resumed[0][0], resumed[1][0])
     assert alone.keys() == resumed[0][0].keys()
 
@@ -245,13 +245,13 @@ def test_a_signal_from_outside(tmp_path):
     "To a process of its own, at whatever moment it comes after the third step"
     folder, log = pictures(tmp_path/"in"), tmp_path/"log"
     words = ["pretrain", str(folder), "--out", str(tmp_path/"net"), "--image-size", "8", "--steps", "12", "--quiet"]
-    child = children.start(children.counted_command, log, words)
+    child = subprocess_cases.start(subprocess_cases.counted_command, log, words)
     while child.is_alive() and not (log.exists() and "finished step 3\n" in log.read_text()): time.sleep(0.01)
     os.kill(child.pid, signal.SIGTERM); child.join(300)
     assert child.exitcode == 143
     before = log.read_text().splitlines()
     assert 3 <= sum(l.startswith("finished step") for l in before) < 12
-    assert children.finish(children.counted_command, log, words, timeout=300) == 0
+    assert subprocess_cases.finish(subprocess_cases.counted_command, log, words, timeout=300) == 0
     assert all(n == 1 for n in Counter(log.read_text().splitlines()).values()) and len(log.read_text().splitlines()) == 36
 
 
@@ -294,11 +294,11 @@ def test_files_are_sorted_though_nothing_has_changed(clustered, tmp_path, capsys
 # --- threads
 
 def test_another_number_of_threads_is_said(tmp_path, caplog):
-    pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", stop_at=3, progress=False)
-    pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", stop_at=4, progress=False)
+    pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", stop_at=3, progress=False)
+    pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", stop_at=4, progress=False)
     assert not caplog.records
     torch.set_num_threads(2)
-    try: pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", stop_at=5, progress=False)
+    try: pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", stop_at=5, progress=False)
     finally: torch.set_num_threads(1)
     assert "was written with 1 threads, now there are 2" in caplog.text
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import children
+import subprocess_cases
 import diec.unet as U
 from diec.app.cli import main, write_labels
 from diec.estimator import DiEC
@@ -295,7 +295,7 @@ def _commands(jobs, how, file):
 def run(jobs, folder, how=_alone):
     "What came of commands: name -> status, seconds, bytes, output, errors"
     jobs = [(name, [str(w) for w in words], place) for name, words, place in jobs]
-    assert children.finish(_commands, jobs, how, folder/"found.json", timeout=1200) == 0
+    assert subprocess_cases.finish(_commands, jobs, how, folder/"found.json", timeout=1200) == 0
     return json.loads((folder/"found.json").read_text())
 
 

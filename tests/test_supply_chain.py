@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts import licenses
+from tools import licenses
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = sorted(p.name for p in ROOT.glob("requirements*.lock"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import children
+import subprocess_cases
 import diec.trainer as T
 from diec.core.checkpoint import load_state
 from diec.search import kmeans
@@ -16,13 +16,13 @@ from diec.losses import adaptive_graph, diffuse
 from diec.trainer import ClusterModel, LossWeights, TrainingConfig, Trainer, fit
 from diec.unet import new_unet
 
-SHORT = replace(children.SCHEDULE, head_epochs=2, warmup_epochs=0, joint_epochs=2)
+SHORT = replace(subprocess_cases.SCHEDULE, head_epochs=2, warmup_epochs=0, joint_epochs=2)
 
 def weights(trainer): return {f"unet.{k}": v.clone() for k, v in trainer.extract.unet.state_dict().items()} | {k: v.clone() for k, v in trainer.model.state_dict().items()}
 
 def run(**kwargs):
     "Train; (trainer, labels, weights before)"
-    trainer, images = children.trainer(**{"training_config": SHORT, **kwargs})
+    trainer, images = subprocess_cases.trainer(**{"training_config": SHORT, **kwargs})
     before = weights(trainer)
     return trainer, fit(trainer, images), before
 
@@ -32,12 +32,12 @@ def run(**kwargs):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert children.finish(children.refinement, folder) == 0
-    return children.kept(folder)
+    assert subprocess_cases.finish(subprocess_cases.refinement, folder) == 0
+    return subprocess_cases.kept(folder)
 
 
 def equal_to(undisturbed, folder, same):
-    found, facts = children.kept(folder)
+    found, facts = subprocess_cases.kept(folder)
     assert facts == undisturbed[1] and same(found, undisturbed[0])
     assert facts["history"]["stage"] == ["head"]*4 + ["joint"]*4
 
@@ -55,10 +55,10 @@ def reached(checkpoint, before=0):
 def test_killed_at_random_moments(tmp_path, undisturbed, same, seed):
     moments, n, killed = random.Random(seed), 0, 0
     for _ in range(5):
-        killed += children.killed_after(moments.randrange(3), moments.uniform(0, 0.05), children.refinement, tmp_path)
+        killed += subprocess_cases.killed_after(moments.randrange(3), moments.uniform(0, 0.05), subprocess_cases.refinement, tmp_path)
         n = reached(tmp_path/"checkpoint", n)
     assert killed >= 2
-    assert children.finish(children.refinement, tmp_path) == 0
+    assert subprocess_cases.finish(subprocess_cases.refinement, tmp_path) == 0
     equal_to(undisturbed, tmp_path, same)
 
 
@@ -66,23 +66,23 @@ def test_killed_at_random_moments(tmp_path, undisturbed, same, seed):
                                                 ("mid-step", 5, 1), ("mid-step", 20, 6)])
 def test_killed_at_the_worst_moments(tmp_path, undisturbed, same, place, nth, epochs):
     "In either stage, and just between them (the fifth checkpoint)"
-    assert children.finish(children.refinement, tmp_path, death=(place, nth)) == -signal.SIGKILL
+    assert subprocess_cases.finish(subprocess_cases.refinement, tmp_path, death=(place, nth)) == -signal.SIGKILL
     assert reached(tmp_path/"checkpoint") == epochs
-    assert children.finish(children.refinement, tmp_path) == 0
+    assert subprocess_cases.finish(subprocess_cases.refinement, tmp_path) == 0
     equal_to(undisturbed, tmp_path, same)
 
 
 def test_stopped_and_continued(tmp_path, undisturbed, same):
     for stop in (1, 3, 4, 5, 8, None):
-        trainer, images = children.trainer()
+        trainer, images = subprocess_cases.trainer()
         labels = fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
     assert same(weights(trainer), undisturbed[0]) and labels.tolist() == undisturbed[1]["labels"]
-    trainer, images = children.trainer() # already done: nothing more happens
+    trainer, images = subprocess_cases.trainer() # already done: nothing more happens
     assert fit(trainer, images, checkpoint=tmp_path/"c").tolist() == undisturbed[1]["labels"] and same(weights(trainer), undisturbed[0])
 
 
 def test_embeddings_that_are_there_already_change_nothing(same):
-    one, images = children.trainer(training_config=SHORT)
+    one, images = subprocess_cases.trainer(training_config=SHORT)
     e = one.extract(images, ["mid_block"], 50)["mid_block"]
     copy = e.copy()
     fit(one, images, e)
@@ -92,15 +92,15 @@ def test_embeddings_that_are_there_already_change_nothing(same):
 OTHER = {
     "loss_weights": dict(loss_weights=LossWeights(lambda_kl=2., n_neighbors=5)), "training_config": dict(training_config=replace(SHORT, lr_head=1e-4)),
     "seed": dict(training_config=replace(SHORT, random_state=9)), "number of clusters": dict(n_clusters=4), "noise": dict(random_state=7),
-    "fewer images": dict(data=children.images()[:-1]), "other images": dict(data=children.images().clip(-0.9, 1)),
-    "order of the images": dict(data=children.images()[::-1].copy()),
+    "fewer images": dict(data=subprocess_cases.images()[:-1]), "other images": dict(data=subprocess_cases.images().clip(-0.9, 1)),
+    "order of the images": dict(data=subprocess_cases.images()[::-1].copy()),
 }
 
 @pytest.fixture(scope="module", params=[1, 3, None], ids=["head", "joint", "done"])
 def left_off(request, tmp_path_factory):
     "The checkpoint of a run that was left off in this stage"
     path = tmp_path_factory.mktemp("left off")/"c"
-    trainer, images = children.trainer(training_config=SHORT)
+    trainer, images = subprocess_cases.trainer(training_config=SHORT)
     fit(trainer, images, checkpoint=path, stop_after=request.param)
     return path
 
@@ -109,7 +109,7 @@ def left_off(request, tmp_path_factory):
 def test_the_checkpoint_of_another_run_is_refused(left_off, change):
     before = left_off.read_bytes()
     kwargs = OTHER.get(change) or {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
-    trainer, images = children.trainer(**{"training_config": SHORT, **kwargs})
+    trainer, images = subprocess_cases.trainer(**{"training_config": SHORT, **kwargs})
     try:
         with pytest.raises(ValueError, match="another run"): fit(trainer, images, checkpoint=left_off)
         assert left_off.read_bytes() == before
@@ -120,16 +120,16 @@ def test_a_damaged_checkpoint_or_a_pickle_is_refused(tmp_path, marker):
     data, made = marker
     for content in (data, b""):
         (tmp_path/"c").write_bytes(content)
-        trainer, images = children.trainer(training_config=SHORT)
+        trainer, images = subprocess_cases.trainer(training_config=SHORT)
         with pytest.raises(ValueError, match="damaged"): fit(trainer, images, checkpoint=tmp_path/"c")
         assert (tmp_path/"c").read_bytes() == content and not made.exists()
 
 
 @pytest.mark.parametrize("stop, stage", [(1, "head"), (2, "head"), (3, "joint"), (None, "done")])
 def test_a_checkpoint_gives_back_the_whole_trainer(tmp_path, same, stop, stage):
-    one, images = children.trainer(training_config=replace(SHORT, tol=1., patience=9))
+    one, images = subprocess_cases.trainer(training_config=replace(SHORT, tol=1., patience=9))
     fit(one, images, checkpoint=tmp_path/"c", stop_after=stop)
-    two, _ = children.trainer(training_config=replace(SHORT, tol=1., patience=9))
+    two, _ = subprocess_cases.trainer(training_config=replace(SHORT, tol=1., patience=9))
     two.load(tmp_path/"c", one.extract.prepare(images))
     facts = lambda t: (t.stage, t.epoch, t.settled, t.begun, t.history, t.labels.tolist())
     assert facts(one) == facts(two) and one.stage == stage and same(weights(one), weights(two)) and all(map(torch.equal, one.graph, two.graph))
@@ -140,13 +140,13 @@ def test_a_checkpoint_gives_back_the_whole_trainer(tmp_path, same, stop, stage):
 
 
 def test_a_trainer_begins_at_the_beginning():
-    t, _ = children.trainer()
+    t, _ = subprocess_cases.trainer()
     assert (t.stage, t.epoch, t.settled, t.labels, t.graph, t.begun) == ("head", 0, 0, None, None, None) and not any(t.history.values())
 
 
 def saves(tmp_path, monkeypatch):
     "Train with a checkpoint; what each one says: stage, epoch, steps of an epoch that has begun"
-    seen, (trainer, images) = [], children.trainer(training_config=SHORT)
+    seen, (trainer, images) = [], subprocess_cases.trainer(training_config=SHORT)
     monkeypatch.setattr(T, "save_state", lambda path, state: seen.append((state["stage"], state["epoch"], state["begun"] and state["begun"]["step"])))
     fit(trainer, images, checkpoint=tmp_path/"c")
     return seen
@@ -182,10 +182,10 @@ def test_a_signal_is_heeded_after_the_step_and_none_is_lost_or_done_twice(tmp_pa
         done.append(which)
         if next(count) == nth: signal.raise_signal(signal.SIGTERM)
     monkeypatch.setattr(T, "finished", finished)
-    trainer, images = children.trainer(training_config=SHORT)
+    trainer, images = subprocess_cases.trainer(training_config=SHORT)
     with pytest.raises(Interrupted) as e: fit(trainer, images, checkpoint=tmp_path/"c")
     assert e.value.kept == kept and len(done) == nth
-    again, _ = children.trainer(training_config=SHORT)
+    again, _ = subprocess_cases.trainer(training_config=SHORT)
     labels = fit(again, images, checkpoint=tmp_path/"c")
     assert same(weights(again), weights(whole)) and np.array_equal(labels, wanted) and again.history == whole.history
     assert done == [("update", stage, epoch, step) for stage in ("head", "joint") for epoch in range(2) for step in range(3)]
@@ -221,7 +221,7 @@ def test_the_rows_of_all_are_there_and_a_gradient_flows_to_the_own(monkeypatch):
 @pytest.mark.parametrize("size, n, added", [(1, 5, False), (2, 1, False), (2, 2, True), (2, 5, True), (3, 2, False), (3, 3, True)])
 def test_gradients_and_the_denoising_loss_are_those_of_the_whole_batch(monkeypatch, size, n, added):
     "But where each process did the whole"
-    trainer, _ = children.trainer()
+    trainer, _ = subprocess_cases.trainer()
     monkeypatch.setattr(T, "rank_and_world_size", lambda: (0, size))
     monkeypatch.setattr(T, "all_reduce", lambda a: a.mul_(7)) # as if the others had six times as much
     first, *others = trainer.extract.unet.parameters()
@@ -248,7 +248,7 @@ def test_the_same_seed_gives_the_same_bits(same):
 
 def test_labels_are_those_of_the_final_model():
     trainer, labels, _ = run(training_config=replace(SHORT, lr_unet=1e-3))
-    e = trainer.extract(children.images(), ["mid_block"], 50)["mid_block"]
+    e = trainer.extract(subprocess_cases.images(), ["mid_block"], 50)["mid_block"]
     with torch.no_grad(): q = trainer.model(trainer.model.embed(torch.from_numpy(e)))[1]
     assert labels.dtype == np.int64 and np.array_equal(labels, q.argmax(1))
 
@@ -304,7 +304,7 @@ def test_it_stops_when_labels_stop_changing(patience):
 
 def test_patience_survives_an_interruption(tmp_path):
     for stop in range(1, 8):
-        trainer, images = children.trainer(training_config=TrainingConfig(head_epochs=30, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
+        trainer, images = subprocess_cases.trainer(training_config=TrainingConfig(head_epochs=30, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
         fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
     assert len(trainer.history["epoch"]) == 3 and trainer.stage == "done"
 
@@ -320,7 +320,7 @@ def test_history_adds_up():
 
 def test_history_holds_the_mean_over_the_steps():
     "Where nothing moves, the mean of the terms of equal batches is that of the whole"
-    trainer, images = children.trainer(training_config=TrainingConfig(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.))
+    trainer, images = subprocess_cases.trainer(training_config=TrainingConfig(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.))
     e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
     view = T._View(trainer.model, trainer.model.embed(e), trainer.loss_weights)
     wanted = T._clustering_terms(trainer.model, view, trainer.loss_weights, torch.arange(len(images)), view.x)
@@ -364,10 +364,10 @@ def test_each_term_alone_goes_down(name):
 def test_self_training_alone_sharpens():
     "KL itself need not fall, its target moves away; the confidence rises"
     def confidence(trainer):
-        e = trainer.extract(children.images(), ["mid_block"], 50)["mid_block"]
+        e = trainer.extract(subprocess_cases.images(), ["mid_block"], 50)["mid_block"]
         with torch.no_grad(): return trainer.model(trainer.model.embed(torch.from_numpy(e)))[1].max(1).values.mean()
     trained, _, _ = run(loss_weights=LossWeights(1., 0., 0., 0.), training_config=TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.))
-    assert confidence(trained) > confidence(children.trainer()[0]) + 0.05
+    assert confidence(trained) > confidence(subprocess_cases.trainer()[0]) + 0.05
 
 
 def test_denoising_alone_trains_the_unet(digits):
@@ -405,13 +405,13 @@ def test_divergence_names_the_stage(stage, batch_size):
 
 
 def test_weights_that_are_nan_from_the_start_name_the_stage():
-    trainer, images = children.trainer(training_config=SHORT)
+    trainer, images = subprocess_cases.trainer(training_config=SHORT)
     trainer.model.centers.data[0] = float("nan")
     with pytest.raises(FloatingPointError, match="head stage"): fit(trainer, images)
 
 
 def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
-    trainer, images = children.trainer(training_config=SHORT)
+    trainer, images = subprocess_cases.trainer(training_config=SHORT)
     fit(trainer, images, checkpoint=tmp_path/"c", stop_after=1)
     before = (tmp_path/"c").read_bytes()
     monkeypatch.setattr(T, "kl_loss", lambda p, q: q.sum()*float("nan"))
@@ -419,7 +419,7 @@ def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
     assert (tmp_path/"c").read_bytes() == before
 
 
-@pytest.mark.parametrize("data", [np.zeros((20, 1, 8, 8)), np.repeat([np.zeros((1, 8, 8)), np.ones((1, 8, 8))], 10, 0), children.images(5)],
+@pytest.mark.parametrize("data", [np.zeros((20, 1, 8, 8)), np.repeat([np.zeros((1, 8, 8)), np.ones((1, 8, 8))], 10, 0), subprocess_cases.images(5)],
                          ids=["all alike", "two kinds", "five"])
 def test_poor_data_are_borne(data):
     "Fewer kinds of image than clusters, fewer images than neighbors"
@@ -446,12 +446,12 @@ def test_the_smallest_settings_are_allowed():
 
 @pytest.mark.parametrize("t", [-1, 1000, 2.5, "search", None])
 def test_bad_timesteps_are_named(t):
-    trainer, _ = children.trainer()
+    trainer, _ = subprocess_cases.trainer()
     with pytest.raises(ValueError, match=r"timestep must be .*0\.\.999"): Trainer(trainer.extract, trainer.model, "mid_block", t)
 
 
 def test_the_start_is_kmeans_after_diffusion():
-    trainer, images = children.trainer()
+    trainer, images = subprocess_cases.trainer()
     e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
     model = ClusterModel.start(e, 3, random_state=4)
     with torch.no_grad(): z = model(model.embed(torch.from_numpy(e)))[0]
@@ -474,19 +474,19 @@ def test_where_groups_have_no_spread_the_space_is_not_scaled():
 def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
     "Also groups that have nothing to do with where the points lie; then self-training takes over"
     training_config = TrainingConfig(head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.)
-    trainer, images = children.trainer(training_config=training_config)
+    trainer, images = subprocess_cases.trainer(training_config=training_config)
     trainer.model.start_labels = torch.arange(len(images)) % 3
     assert (torch.from_numpy(fit(trainer, images)) == trainer.model.start_labels).float().mean() > 0.9
     assert len(trainer.history["epoch"]) == 30 # no stopping before
     for warmup, after in ((0, 0.6), (2, None)):
-        trainer, _ = children.trainer(training_config=replace(training_config, warmup_epochs=warmup, head_epochs=4, tol=-1.))
+        trainer, _ = subprocess_cases.trainer(training_config=replace(training_config, warmup_epochs=warmup, head_epochs=4, tol=-1.))
         trainer.model.start_labels = torch.arange(len(images)) % 3
         fit(trainer, images, checkpoint=tmp_path/f"{warmup}", stop_after=1)
         assert trainer.warming_up == (warmup > 1)
         if after: assert (trainer.labels == trainer.model.start_labels).float().mean() < after
 
 def test_a_dead_cluster_is_put_anew_and_said(caplog):
-    t, x = children.trainer(n_clusters=3)
+    t, x = subprocess_cases.trainer(n_clusters=3)
     with torch.no_grad(): t.model.centers[1] = 1e3 # nobody is near
     t.model.start_labels = None
     with caplog.at_level("WARNING", logger="diec"): labels = fit(t, x, stop_after=2)
@@ -516,7 +516,7 @@ def test_no_center_is_put_on_another():
 
 
 def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
-    t, x = children.trainer(n_clusters=4)
+    t, x = subprocess_cases.trainer(n_clusters=4)
     with torch.no_grad(): t.model.centers[1] = t.model.centers[3] = 1e3
     t.model.start_labels = None
     with caplog.at_level("WARNING", logger="diec"): fit(t, x, stop_after=1)
@@ -526,5 +526,5 @@ def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
 
 def test_images_that_are_all_alike_leave_clusters_dead():
     x = np.zeros((20, 1, 8, 8), np.float32)
-    t, _ = children.trainer(n_clusters=3, data=x)
+    t, _ = subprocess_cases.trainer(n_clusters=3, data=x)
     assert len(fit(t, x)) == 20 # and it ends

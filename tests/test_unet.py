@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMPipeline, UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-import children
+import subprocess_cases
 import diec.data.datasets as D
 import diec.app.pretrain as P
 import diec.core.names as names
@@ -33,13 +33,13 @@ def small(random_state=0): return new_unet(8, block_out_channels=(8, 8), random_
 def undisturbed(tmp_path_factory):
     "Weights and losses of the run that nobody kills"
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert children.finish(children.pretraining, folder) == 0
-    return children.kept(folder)
+    assert subprocess_cases.finish(subprocess_cases.pretraining, folder) == 0
+    return subprocess_cases.kept(folder)
 
 
 def equal_to(undisturbed, folder, same):
-    weights, facts = children.kept(folder)
-    assert facts == undisturbed[1] and facts["step"] == list(range(1, children.RECIPE.n_steps + 1))
+    weights, facts = subprocess_cases.kept(folder)
+    assert facts == undisturbed[1] and facts["step"] == list(range(1, subprocess_cases.RECIPE.n_steps + 1))
     assert same(weights, undisturbed[0])
 
 
@@ -56,38 +56,38 @@ def loadable(checkpoint, step=0):
 def test_killed_at_random_moments(tmp_path, undisturbed, same, every, seed):
     moments, step, killed = random.Random(seed), 0, 0
     for _ in range(4):
-        killed += children.killed_after(moments.randrange(3), moments.uniform(0, 0.05), children.pretraining, tmp_path, every)
+        killed += subprocess_cases.killed_after(moments.randrange(3), moments.uniform(0, 0.05), subprocess_cases.pretraining, tmp_path, every)
         step = loadable(tmp_path/"checkpoint", step)
     assert killed >= 2
-    assert children.finish(children.pretraining, tmp_path, every) == 0
+    assert subprocess_cases.finish(subprocess_cases.pretraining, tmp_path, every) == 0
     equal_to(undisturbed, tmp_path, same)
 
 
 @pytest.mark.parametrize("place, nth", [("mid-write", 1), ("mid-write", 3), ("before-replace", 2), ("after-replace", 2), ("mid-step", 6)])
 def test_killed_at_the_worst_moments(tmp_path, undisturbed, same, place, nth):
-    assert children.finish(children.pretraining, tmp_path, death=(place, nth)) == -signal.SIGKILL
+    assert subprocess_cases.finish(subprocess_cases.pretraining, tmp_path, death=(place, nth)) == -signal.SIGKILL
     written = {"mid-write": nth - 1, "before-replace": nth - 1, "after-replace": nth, "mid-step": (nth - 1)//2}[place]
     assert loadable(tmp_path/"checkpoint") == 2*written
-    assert children.finish(children.pretraining, tmp_path, death=(place, nth)) in (0, -signal.SIGKILL) # killed when resumed, too
-    assert children.finish(children.pretraining, tmp_path) == 0
+    assert subprocess_cases.finish(subprocess_cases.pretraining, tmp_path, death=(place, nth)) in (0, -signal.SIGKILL) # killed when resumed, too
+    assert subprocess_cases.finish(subprocess_cases.pretraining, tmp_path) == 0
     equal_to(undisturbed, tmp_path, same)
 
 
 def test_stopped_and_continued_within_a_process(tmp_path, undisturbed, same):
     for stop in (1, 5, None):
-        trained = pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", stop_at=stop, progress=False)
+        trained = pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", stop_at=stop, progress=False)
     assert same(trained.unet, undisturbed[0]) and trained.history["loss"] == undisturbed[1]["loss"]
-    again = pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", progress=False) # finished already
+    again = pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", progress=False) # finished already
     assert same(again.unet, undisturbed[0])
 
 
 def test_a_damaged_checkpoint_is_refused_and_left_alone(tmp_path, marker):
     data, made = marker
-    pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", stop_at=1, progress=False)
+    pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", stop_at=1, progress=False)
     for content in ((tmp_path/"c").read_bytes()[:-100], b"", data):
         (tmp_path/"c").write_bytes(content)
         with pytest.raises(ValueError, match="damaged"):
-            pretrain(children.images(), children.RECIPE, children.small(), tmp_path/"c", progress=False)
+            pretrain(subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small(), tmp_path/"c", progress=False)
         assert (tmp_path/"c").read_bytes() == content and not made.exists()
 
 
@@ -98,14 +98,14 @@ def attention_unet():
 
 @pytest.mark.parametrize("change", ["recipe", "fewer images", "other images", "order of the images", "channels", "attention"])
 def test_the_checkpoint_of_another_run_is_refused(tmp_path, change):
-    x, recipe, unet = children.images(), children.RECIPE, children.small()
+    x, recipe, unet = subprocess_cases.images(), subprocess_cases.RECIPE, subprocess_cases.small()
     pretrain(x, recipe, unet, tmp_path/"c", stop_at=1, progress=False)
     before = (tmp_path/"c").read_bytes()
     if change == "recipe": recipe = Recipe(**{**recipe.__dict__, "learning_rate": 2e-3})
     if change == "fewer images": x = x[:-1]
     if change == "other images": x = x.clip(-0.9, 1)
     if change == "order of the images": x = x[::-1].copy()
-    unet = {"channels": new_unet(8, block_out_channels=(8, 16)), "attention": attention_unet()}.get(change, children.small())
+    unet = {"channels": new_unet(8, block_out_channels=(8, 16)), "attention": attention_unet()}.get(change, subprocess_cases.small())
     with pytest.raises(ValueError, match="another run"): pretrain(x, recipe, unet, tmp_path/"c", progress=False)
     assert (tmp_path/"c").read_bytes() == before
 
@@ -114,9 +114,9 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path, change):
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(same):
     recipe = Recipe(n_steps=3, batch_size=8)
-    one, two = (pretrain(children.images(), recipe, small(), progress=False) for _ in range(2))
+    one, two = (pretrain(subprocess_cases.images(), recipe, small(), progress=False) for _ in range(2))
     torch.rand(1) # the global generator plays no part
-    other = pretrain(children.images(), Recipe(n_steps=3, batch_size=8, random_state=1), small(), progress=False)
+    other = pretrain(subprocess_cases.images(), Recipe(n_steps=3, batch_size=8, random_state=1), small(), progress=False)
     assert same(one.unet, two.unet) and one.history["loss"] == two.history["loss"]
     assert not same(one.unet, other.unet)
 
@@ -130,10 +130,10 @@ def test_images_of_any_size_get_a_unet_that_takes_them():
 @pytest.mark.parametrize("change", [{"snr_gamma": 5.}, {"augment": 0.1}, {"beta_schedule": "linear"}, {"prediction_type": "v_prediction", "snr_gamma": 5.}])
 def test_a_change_of_recipe_changes_the_result_and_can_be_resumed(tmp_path, same, change):
     recipe = Recipe(n_steps=4, batch_size=8, warmup_steps=1, **change)
-    whole = pretrain(children.images(), recipe, small(), progress=False)
-    pretrain(children.images(), recipe, small(), tmp_path/"c", stop_at=2, progress=False)
-    resumed = pretrain(children.images(), recipe, small(), tmp_path/"c", progress=False)
-    usual = pretrain(children.images(), Recipe(n_steps=4, batch_size=8, warmup_steps=1), small(), progress=False)
+    whole = pretrain(subprocess_cases.images(), recipe, small(), progress=False)
+    pretrain(subprocess_cases.images(), recipe, small(), tmp_path/"c", stop_at=2, progress=False)
+    resumed = pretrain(subprocess_cases.images(), recipe, small(), tmp_path/"c", progress=False)
+    usual = pretrain(subprocess_cases.images(), Recipe(n_steps=4, batch_size=8, warmup_steps=1), small(), progress=False)
     assert same(whole.unet, resumed.unet) and not same(whole.unet, usual.unet)
     assert whole.scheduler.config.beta_schedule == recipe.beta_schedule
 
@@ -167,7 +167,7 @@ def test_every_epoch_sees_every_image_once():
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path):
     recipe = Recipe(n_steps=8, batch_size=8, learning_rate=1e30, warmup_steps=1)
     with pytest.raises(FloatingPointError, match="denoising loss became (nan|inf) at step"):
-        pretrain(children.images(), recipe, small(), tmp_path/"c", checkpoint_every=100, progress=False)
+        pretrain(subprocess_cases.images(), recipe, small(), tmp_path/"c", checkpoint_every=100, progress=False)
     assert not (tmp_path/"c").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
 def test_bad_arguments_of_pretrain_are_named(tmp_path, monkeypatch, kwargs, words):
     monkeypatch.chdir(tmp_path)
     recipe = kwargs.pop("recipe", Recipe(n_steps=2, batch_size=4))
-    with pytest.raises(ValueError) as e: pretrain(children.images(), recipe, small(), progress=False, **kwargs)
+    with pytest.raises(ValueError) as e: pretrain(subprocess_cases.images(), recipe, small(), progress=False, **kwargs)
     assert all(w in str(e.value) for w in words), str(e.value)
 
 
@@ -201,8 +201,8 @@ def test_bad_arguments_of_pretrain_are_named(tmp_path, monkeypatch, kwargs, word
     (lambda: new_scheduler(0), ("num_train_timesteps", "0")),
     (lambda: generator(-1), ("random_state", "-1")),
     (lambda: make_unet("cifar", "out"), ("name", "cifar", "digits")),
-    (lambda: loss_by_timestep(small(), new_scheduler(), children.images(4), [1000]), ("t", "1000", "999")),
-    (lambda: loss_by_timestep(small(), new_scheduler(), children.images(4), [-1]), ("t", "-1", "999")),
+    (lambda: loss_by_timestep(small(), new_scheduler(), subprocess_cases.images(4), [1000]), ("t", "1000", "999")),
+    (lambda: loss_by_timestep(small(), new_scheduler(), subprocess_cases.images(4), [-1]), ("t", "-1", "999")),
     (lambda: sample(small(), new_scheduler(), n_steps=0), ("n_steps", "0")),
     (lambda: load_unet(5), ("unet", "5", "digits")),
     (lambda: load_unet(None), ("unet", "None", "digits")),
@@ -231,22 +231,22 @@ def test_the_loss_is_what_it_says():
 # --- more than one process
 
 def test_two_processes_give_what_one_gives(tmp_path, same):
-    (alone, facts), = children.together(children.distributed, 1, tmp_path/"one", 6)
-    (first, its), (second, others) = children.together(children.distributed, 2, tmp_path/"two", 6)
+    (alone, facts), = subprocess_cases.together(subprocess_cases.distributed, 1, tmp_path/"one", 6)
+    (first, its), (second, others) = subprocess_cases.together(subprocess_cases.distributed, 2, tmp_path/"two", 6)
     assert same(first, second) and its["loss"] == others["loss"]
     assert np.allclose(its["loss"], facts["loss"], rtol=1e-4)
     assert its["written"] == facts["written"] == [3, 6] and others["written"] == [] # once, by one
     def predicts(weights):
         unet = small()
         unet.load_state_dict(weights)
-        with torch.no_grad(): return unet.eval()(torch.from_numpy(children.images(8)), 300).sample
-    start = predicts(children.small().state_dict())
+        with torch.no_grad(): return unet.eval()(torch.from_numpy(subprocess_cases.images(8)), 300).sample
+    start = predicts(subprocess_cases.small().state_dict())
     change = (predicts(alone) - start).abs().max()
     assert change > 0.01 and (predicts(first) - predicts(alone)).abs().max() < 0.02*change
     # one continues what two began
     shutil.copytree(tmp_path/"two", tmp_path/"mixed")
-    (mixed, m), = children.together(children.distributed, 1, tmp_path/"mixed", 8)
-    (rest, r), = children.together(children.distributed, 1, tmp_path/"one", 8)
+    (mixed, m), = subprocess_cases.together(subprocess_cases.distributed, 1, tmp_path/"mixed", 8)
+    (rest, r), = subprocess_cases.together(subprocess_cases.distributed, 1, tmp_path/"one", 8)
     assert len(m["loss"]) == 8 and np.allclose(m["loss"], r["loss"], rtol=1e-3)
 
 
@@ -439,7 +439,7 @@ def test_no_download_for_what_is_here(folder, monkeypatch):
 # --- the ones that come with the package
 
 load_once = functools.cache(load_dataset)
-SAMPLE = Path(__file__).parent/"data"/"fashion-mnist" # drawn by scripts/sample.py
+SAMPLE = Path(__file__).parent/"data"/"fashion-mnist" # drawn by tools/sample.py
 
 
 def some_images(name, n): # of Fashion-MNIST the repository holds a sample, the others come inside Python packages
@@ -542,6 +542,6 @@ def test_a_loss_that_climbs_is_noticed(tmp_path, monkeypatch):
         run.step += 1
         return float(next(losses))
     monkeypatch.setattr(diec.app.pretrain, "_train_step", climbing)
-    with pytest.raises(FloatingPointError, match="the denoising loss grows"): pretrain(children.images(), Recipe(n_steps=600, batch_size=8), children.small(), tmp_path/"checkpoint", checkpoint_every=100, progress=False)
+    with pytest.raises(FloatingPointError, match="the denoising loss grows"): pretrain(subprocess_cases.images(), Recipe(n_steps=600, batch_size=8), subprocess_cases.small(), tmp_path/"checkpoint", checkpoint_every=100, progress=False)
     from diec.core.checkpoint import load_state
     assert load_state(tmp_path/"checkpoint")["step"] >= 200 # the last good state

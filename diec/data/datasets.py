@@ -131,7 +131,7 @@ def _clustpy_file(name):
 def _from_clustpy(name):
     "A set that is part of ClustPy"
     (_, n_labels, shape), file = _CLUSTPY[name], _clustpy_file(name)
-    if file is None: raise ImportError(f"{name} comes with the package ClustPy: pip install diec[peers]")
+    if file is None: raise ImportError(f"{name} comes with the package ClustPy: pip install diec[baselines]")
     rows = np.loadtxt(file, delimiter=",", dtype=np.float32)
     x, y = to_unit_range(rows[:, n_labels:].reshape(-1, *shape).transpose(0, 3, 1, 2), 255), rows[:, :n_labels].astype(np.int64)
     if name == "letters": return ImageSet(x, y[:, 0], tuple("ABCXYZ"), name, "ClustPy's nrLetters")

@@ -24,8 +24,8 @@ BASELINES = {
 
 # %% ../../nbs/evaluation/02_baselines.ipynb #fa589ecc
 def _missing(package, error):
-    "What to say when a peer's package is not there"
-    return ImportError(f"{package} is needed for this method: pip install diec[peers] ({error})")
+    "What to say when a baseline's package is not there"
+    return ImportError(f"{package} is needed for this method: pip install diec[baselines] ({error})")
 
 def _clustpy():
     "ClustPy's deep methods"

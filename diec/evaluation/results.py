@@ -21,7 +21,7 @@ _PACKAGES = ("diec", "torch", "diffusers", "scikit-learn", "scipy", "numpy", "ma
 def _commit(): # the commit, with "+" if files that git knows differ from it; None outside a repository
     "The state of the source"
     def git(*args): return subprocess.run(["git", "-C", str(Path(__file__).parent) if "__file__" in globals() else ".", *args], capture_output=True, text=True, check=True).stdout.strip()
-    try: return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/diec", ":/nbs", ":/Snakefile", ":/scripts", ":/plans") else "")
+    try: return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/diec", ":/nbs", ":/workflow") else "")
     except (OSError, subprocess.CalledProcessError): return None
 
 def _versions(packages):

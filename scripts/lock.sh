@@ -1,8 +1,0 @@
-#!/usr/bin/env bash
-# Write the lock files (scripts/lock.py) in an environment of their own, which has pip-tools. --keep: same versions, new hashes.
-set -euo pipefail
-python=${1:-python3}; shift || true
-work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-"$python" -m venv "$work"
-"$work/bin/pip" install --quiet --upgrade pip pip-tools==7.6.2
-"$work/bin/python" scripts/lock.py "$@"

@@ -1,0 +1,74 @@
+"""What threads cost on a busy machine: `python -m tools.bench_threads`, under five minutes on two cores that have nothing else to do.
+
+Pretraining steps of the default recipe (32x32 images, batches of 64) run beside processes that keep two cores busy. Each variant is a process of its own, with its own settings of OpenMP, which reads them
+when it is loaded. The variants take turns, a few steps each, so that all meet the same neighbors; what counts is the median over the turns and its ratio to one thread.
+"""
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+VARIANTS = { # environment on top of ours
+    "one thread": {"OMP_NUM_THREADS": "1"},
+    "threads that spin (OpenMP's default)": {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None},
+    "threads that wait passively (diec's default)": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": None},
+}
+SETTINGS = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+
+
+def serve():
+    "For each number n on standard input: n steps, and the seconds that one took"
+    import torch
+    from accelerate import Accelerator
+    from diec.app.pretrain import Recipe, _Run, _train_step
+    from diec.unet import new_scheduler, new_unet
+    recipe, images = Recipe(), torch.rand(256, 1, 32, 32)*2 - 1
+    run, scheduler = _Run(new_unet(32).train(), recipe, Accelerator(cpu=True)), new_scheduler()
+    print(torch.get_num_threads(), flush=True)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(int(line)): _train_step(run, scheduler, images)
+        print((time.perf_counter() - start)/int(line), flush=True)
+
+
+def child(settings):
+    env = {k: v for k, v in os.environ.items() if k not in SETTINGS} | {k: v for k, v in settings.items() if v}
+    return subprocess.Popen([sys.executable, "-m", "tools.bench_threads", "--serve"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(process, n) -> float:
+    process.stdin.write(f"{n}\n"); process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=5, help="of each variant, at most (default: 5)")
+    parser.add_argument("--seconds", type=float, default=200, help="after which no further turn begins, but for the third (default: 200)")
+    parser.add_argument("--steps", type=int, default=1, help="a turn (default: 1)")
+    parser.add_argument("--busy", type=int, default=2, help="processes that compute beside it all the time (default: 2)")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.serve: return serve()
+    children, others = {name: child(settings) for name, settings in VARIANTS.items()}, []
+    try:
+        threads = {name: int(p.stdout.readline()) for name, p in children.items()}
+        for p in children.values(): ask(p, 1) # the first step is slow for other reasons
+        others += [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]
+        seconds = {name: [] for name in children}
+        start, turns = time.perf_counter(), 0
+        while turns < args.turns and (turns < 3 or time.perf_counter() - start < args.seconds):
+            turns += 1
+            for name, p in children.items(): seconds[name].append(ask(p, args.steps))
+    finally:
+        for p in (*children.values(), *others): p.kill(); p.wait()
+    least = statistics.median(seconds["one thread"])
+    print(f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, {args.busy} busy processes beside; seconds a step, median of {turns} turns (least to most)")
+    for name, s in seconds.items():
+        print(f"{name:46s} {threads[name]} thread(s)   {statistics.median(s):6.2f}   ({min(s):.2f} to {max(s):.2f})   {statistics.median(s)/least:5.2f} times one thread")
+
+
+if __name__ == "__main__":
+    main()
