@@ -31,7 +31,7 @@ from .core.checkpoint import fingerprint, write_tensors
 from .core.distributed import is_main
 from .core.files import MANIFEST, atomic_folder
 from .core.names import find_unet
-from .core.rng import generator
+from .core.rng import Stream, generator
 from .core.schema import SchedulerSettings, TensorRule, TooLarge, UNetSettings, WEIGHT_TYPES, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .core.validation import check_integer
 from .data.images import as_images
@@ -133,7 +133,7 @@ def loss_by_timestep(
     losses = []
     for t in timesteps:
         check_integer("t", t, 0, scheduler.config.num_train_timesteps - 1)
-        g, total = generator(random_state, 3), 0.
+        g, total = generator(random_state, Stream.LOSS_BY_TIMESTEP), 0.
         for x in images.split(batch_size):
             noise, at = torch.randn(x.shape, generator=g), torch.full((len(x),), int(t))
             total += denoising_loss(unet, scheduler, *(v.to(device) for v in (x, at, noise))).sum().item()
@@ -301,5 +301,5 @@ def sample(
     check_integer("n", n, 1); check_integer("n_steps", n_steps, 1)
     pipe = DDIMPipeline(unet, DDIMScheduler.from_config(scheduler.config))
     pipe.set_progress_bar_config(disable=True)
-    images = pipe(batch_size=n, num_inference_steps=n_steps, generator=generator(random_state, 4), output_type="np").images
+    images = pipe(batch_size=n, num_inference_steps=n_steps, generator=generator(random_state, Stream.SAMPLING), output_type="np").images
     return torch.from_numpy(images).permute(0, 3, 1, 2)*2 - 1

@@ -13,7 +13,7 @@ from diec.data.formats import read_idx
 from tools import bare, sample
 
 ROOT = Path(__file__).resolve().parent.parent
-ELSEWHERE = "192.0.2.1" # reserved for documentation (RFC 5737)
+NOT_SAVED = "192.0.2.1" # reserved for documentation (RFC 5737)
 
 PROBE = """
 import json, os, socket, sys
@@ -72,9 +72,9 @@ def test_ci_runs_the_two_commands_and_the_slow_tests_bare():
 
 
 def test_tests_reach_no_other_machine():
-    for call in (lambda: socket.create_connection((ELSEWHERE, 80), 5), lambda: socket.getaddrinfo("example.org", 80), lambda: socket.gethostbyname("example.org")):
+    for call in (lambda: socket.create_connection((NOT_SAVED, 80), 5), lambda: socket.getaddrinfo("example.org", 80), lambda: socket.gethostbyname("example.org")):
         with pytest.raises(ConnectionRefusedError, match="no network here"): call()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s, pytest.raises(ConnectionRefusedError): s.sendto(b"x", (ELSEWHERE, 53))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s, pytest.raises(ConnectionRefusedError): s.sendto(b"x", (NOT_SAVED, 53))
     assert os.listdir(os.environ["SCIKIT_LEARN_DATA"]) == []
 
 

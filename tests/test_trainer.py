@@ -322,7 +322,7 @@ def test_history_holds_the_mean_over_the_steps():
     "Where nothing moves, the mean of the terms of equal batches is that of the whole"
     trainer, images = subprocess_cases.trainer(training_config=TrainingConfig(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.))
     e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
-    view = T._View(trainer.model, trainer.model.embed(e), trainer.loss_weights)
+    view = T.EpochView(trainer.model, trainer.model.embed(e), trainer.loss_weights)
     wanted = T._clustering_terms(trainer.model, view, trainer.loss_weights, torch.arange(len(images)), view.x)
     fit(trainer, images)
     for k in ("kl", "graph"): assert trainer.history[k] == [pytest.approx(wanted[k].item(), rel=1e-4)]

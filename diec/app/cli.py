@@ -20,7 +20,7 @@ from ..core.names import cell_of, find_unet, printable, unet_names
 from ..core.schema import N_CLUSTERS
 
 # %% ../../nbs/app/02_cli.ipynb #2151ba47
-def _note(*words): # before it is known which process speaks for all
+def _print_note(*words): # before it is known which process speaks for all
     if os.environ.get("RANK", "0") == "0": print("diec:", *map(printable, words), file=sys.stderr, flush=True)
 
 def _check_folder(name):
@@ -44,7 +44,7 @@ def _check_unet(args):
     if not args.unet: return
     _check_utf8("--unet", args.unet)
     if find_unet(args.unet) or args.quiet: return
-    _note(f"{args.unet} is neither a U-Net of the package nor a folder here: it is looked for on the Hugging Face hub")
+    _print_note(f"{args.unet} is neither a U-Net of the package nor a folder here: it is looked for on the Hugging Face hub")
 
 def _check_n_clusters(args):
     if args.n_clusters is not None and not 2 <= args.n_clusters <= N_CLUSTERS: raise ValueError(f"--n-clusters must be {'2 or more' if args.n_clusters < 2 else f'{N_CLUSTERS:,} or less'}, got {args.n_clusters:,}")
@@ -138,11 +138,11 @@ def _get_buffers():
     svd(np.ones((256, 256)) @ np.eye(256))
 
 # %% ../../nbs/app/02_cli.ipynb #2f085fd4
-def _say(*words): # one process speaks for all
+def _print_result(*words): # one process speaks for all
     from diec.core.distributed import is_main
     if is_main(): print(*map(printable, words), flush=True)
 
-def _packed(folder, store, size, mode, progress):
+def _pack_images(folder, store, size, mode, progress):
     "The pictures of a folder as an `ImagePack`; of several processes one reads them"
     from diec.data.folder import open_pack, pack_folder
     from diec.core.distributed import is_main, barrier
@@ -155,7 +155,7 @@ def _size_of(unet):
     size = unet.config.sample_size
     return (size if isinstance(size, int) else max(size)), {1: "L", 3: "RGB"}.get(unet.config.in_channels)
 
-class _Clock:
+class _StageTimer:
     "Seconds by stage"
     def __init__(self): self.stages, self.start = {}, time.perf_counter()
     def lap(self, stage):
@@ -166,14 +166,14 @@ class _Clock:
         return f"{total:.0f} s ({', '.join(f'{k} {100*v/total:.0f}%' for k, v in self.stages.items())})"
 
 # %% ../../nbs/app/02_cli.ipynb #157e8930
-_OURS = re.compile(r"[.]lock|[.]diec[.]json|folder|images-[0-9a-f]+/(images[.](json|u8|part)|journal[.]jsonl)|embeddings/[^/]+[.](f32|json)|search-[0-9a-f]+[.]json") # in a folder to work in; checkpoints are not among it
+_OWN_FILES = re.compile(r"[.]lock|[.]diec[.]json|folder|images-[0-9a-f]+/(images[.](json|u8|part)|journal[.]jsonl)|embeddings/[^/]+[.](f32|json)|search-[0-9a-f]+[.]json") # in a folder to work in; checkpoints are not among it
 
 def _interrupted(error) -> bool:
     "Whether a run was stopped from outside (a signal, a full disk), and not by what it was asked to do"
     return isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)) or getattr(error, "errno", None) is not None
 
 @contextmanager
-def _alone(work, verb):
+def _exclusive_work_folder(work, verb):
     "One run at a time in a folder to work in; a failed run that has nothing to resume from leaves nothing behind"
     from diec.core.files import remove_own, work_folder
     from diec.core.distributed import is_main
@@ -184,8 +184,8 @@ def _alone(work, verb):
             try: yield
             except BaseException as e:
                 left = [f.relative_to(work).as_posix() for f in work.rglob("*") if f.is_file()]
-                idle, whole = set(left) <= {".lock", ".diec.json"}, all(map(_OURS.fullmatch, left))
-                if work in new and (idle or (whole and not _interrupted(e))): remove_own(work, _OURS)
+                idle, whole = set(left) <= {".lock", ".diec.json"}, all(map(_OWN_FILES.fullmatch, left))
+                if work in new and (idle or (whole and not _interrupted(e))): remove_own(work, _OWN_FILES)
                 raise
     except BlockingIOError: raise ValueError(f"another run is at work in {work}: wait for it, or choose another folder") from None
     except BaseException:
@@ -195,7 +195,7 @@ def _alone(work, verb):
 
 # %% ../../nbs/app/02_cli.ipynb #79df13ce
 @contextmanager
-def _alone_into(into):
+def _exclusive_target(into):
     "One run at a time that sorts into a folder; the lock stands beside it, since the folder itself is replaced"
     from diec.core.files import lock_file
     from diec.core.distributed import is_main
@@ -211,15 +211,15 @@ def _alone_into(into):
             with suppress(OSError): p.rmdir()
         raise
 
-def _place(path) -> str: return os.fsdecode(Path(path).expanduser().resolve())
+def _resolved_path(path) -> str: return os.fsdecode(Path(path).expanduser().resolve())
 
 def _settings(args, *names) -> dict:
     "What a result depends on, as a record keeps it; folders by their place"
-    kept = lambda v: [*map(kept, v)] if isinstance(v, list) else v if not isinstance(v, (str, Path)) else _place(v) if Path(v).exists() else os.fspath(v)
+    kept = lambda v: [*map(kept, v)] if isinstance(v, list) else v if not isinstance(v, (str, Path)) else _resolved_path(v) if Path(v).exists() else os.fspath(v)
     return {n: kept(getattr(args, n)) for n in names}
 
 # %% ../../nbs/app/02_cli.ipynb #c68f41d7
-def _named(*settings) -> str: # ten hexadecimal digits
+def _settings_hash(*settings) -> str: # ten hexadecimal digits
     "A name for a checkpoint that no other settings share"
     return hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:10]
 
@@ -231,7 +231,7 @@ def _pretrained(pack, work, args):
     "A U-Net for these images: pretrained here, or gone on with"
     from diec.app.pretrain import pretrain
     recipe = _recipe(args)
-    checkpoint = work/f"pretrain-{_named(asdict(recipe), pack.state, pack.images.shape)}.safetensors"
+    checkpoint = work/f"pretrain-{_settings_hash(asdict(recipe), pack.state, pack.images.shape)}.safetensors"
     return pretrain(pack.images, recipe, checkpoint=checkpoint, progress=not args.quiet)
 
 # %% ../../nbs/app/02_cli.ipynb #cc492031
@@ -240,7 +240,7 @@ def _result_key(args, unet, pack) -> str:
     from diec import __version__
     from diec.unet import unet_fingerprint
     made_by = [args.unet, unet_fingerprint(*unet)] if unet else asdict(_recipe(args))
-    return _named(__version__, os.fsdecode(_own(args)), args.n_clusters, args.seed, args.fine_tune, made_by, pack.state, pack.images.shape)
+    return _settings_hash(__version__, os.fsdecode(_folder_bytes(args)), args.n_clusters, args.seed, args.fine_tune, made_by, pack.state, pack.images.shape)
 
 def _checksums(out, args) -> dict: # of the files of a result, by name
     from diec.core.files import content_of
@@ -263,23 +263,23 @@ def _result_of(out, args, key) -> list: # what was said; empty if there is no su
 def cluster(args):
     "Sort a folder of images into groups"
     out = _out_of(args)
-    with _alone(out/"work", "cluster"), _alone_into(args.into): missing = _cluster(args, out)
+    with _exclusive_work_folder(out/"work", "cluster"), _exclusive_target(args.into): missing = _cluster(args, out)
     if missing: sys.exit(1) # all else is done
 
 def _out_of(args) -> Path: return Path(args.out or f"{Path(args.folder).expanduser().resolve().name}-groups")
 
 _CLUSTER = "folder", "n_clusters", "unet", "seed", "fine_tune", "steps", "image_size" # what a result depends on
 
-def _own(args) -> bytes: return os.fsencode(Path(args.folder).expanduser().resolve())
+def _folder_bytes(args) -> bytes: return os.fsencode(Path(args.folder).expanduser().resolve())
 
-def _of_this_folder(note, args):
+def _check_same_folder(note, args):
     "Two folders of the same name must not share a result that neither asked for"
-    if not args.out and note.is_file() and note.read_bytes() != _own(args): raise ValueError(f"{note.parent.parent} holds the groups of another folder, {os.fsdecode(note.read_bytes())}; say --out")
+    if not args.out and note.is_file() and note.read_bytes() != _folder_bytes(args): raise ValueError(f"{note.parent.parent} holds the groups of another folder, {os.fsdecode(note.read_bytes())}; say --out")
 
-def _many(n, what) -> str: return f"{n:,} {what}{'' if n == 1 else 's'}"
+def _counted(n, what) -> str: return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 def _left_out(pack) -> str: # the page lists them
-    return f"{_many(len(pack.skipped), 'file')} left out"
+    return f"{_counted(len(pack.skipped), 'file')} left out"
 
 def _check_images(images, args):
     "Refuse too few images, and too few that differ"
@@ -297,23 +297,23 @@ def _cluster(args, out):
     from diec.estimator import DiEC
     from diec.core.distributed import is_main, barrier
     from diec.unet import load_unet, save_unet, unet_fingerprint
-    clock, work = _Clock(), out/"work"
+    clock, work = _StageTimer(), out/"work"
     if is_main(): clear_partial(out)
-    _of_this_folder(work/"folder", args)
+    _check_same_folder(work/"folder", args)
     unet = load_unet(args.unet) if args.unet else None
     size, mode = _size_of(unet[0]) if unet else (args.image_size or SIZE, None)
-    pack = _packed(args.folder, work/f"images-{_named(size, mode)}", size, mode, not args.quiet)
-    _say(f"{_many(len(pack), 'image')} of {size}x{size} in {'color' if pack.images.shape[1] == 3 else 'gray'}; {_left_out(pack)}")
+    pack = _pack_images(args.folder, work/f"images-{_settings_hash(size, mode)}", size, mode, not args.quiet)
+    _print_result(f"{_counted(len(pack), 'image')} of {size}x{size} in {'color' if pack.images.shape[1] == 3 else 'gray'}; {_left_out(pack)}")
     _check_images(pack.images, args) # now, not after an hour of pretraining
     if is_main():
-        with atomic_file(work/"folder") as f: f.write_bytes(_own(args))
+        with atomic_file(work/"folder") as f: f.write_bytes(_folder_bytes(args))
     key = _result_key(args, unet, pack)
     if said := _result_of(out, args, key):
         labels = load_file(out/"model"/"model.safetensors")["labels"]
         order = _by_name(pack)
         missing = sort_into(args.into, args.folder, [pack.files[i] for i in order], labels[order], args.copy, _settings(args, *_CLUSTER)) if args.into and is_main() else []
-        for line in ("nothing has changed since the last run", *said, _places(out, args)): _say(line)
-        _say_missing(missing)
+        for line in ("nothing has changed since the last run", *said, _result_paths(out, args)): _print_result(line)
+        _print_missing(missing)
         barrier()
         return missing
     clock.lap("read")
@@ -323,7 +323,7 @@ def _cluster(args, out):
         if is_main(): note_settings(out/MANIFEST, _settings(args, *_CLUSTER))
         save_unet(out/"unet", *unet)
         clock.lap("pretrain")
-    name = _named(args.n_clusters, args.seed, args.fine_tune, unet_fingerprint(*unet), pack.state)
+    name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, unet_fingerprint(*unet), pack.state)
     diec = DiEC(args.n_clusters, unet, search_size=max(1000, (args.n_clusters or 0) + 1), fine_tune_unet=args.fine_tune, checkpoint=work/f"fit-{name}.safetensors", random_state=args.seed, progress=not args.quiet and is_main()).fit(pack.images)
     clock.lap("fit")
     said, missing = _write_out(out, diec, pack, clock, args)
@@ -362,15 +362,15 @@ def _write_out(out, diec, pack, clock, args):
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     said = [f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}", f"read at {diec.layer_}, timestep {diec.timestep_}"]
-    _say(said[0])
-    _say(f"{said[1]}; {clock}")
-    _say(_places(out, args))
-    _say_missing(missing)
+    _print_result(said[0])
+    _print_result(f"{said[1]}; {clock}")
+    _print_result(_result_paths(out, args))
+    _print_missing(missing)
     return said, missing
 
-def _places(out, args) -> str: return f"{out}/report.html   {out}/labels.csv   {out}/model" + (f"   {args.into}" if args.into else "")
+def _result_paths(out, args) -> str: return f"{out}/report.html   {out}/labels.csv   {out}/model" + (f"   {args.into}" if args.into else "")
 
-def _say_missing(missing):
+def _print_missing(missing):
     for name, why in missing: print(printable(f"not copied: {name}: {why}"), file=sys.stderr)
 
 # %% ../../nbs/app/02_cli.ipynb #bc88adb0
@@ -397,7 +397,7 @@ def _check_targets(out, args):
     if out.is_symlink() or (out.exists() and not out.is_dir()): raise ValueError(f"--out must be a folder or not exist yet, got the {'link' if out.is_symlink() else 'file'} {out}")
     _check_writable("--out", out)
     check_work(out/"work", "diec cluster") # before what is in it is read
-    _of_this_folder(out/"work"/"folder", args)
+    _check_same_folder(out/"work"/"folder", args)
     settings = _settings(args, *_CLUSTER)
     check_settings(read_record(out/MANIFEST, "diec-result-1"), settings, f"--out: {out}", args.force)
     for name in ("labels.csv", "report.html"): check_file(out/name, out/MANIFEST, args.force)
@@ -516,11 +516,11 @@ def pretrain_verb(args):
     if _is_dataset(args.images):
         if args.image_size: raise ValueError(f"--image-size must not be given for a data set, which has a size of its own; got {args.image_size}")
     else: _check_apart("--out", out, args.images)
-    with _alone(work, "pretrain"):
+    with _exclusive_work_folder(work, "pretrain"):
         if is_main(): clear_partial(out.parent, out.name)
-        _say(f"{args.images}: {'the data set of that name' if _is_dataset(args.images) else 'a folder'}")
+        _print_result(f"{args.images}: {'the data set of that name' if _is_dataset(args.images) else 'a folder'}")
         trained = _pretrain(args, out, work)
-    _say(f"{out}: {sum(p.numel() for p in trained.unet.parameters()):,} parameters, {len(trained.history['step']):,} steps, denoising loss {np.mean(trained.history['loss'][-100:]):.4f}")
+    _print_result(f"{out}: {sum(p.numel() for p in trained.unet.parameters()):,} parameters, {len(trained.history['step']):,} steps, denoising loss {np.mean(trained.history['loss'][-100:]):.4f}")
 
 _PRETRAIN = "images", "steps", "image_size", "seed" # what a U-Net depends on
 
@@ -534,9 +534,9 @@ def _pretrain(args, out, work):
     settings = _settings(args, *_PRETRAIN)
     if _is_dataset(args.images):
         recipe = _recipe(args)
-        return make_unet(args.images, out, work/f"pretrain-{_named(asdict(recipe))}.safetensors", recipe, not args.quiet, settings)
+        return make_unet(args.images, out, work/f"pretrain-{_settings_hash(asdict(recipe))}.safetensors", recipe, not args.quiet, settings)
     else:
-        pack = _packed(args.images, work/f"images-{_named(args.image_size or SIZE, None)}", args.image_size or SIZE, None, not args.quiet)
+        pack = _pack_images(args.images, work/f"images-{_settings_hash(args.image_size or SIZE, None)}", args.image_size or SIZE, None, not args.quiet)
         trained = _pretrained(pack, work, args)
         save_unet(out, trained.unet, trained.scheduler, {"history.json": json.dumps(trained.history) + "\n"}, settings=settings)
         return trained
@@ -548,12 +548,12 @@ def _images_of(args, unet):
     if len(given) == 1 and _is_dataset(given[0]): return load_dataset(given[0]).images, None
     source = given[0] if len(given) == 1 and Path(given[0]).expanduser().is_dir() else given # names are relative to one folder
     size, mode = _size_of(unet)
-    pack = _packed(source, Path(args.work)/f"images-{_named(*map(os.path.abspath, given), size, mode)}", size, mode, not args.quiet)
+    pack = _pack_images(source, Path(args.work)/f"images-{_settings_hash(*map(os.path.abspath, given), size, mode)}", size, mode, not args.quiet)
     return pack.images, pack
 
 def search(args):
     "Find the layer and timestep at which images cluster best, without labels"
-    with _alone(Path(args.work), "search"): _search(args)
+    with _exclusive_work_folder(Path(args.work), "search"): _search(args)
 
 def _search(args):
     from diec.search import CRITERIA, Clusterability, search_layer, search_timestep
@@ -562,11 +562,11 @@ def _search(args):
     from diec.unet import load_unet
     unet, scheduler = load_unet(args.unet or args.images)
     images, _ = _images_of(args, unet)
-    kept = Path(args.work)/f"search-{_named(str(args.unet), os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed)}.json"
+    kept = Path(args.work)/f"search-{_settings_hash(str(args.unet), os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed)}.json"
     S = Clusterability(Extractor(unet.to(device()), scheduler, random_state=args.seed), images, args.n_clusters, args.criterion, random_state=args.seed, cache_file=kept)
     found = search_layer(S, progress=not args.quiet) if args.layer == "search" else search_timestep(S, args.layer or DEFAULT_LAYER, progress=not args.quiet)
-    for e in sorted(S.evaluations.values(), key=lambda e: (e.layer, e.t)): _say(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
-    _say(f"best: {found.layer}, timestep {found.t} ({len(S.evaluations)} evaluations)")
+    for e in sorted(S.evaluations.values(), key=lambda e: (e.layer, e.t)): _print_result(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
+    _print_result(f"best: {found.layer}, timestep {found.t} ({len(S.evaluations)} evaluations)")
 
 # %% ../../nbs/app/02_cli.ipynb #0c333886
 def predict(args):
@@ -576,11 +576,11 @@ def predict(args):
     if not (Path(args.model)/"config.json").is_file() and (Path(args.model)/"model"/"config.json").is_file(): args.model = Path(args.model)/"model" # what diec cluster wrote, as a whole
     out, work = Path(args.out), Path(args.work or f"{args.out}.work")
     own, args.images, args.work = not args.work, args.folder, work
-    with _alone(work, "predict"):
+    with _exclusive_work_folder(work, "predict"):
         if own and is_main():
             for path in (out, args.record): clear_partial(out.parent, path.name)
         _predict(args)
-        if own and is_main(): remove_own(work, _OURS)
+        if own and is_main(): remove_own(work, _OWN_FILES)
 
 _PREDICT = "model", "folder", "seed" # what predictions depend on
 
@@ -599,12 +599,12 @@ def _predict(args):
     note_settings(args.record, _settings(args, *_PREDICT))
     with recorded_file(args.out, args.record, args.force) as f: write_labels(f, [files[i] for i in order], labels[order], q.max(1)[order], distance[order])
     for name, why in (pack.skipped if pack else ()): print(printable(f"left out: {name}: {why}"), file=sys.stderr)
-    _say(f"{args.out}: {_many(len(files), 'image')} in {len(set(labels.tolist()))} of {diec.n_clusters_} clusters, mean confidence {q.max(1).mean():.2f}" + (f"; {_left_out(pack)}" if pack and pack.skipped else ""))
+    _print_result(f"{args.out}: {_counted(len(files), 'image')} in {len(set(labels.tolist()))} of {diec.n_clusters_} clusters, mean confidence {q.max(1).mean():.2f}" + (f"; {_left_out(pack)}" if pack and pack.skipped else ""))
 
 def datasets(args):
     "The data sets that can be loaded by name"
     from diec.data.datasets import dataset_available, dataset_names
-    for name in dataset_names(): _say(f"{name:16s} {'here' if dataset_available(name) else 'not on this machine'}")
+    for name in dataset_names(): _print_result(f"{name:16s} {'here' if dataset_available(name) else 'not on this machine'}")
 
 def unets(args):
     "The U-Nets that come with the package"
@@ -612,7 +612,7 @@ def unets(args):
     from diec.unet import load_unet
     for name in unet_names():
         unet, scheduler = load_unet(name)
-        _say(f"{name:16s} {unet.config.in_channels} channel(s), {unet.config.sample_size}x{unet.config.sample_size}, {sum(p.numel() for p in unet.parameters()):,} parameters, T = {scheduler.config.num_train_timesteps}")
+        _print_result(f"{name:16s} {unet.config.in_channels} channel(s), {unet.config.sample_size}x{unet.config.sample_size}, {sum(p.numel() for p in unet.parameters()):,} parameters, T = {scheduler.config.num_train_timesteps}")
 
 def info(args):
     "What is in the folder of a fitted model"
@@ -621,7 +621,7 @@ def info(args):
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     for what, value in (("clusters", diec.n_clusters_), ("images", f"{len(diec.labels_):,}"), ("images a cluster", ", ".join(map(str, sizes))), ("read at", f"{diec.layer_}, timestep {diec.timestep_}"),
                         ("takes", f"{diec.unet_.config.in_channels} channel(s), {diec.unet_.config.sample_size}x{diec.unet_.config.sample_size}"), ("embedding", f"{diec.cluster_centers_.shape[1]} dimensions"),
-                        ("epochs", len(diec.history_["epoch"])), ("U-Net fine-tuned", "joint" in diec.history_["stage"])): _say(f"{what:18s} {value}")
+                        ("epochs", len(diec.history_["epoch"])), ("U-Net fine-tuned", "joint" in diec.history_["stage"])): _print_result(f"{what:18s} {value}")
 
 # %% ../../nbs/app/02_cli.ipynb #d3ceac11
 class _Parser(argparse.ArgumentParser):
@@ -712,7 +712,7 @@ def main(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive") # before torch is imported; see above
     try:
         with handle_signals(stop_at_once), warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: _note(f"warning: {' '.join(str(message).split())}")
+            warnings.showwarning = lambda message, *_, **__: _print_note(f"warning: {' '.join(str(message).split())}")
             args.check(args)
             _import(*args.modules)
             args.run(args)

