@@ -25,7 +25,7 @@ from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .features import DEFAULT_LAYER, Extractor, layer_modules, activations, join_features
 from .core.distributed import device as default_device, is_main, barrier
 from .core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, ModelSettings, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, blamed, check_header, check_values, checked, find_file, read_header, read_json
-from .trainer import ClusterModel, LossWeights, TrainingConfig, Trainer, fit
+from .trainer import ClusterModel, LossWeights, TrainingConfig, Trainer
 from .unet import read_unet_design, read_unet_weights, load_unet, save_unet
 
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
@@ -70,7 +70,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         training_config = asdict(self.training_config or TrainingConfig()) | {"random_state": self.seed_}
         if not self.fine_tune_unet: training_config["joint_epochs"] = 0
         trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), TrainingConfig(**training_config))
-        self.labels_ = fit(trainer, images, e, self.checkpoint, progress=self.progress)
+        self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
         if self.checkpoint: _clear_cache(extract, images, layer, t)
         self.n_clusters_, self.layer_, self.timestep_, self.search_result_ = K, layer, t, found # set last: a fit that failed leaves the fit before as it was
         self.extract_, self.model_, self.history_ = extract, model, trainer.history

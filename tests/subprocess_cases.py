@@ -129,9 +129,9 @@ def distributed(rank, folder, steps):
 
 # --- refinement
 
-SCHEDULE = TrainingConfig(head_epochs=4, warmup_epochs=1, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
+QUICK = TrainingConfig(head_epochs=4, warmup_epochs=1, joint_epochs=4, batch_size=16, lr_unet=1e-4, tol=-1., random_state=2)
 
-def trainer(random_state=0, n_clusters=3, loss_weights=LossWeights(n_neighbors=5), training_config=SCHEDULE, data=None, unet=None):
+def trainer(random_state=0, n_clusters=3, loss_weights=LossWeights(n_neighbors=5), training_config=QUICK, data=None, unet=None):
     "A trainer on a small untrained U-Net, and its images"
     x = images() if data is None else data
     extract = Extractor(unet or small(), new_scheduler(), n_draws=2, random_state=random_state)
@@ -143,7 +143,7 @@ def trainer(random_state=0, n_clusters=3, loss_weights=LossWeights(n_neighbors=5
 def refinement(folder, death=None):
     if death: plant(*death)
     t, x = trainer()
-    labels = diec.trainer.fit(t, x, checkpoint=Path(folder)/"checkpoint")
+    labels = t.fit(x, checkpoint=Path(folder)/"checkpoint")
     weights = {f"unet.{k}": v for k, v in t.extract.unet.state_dict().items()} | dict(t.model.state_dict())
     _keep(folder, weights, {"labels": labels.tolist(), "history": t.history})
 
@@ -176,7 +176,7 @@ def distributed_fit(rank, folder):
         written.append(state["stage"])
         save_state(path, state)
     diec.trainer.save_state = counting
-    model = DiEC(3, (small(), new_scheduler()), search_size=20, fine_tune_unet=True, training_config=SCHEDULE, checkpoint=Path(folder)/"checkpoint", batch_size=7, random_state=0, device="cpu").fit(images())
+    model = DiEC(3, (small(), new_scheduler()), search_size=20, fine_tune_unet=True, training_config=QUICK, checkpoint=Path(folder)/"checkpoint", batch_size=7, random_state=0, device="cpu").fit(images())
     model.save_pretrained(Path(folder)/"model")
     out = Path(folder)/f"rank{rank}"
     out.mkdir(exist_ok=True)

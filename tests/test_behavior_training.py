@@ -11,7 +11,7 @@ from diec.estimator import DiEC
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.features import Extractor
 from diec.losses import adaptive_graph
-from diec.trainer import TrainingConfig, fit
+from diec.trainer import TrainingConfig
 from diec.app.pretrain import Recipe, pretrain
 from diec.unet import new_scheduler
 
@@ -78,7 +78,7 @@ def test_the_graph_is_refreshed_in_epochs_0_1_2_4_8(monkeypatch):
     e, graphs = trainer.extract(images, ["mid_block"], 50)["mid_block"], []
     for epoch in range(1, 11):
         with torch.no_grad(): z = trainer.model(trainer.model.embed_all(e))[0]
-        fit(trainer, images, e, stop_after=epoch)
+        trainer.fit(images, e, stop_after=epoch)
         graphs.append(trainer.graph)
         if epoch - 1 in (0, 1, 2, 4, 8):
             now = adaptive_graph(z, 5)

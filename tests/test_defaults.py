@@ -16,7 +16,7 @@ DEFAULTS = {
     trainer.ClusterModel: dict(head=True, random_state=0), trainer.ClusterModel.start: dict(head=True, random_state=0, diffusion=20, n_init=20, by_information=True),
     trainer.LossWeights: dict(lambda_kl=1., lambda_graph=0.1, lambda_ent=0.1, lambda_diff=1., n_neighbors=10, eta=0.1),
     trainer.TrainingConfig: dict(head_epochs=40, warmup_epochs=10, joint_epochs=3, batch_size=128, lr_head=1e-3, lr_unet=1e-5, tol=1e-3, patience=3, random_state=0),
-    trainer.fit: dict(progress=False),
+    trainer.Trainer.fit: dict(progress=False),
     hierarchy.ReverseHierarchicalDiffusion: dict(n_clusters=None, affinity="neighbors", n_neighbors=10, max_clusters=40, random_state=0),
     Recipe: dict(n_steps=8000, batch_size=64, learning_rate=1e-3, warmup_steps=500, weight_decay=1e-2, ema_decay=0.999, grad_clip=1., snr_gamma=None, augment=0.05, random_state=0),
 }

@@ -119,7 +119,7 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     model = quick().fit(digits)
     before = model.predict(digits), model.layer_, model.timestep_, model.labels_
     def fail(*args, **kwargs): raise FloatingPointError("boom")
-    monkeypatch.setattr(E, "fit", fail)
+    monkeypatch.setattr(E.Trainer, "fit", fail)
     with pytest.raises(FloatingPointError): model.set_params(layer="conv_in", timestep=900).fit(digits)
     assert np.array_equal(model.predict(digits), before[0]) and (model.layer_, model.timestep_) == before[1:3] and model.labels_ is before[3]
 
@@ -222,8 +222,8 @@ def test_fine_tuning_is_an_option(digits, digits_unet, same):
 def test_a_checkpoint_resumes_a_fit(digits, tmp_path, monkeypatch, same):
     "Interrupted after the second epoch, and called again"
     whole = quick(fine_tune_unet=True).fit(digits)
-    real = E.fit
-    monkeypatch.setattr(E, "fit", lambda *a, **k: real(*a, **k, stop_after=2))
+    real = E.Trainer.fit
+    monkeypatch.setattr(E.Trainer, "fit", lambda *a, **k: real(*a, **k, stop_after=2))
     quick(fine_tune_unet=True, checkpoint=str(tmp_path/"c")).fit(digits)
     monkeypatch.undo()
     resumed = quick(fine_tune_unet=True, checkpoint=tmp_path/"c").fit(digits)
@@ -264,7 +264,7 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
 ], ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
 def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeypatch):
     def too_late(*args, **kwargs): raise AssertionError("training began")
-    monkeypatch.setattr(E, "fit", too_late)
+    monkeypatch.setattr(E.Trainer, "fit", too_late)
     with pytest.raises((ValueError, TypeError)) as e: quick(**kwargs).fit(PIXELS)
     assert all(w in str(e.value) for w in words), str(e.value)
 

@@ -96,7 +96,7 @@ def embedded(place): return extractor(place, cache_dir=place/"embeddings")(subpr
 def searched(place): return search_timestep(Clusterability(extractor(place), subprocess_cases.images(), 3, cache_file=place/"search.json"), "mid_block").evaluations
 
 def fitted(place, **kwargs):
-    model = DiEC(3, (subprocess_cases.small().eval(), new_scheduler()), n_draws=2, batch_size=7, timestep=50, layer="mid_block", fine_tune_unet=True, training_config=subprocess_cases.SCHEDULE, checkpoint=place/"fit", random_state=0, device="cpu").fit(subprocess_cases.images())
+    model = DiEC(3, (subprocess_cases.small().eval(), new_scheduler()), n_draws=2, batch_size=7, timestep=50, layer="mid_block", fine_tune_unet=True, training_config=subprocess_cases.QUICK, checkpoint=place/"fit", random_state=0, device="cpu").fit(subprocess_cases.images())
     return {"labels": model.labels_, "history": model.history_, **model.model_.state_dict(), **model.unet_.state_dict()}
 
 def same_result(a, b):

@@ -13,10 +13,10 @@ from diec.core.checkpoint import load_state
 from diec.search import kmeans
 from diec.core.interrupt import Interrupted
 from diec.losses import adaptive_graph, diffuse
-from diec.trainer import ClusterModel, LossWeights, TrainingConfig, Trainer, fit
+from diec.trainer import ClusterModel, LossWeights, TrainingConfig, Trainer
 from diec.unet import new_unet
 
-SHORT = replace(subprocess_cases.SCHEDULE, head_epochs=2, warmup_epochs=0, joint_epochs=2)
+SHORT = replace(subprocess_cases.QUICK, head_epochs=2, warmup_epochs=0, joint_epochs=2)
 
 def weights(trainer): return {f"unet.{k}": v.clone() for k, v in trainer.extract.unet.state_dict().items()} | {k: v.clone() for k, v in trainer.model.state_dict().items()}
 
@@ -24,7 +24,7 @@ def run(**kwargs):
     "Train; (trainer, labels, weights before)"
     trainer, images = subprocess_cases.trainer(**{"training_config": SHORT, **kwargs})
     before = weights(trainer)
-    return trainer, fit(trainer, images), before
+    return trainer, trainer.fit(images), before
 
 
 # --- killed and resumed
@@ -75,17 +75,17 @@ def test_killed_at_the_worst_moments(tmp_path, undisturbed, same, place, nth, ep
 def test_stopped_and_continued(tmp_path, undisturbed, same):
     for stop in (1, 3, 4, 5, 8, None):
         trainer, images = subprocess_cases.trainer()
-        labels = fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
+        labels = trainer.fit(images, checkpoint=tmp_path/"c", stop_after=stop)
     assert same(weights(trainer), undisturbed[0]) and labels.tolist() == undisturbed[1]["labels"]
     trainer, images = subprocess_cases.trainer() # already done: nothing more happens
-    assert fit(trainer, images, checkpoint=tmp_path/"c").tolist() == undisturbed[1]["labels"] and same(weights(trainer), undisturbed[0])
+    assert trainer.fit(images, checkpoint=tmp_path/"c").tolist() == undisturbed[1]["labels"] and same(weights(trainer), undisturbed[0])
 
 
 def test_embeddings_that_are_there_already_change_nothing(same):
     one, images = subprocess_cases.trainer(training_config=SHORT)
     e = one.extract(images, ["mid_block"], 50)["mid_block"]
     copy = e.copy()
-    fit(one, images, e)
+    one.fit(images, e)
     assert np.array_equal(e, copy) and same(weights(one), weights(run()[0]))
 
 
@@ -101,7 +101,7 @@ def left_off(request, tmp_path_factory):
     "The checkpoint of a run that was left off in this stage"
     path = tmp_path_factory.mktemp("left off")/"c"
     trainer, images = subprocess_cases.trainer(training_config=SHORT)
-    fit(trainer, images, checkpoint=path, stop_after=request.param)
+    trainer.fit(images, checkpoint=path, stop_after=request.param)
     return path
 
 
@@ -111,7 +111,7 @@ def test_the_checkpoint_of_another_run_is_refused(left_off, change):
     kwargs = OTHER.get(change) or {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
     trainer, images = subprocess_cases.trainer(**{"training_config": SHORT, **kwargs})
     try:
-        with pytest.raises(ValueError, match="another run"): fit(trainer, images, checkpoint=left_off)
+        with pytest.raises(ValueError, match="another run"): trainer.fit(images, checkpoint=left_off)
         assert left_off.read_bytes() == before
     finally: left_off.write_bytes(before)
 
@@ -121,14 +121,14 @@ def test_a_damaged_checkpoint_or_a_pickle_is_refused(tmp_path, marker):
     for content in (data, b""):
         (tmp_path/"c").write_bytes(content)
         trainer, images = subprocess_cases.trainer(training_config=SHORT)
-        with pytest.raises(ValueError, match="damaged"): fit(trainer, images, checkpoint=tmp_path/"c")
+        with pytest.raises(ValueError, match="damaged"): trainer.fit(images, checkpoint=tmp_path/"c")
         assert (tmp_path/"c").read_bytes() == content and not made.exists()
 
 
 @pytest.mark.parametrize("stop, stage", [(1, "head"), (2, "head"), (3, "joint"), (None, "done")])
 def test_a_checkpoint_gives_back_the_whole_trainer(tmp_path, same, stop, stage):
     one, images = subprocess_cases.trainer(training_config=replace(SHORT, tol=1., patience=9))
-    fit(one, images, checkpoint=tmp_path/"c", stop_after=stop)
+    one.fit(images, checkpoint=tmp_path/"c", stop_after=stop)
     two, _ = subprocess_cases.trainer(training_config=replace(SHORT, tol=1., patience=9))
     two.load(tmp_path/"c", one.extract.prepare(images))
     facts = lambda t: (t.stage, t.epoch, t.settled, t.begun, t.history, t.labels.tolist())
@@ -148,7 +148,7 @@ def saves(tmp_path, monkeypatch):
     "Train with a checkpoint; what each one says: stage, epoch, steps of an epoch that has begun"
     seen, (trainer, images) = [], subprocess_cases.trainer(training_config=SHORT)
     monkeypatch.setattr(T, "save_state", lambda path, state: seen.append((state["stage"], state["epoch"], state["begun"] and state["begun"]["step"])))
-    fit(trainer, images, checkpoint=tmp_path/"c")
+    trainer.fit(images, checkpoint=tmp_path/"c")
     return seen
 
 
@@ -183,10 +183,10 @@ def test_a_signal_is_heeded_after_the_step_and_none_is_lost_or_done_twice(tmp_pa
         if next(count) == nth: signal.raise_signal(signal.SIGTERM)
     monkeypatch.setattr(T, "finished", finished)
     trainer, images = subprocess_cases.trainer(training_config=SHORT)
-    with pytest.raises(Interrupted) as e: fit(trainer, images, checkpoint=tmp_path/"c")
+    with pytest.raises(Interrupted) as e: trainer.fit(images, checkpoint=tmp_path/"c")
     assert e.value.kept == kept and len(done) == nth
     again, _ = subprocess_cases.trainer(training_config=SHORT)
-    labels = fit(again, images, checkpoint=tmp_path/"c")
+    labels = again.fit(images, checkpoint=tmp_path/"c")
     assert same(weights(again), weights(whole)) and np.array_equal(labels, wanted) and again.history == whole.history
     assert done == [("update", stage, epoch, step) for stage in ("head", "joint") for epoch in range(2) for step in range(3)]
 
@@ -227,10 +227,10 @@ def test_gradients_and_the_denoising_loss_are_those_of_the_whole_batch(monkeypat
     first, *others = trainer.extract.unet.parameters()
     first.grad, kl, diff = torch.ones_like(first), torch.tensor(2.), torch.tensor(3., requires_grad=True)
     terms = {"kl": kl, "diff": diff}
-    T._reduce_gradients(trainer, n, terms)
+    trainer._reduce_gradients(n, terms)
     assert (first.grad == (7 if added else 1)).all() and all((p.grad is not None and not p.grad.any()) if added else p.grad is None for p in others)
     assert terms["kl"] is kl and terms["diff"].item() == (21 if added else 3) and diff.item() == 3 and all(p.grad is None for p in trainer.model.parameters())
-    T._reduce_gradients(trainer, n, without := {"kl": kl})
+    trainer._reduce_gradients(n, without := {"kl": kl})
     assert without == {"kl": kl}
 
 
@@ -305,7 +305,7 @@ def test_it_stops_when_labels_stop_changing(patience):
 def test_patience_survives_an_interruption(tmp_path):
     for stop in range(1, 8):
         trainer, images = subprocess_cases.trainer(training_config=TrainingConfig(head_epochs=30, warmup_epochs=0, joint_epochs=0, batch_size=16, lr_head=0., patience=3))
-        fit(trainer, images, checkpoint=tmp_path/"c", stop_after=stop)
+        trainer.fit(images, checkpoint=tmp_path/"c", stop_after=stop)
     assert len(trainer.history["epoch"]) == 3 and trainer.stage == "done"
 
 
@@ -324,7 +324,7 @@ def test_history_holds_the_mean_over_the_steps():
     e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
     view = T.EpochView(trainer.model, trainer.model.embed(e), trainer.loss_weights)
     wanted = T._clustering_terms(trainer.model, view, trainer.loss_weights, torch.arange(len(images)), view.x)
-    fit(trainer, images)
+    trainer.fit(images)
     for k in ("kl", "graph"): assert trainer.history[k] == [pytest.approx(wanted[k].item(), rel=1e-4)]
     assert trainer.history["diff"] == [None] and trainer.history["total"][0] == pytest.approx(sum(trainer.history[k][0] for k in ("kl", "graph", "ent")))
 
@@ -407,15 +407,15 @@ def test_divergence_names_the_stage(stage, batch_size):
 def test_weights_that_are_nan_from_the_start_name_the_stage():
     trainer, images = subprocess_cases.trainer(training_config=SHORT)
     trainer.model.centers.data[0] = float("nan")
-    with pytest.raises(FloatingPointError, match="head stage"): fit(trainer, images)
+    with pytest.raises(FloatingPointError, match="head stage"): trainer.fit(images)
 
 
 def test_no_checkpoint_is_made_of_trouble(tmp_path, monkeypatch):
     trainer, images = subprocess_cases.trainer(training_config=SHORT)
-    fit(trainer, images, checkpoint=tmp_path/"c", stop_after=1)
+    trainer.fit(images, checkpoint=tmp_path/"c", stop_after=1)
     before = (tmp_path/"c").read_bytes()
     monkeypatch.setattr(T, "kl_loss", lambda p, q: q.sum()*float("nan"))
-    with pytest.raises(FloatingPointError): fit(trainer, images, checkpoint=tmp_path/"c")
+    with pytest.raises(FloatingPointError): trainer.fit(images, checkpoint=tmp_path/"c")
     assert (tmp_path/"c").read_bytes() == before
 
 
@@ -476,12 +476,12 @@ def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
     training_config = TrainingConfig(head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.)
     trainer, images = subprocess_cases.trainer(training_config=training_config)
     trainer.model.start_labels = torch.arange(len(images)) % 3
-    assert (torch.from_numpy(fit(trainer, images)) == trainer.model.start_labels).float().mean() > 0.9
+    assert (torch.from_numpy(trainer.fit(images)) == trainer.model.start_labels).float().mean() > 0.9
     assert len(trainer.history["epoch"]) == 30 # no stopping before
     for warmup, after in ((0, 0.6), (2, None)):
         trainer, _ = subprocess_cases.trainer(training_config=replace(training_config, warmup_epochs=warmup, head_epochs=4, tol=-1.))
         trainer.model.start_labels = torch.arange(len(images)) % 3
-        fit(trainer, images, checkpoint=tmp_path/f"{warmup}", stop_after=1)
+        trainer.fit(images, checkpoint=tmp_path/f"{warmup}", stop_after=1)
         assert trainer.warming_up == (warmup > 1)
         if after: assert (trainer.labels == trainer.model.start_labels).float().mean() < after
 
@@ -489,7 +489,7 @@ def test_a_dead_cluster_is_put_anew_and_said(caplog):
     t, x = subprocess_cases.trainer(n_clusters=3)
     with torch.no_grad(): t.model.centers[1] = 1e3 # nobody is near
     t.model.start_labels = None
-    with caplog.at_level("WARNING", logger="diec"): labels = fit(t, x, stop_after=2)
+    with caplog.at_level("WARNING", logger="diec"): labels = t.fit(x, stop_after=2)
     assert "cluster 1" in caplog.text and set(labels.tolist()) == {0, 1, 2}
 
 
@@ -519,7 +519,7 @@ def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
     t, x = subprocess_cases.trainer(n_clusters=4)
     with torch.no_grad(): t.model.centers[1] = t.model.centers[3] = 1e3
     t.model.start_labels = None
-    with caplog.at_level("WARNING", logger="diec"): fit(t, x, stop_after=1)
+    with caplog.at_level("WARNING", logger="diec"): t.fit(x, stop_after=1)
     assert "epoch 0 of the head stage: no image was in cluster 1, 3; put anew where images are held least" in caplog.text
     assert len(set(t.labels.tolist())) == 4
 
@@ -527,4 +527,4 @@ def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
 def test_images_that_are_all_alike_leave_clusters_dead():
     x = np.zeros((20, 1, 8, 8), np.float32)
     t, _ = subprocess_cases.trainer(n_clusters=3, data=x)
-    assert len(fit(t, x)) == 20 # and it ends
+    assert len(t.fit(x)) == 20 # and it ends
