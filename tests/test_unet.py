@@ -534,6 +534,15 @@ def test_settings_out_of_proportion_are_refused_at_once(folder, file, change):
     assert time.perf_counter() - start < 5
 
 
+
+def test_a_checkpoint_beyond_the_step_to_stop_at_is_refused(digits, tmp_path, tiny):
+    "Else what is looked at would be of a later step than it is said to be"
+    few = Recipe(n_steps=4, batch_size=8, warmup_steps=1)
+    pretrain(digits[:16], few, tiny()[0], tmp_path/"c", stop_at=3, progress=False)
+    with pytest.raises(ValueError, match="stop_at must not lie before the checkpoint .* at step 3, got 2"): pretrain(digits[:16], few, tiny()[0], tmp_path/"c", stop_at=2, progress=False)
+    assert len(pretrain(digits[:16], few, tiny()[0], tmp_path/"c", stop_at=3, progress=False).history["step"]) == 3
+
+
 def test_a_loss_that_climbs_is_noticed(tmp_path, monkeypatch):
     import diec.app.pretrain
     losses = iter([*np.linspace(1, 0.1, 200), *np.linspace(0.1, 9, 400)])

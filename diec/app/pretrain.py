@@ -176,6 +176,7 @@ def pretrain(
     run = _Run(unet.train(), recipe, accelerator)
     origin = {"recipe": asdict(recipe), "images": list(images.shape), "sha256": fingerprint([images, *unet.state_dict().values()])}
     if checkpoint and Path(checkpoint).exists(): run.load(checkpoint, origin)
+    if stop_at and run.step > stop_at: raise ValueError(f"stop_at must not lie before the checkpoint {checkpoint}, which is at step {run.step}, got {stop_at}")
     _train(run, scheduler, images, stop_at or recipe.n_steps, checkpoint, checkpoint_every, origin, progress)
     run.ema.copy_to(unet.parameters())
     return Pretrained(unet.eval(), scheduler, run.history)
