@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 import subprocess_cases
 import diec.estimator as E
+import diec.trainer
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
 from diec.trainer import LossWeights, TrainingConfig
@@ -33,12 +34,47 @@ def unseen(): return load_dataset("digits").images[900:925].copy()
 # --- conventions
 
 def test_parameters_go_round():
-    given = dict(n_clusters=3, unet="x", layer="conv_in", timestep=5, criterion="chi", n_draws=1, search_size=9, fine_tune_unet=False, loss_weights=LossWeights(),
+    given = dict(n_clusters=3, unet="x", layer="conv_in", timestep=5, criterion="chi", n_draws=1, search_size=9, init="k-means", fine_tune_unet=False, loss_weights=LossWeights(),
                  training_config=QUICK, checkpoint="c", batch_size=7, device="cpu", random_state=4, progress=True)
     assert DiEC(**given).get_params() == given == DiEC().set_params(**given).get_params() == clone(DiEC(**given)).get_params()
     assert set(given) == set(DiEC().get_params())
     with pytest.raises(ValueError): DiEC().set_params(clusters=3)
     DiEC(n_clusters="nonsense", unet=object()) # nothing is checked before `fit`
+
+
+def test_the_papers_configuration():
+    paper = DiEC.paper(7, "mnist-5k", n_draws=3).get_params()
+    config = paper.pop("training_config")
+    assert (config.head_epochs, config.warmup_epochs) == (0, 0) and config.joint_epochs > 0
+    assert {k: v for k, v in paper.items() if v != DiEC().get_params()[k]} == dict(n_clusters=7, unet="mnist-5k", layer="mid_block", criterion="chi", init="k-means", fine_tune_unet=True, n_draws=3)
+    assert isinstance(DiEC.paper(), DiEC) and DiEC.paper(2, "digits", layer="conv_in").layer == "conv_in"
+
+
+def test_the_papers_start_is_k_means_on_the_embedding(digits):
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score
+    none = TrainingConfig(head_epochs=0, joint_epochs=0)
+    model = quick(init="k-means", unet="digits", n_clusters=10, training_config=none).fit(digits)
+    z = model.transform(digits)
+    own = KMeans(10, n_init=20, random_state=0).fit(z)
+    assert adjusted_rand_score(model.labels_, own.labels_) > 0.9
+    inertia = lambda labels: sum(((z[labels == k] - z[labels == k].mean(0))**2).sum() for k in range(10))
+    assert inertia(model.labels_) < 1.01*own.inertia_
+
+
+@pytest.mark.parametrize("init, diffusion, by_information", [("k-means", 0, False), ("diffusion", 20, True)])
+def test_the_start_is_the_one_asked_for(digits, monkeypatch, init, diffusion, by_information):
+    seen = []
+    for name, index in (("diffuse", 2), ("kmeans", 4)):
+        real = getattr(diec.trainer, name)
+        monkeypatch.setattr(diec.trainer, name, lambda *a, real=real, index=index: seen.append(a[index]) or real(*a))
+    quick(init=init).fit(digits)
+    assert seen[0] == diffusion and (seen[1] is not None) == by_information
+
+
+def test_as_published_head_and_unet_learn_together_from_the_first_epoch(digits, digits_unet, same):
+    model = DiEC.paper(4, digits_unet, timestep=60, n_draws=2, random_state=0, device="cpu", training_config=TrainingConfig(head_epochs=0, warmup_epochs=0, joint_epochs=1)).fit(digits[:60])
+    assert model.history_["stage"] == ["joint"] and model.history_["diff"][0] > 0 and not same(model.unet_, digits_unet[0])
 
 
 def test_fit_returns_itself_and_leaves_parameters_images_and_the_callers_unet_alone(digits, same):
@@ -260,7 +296,7 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
     *[(dict(loss_weights=v), ("loss_weights", "None or", "LossWeights", type(v).__name__)) for v in (3, {"lambda_kl": 1}, QUICK)],
     *[(dict(training_config=v), ("training_config", "None or", "TrainingConfig", type(v).__name__)) for v in (3, {"head_epochs": 1}, LossWeights())],
     (dict(training_config=TrainingConfig(batch_size=0)), ("batch_size", "0", "1 or more")), (dict(loss_weights=LossWeights(lambda_kl=-1.)), ("lambda_kl", "-1.0")),
-    (dict(fine_tune_unet="no"), ("fine_tune_unet", "'no'")), (dict(checkpoint=5), ("checkpoint", "5")),
+    (dict(init="random"), ("init", "diffusion", "k-means", "'random'")), (dict(fine_tune_unet="no"), ("fine_tune_unet", "'no'")), (dict(checkpoint=5), ("checkpoint", "5")),
 ], ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
 def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeypatch):
     def too_late(*args, **kwargs): raise AssertionError("training began")

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['null', 'flag', 'text', 'mapping', 'measured', 'fraction', 'plain', 'TIMESTEPS', 'N_DRAWS', 'N_CLUSTERS', 'BATCH_SIZE',
-           'SEARCH_SIZE', 'SEED', 'CRITERION_NAMES', 'DIMENSIONS', 'VALUES', 'MODEL_TENSORS', 'HEAD_TENSORS',
-           'WEIGHT_TYPES', 'JSON_BYTES', 'HEADER_BYTES', 'Rule', 'integer', 'number', 'choice', 'sequence', 'setting',
-           'Settings', 'shown', 'checked', 'UNetSettings', 'SchedulerSettings', 'ModelParams', 'Evaluated', 'Searched',
-           'History', 'ModelSettings', 'TensorRule', 'check_header', 'check_values', 'TooLarge', 'find_file',
-           'read_json', 'read_header', 'blamed']
+           'SEARCH_SIZE', 'SEED', 'CRITERION_NAMES', 'INIT_NAMES', 'DIMENSIONS', 'VALUES', 'MODEL_TENSORS',
+           'HEAD_TENSORS', 'WEIGHT_TYPES', 'JSON_BYTES', 'HEADER_BYTES', 'Rule', 'integer', 'number', 'choice',
+           'sequence', 'setting', 'Settings', 'shown', 'checked', 'UNetSettings', 'SchedulerSettings', 'ModelParams',
+           'Evaluated', 'Searched', 'History', 'ModelSettings', 'TensorRule', 'check_header', 'check_values',
+           'TooLarge', 'find_file', 'read_json', 'read_header', 'blamed']
 
 # %% ../../nbs/core/07_schema.ipynb #5f68b84e
 import json
@@ -197,6 +197,7 @@ class SchedulerSettings(Settings):
 N_DRAWS, N_CLUSTERS, BATCH_SIZE, SEARCH_SIZE = 64, 10_000, 100_000, 10**9 # at most
 SEED = 2**32 - 1 # the largest that scikit-learn takes
 CRITERION_NAMES = "chi", "neighbors", "stable_chi"
+INIT_NAMES = "diffusion", "k-means"
 _timestep = integer(0, TIMESTEPS - 1)
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +209,7 @@ class ModelParams(Settings):
     criterion:str = setting(choice(*CRITERION_NAMES))
     n_draws:int = setting(integer(1, N_DRAWS))
     search_size:int = setting(integer(1, SEARCH_SIZE))
+    init:str = setting(choice(*INIT_NAMES))
     fine_tune_unet:bool = setting(flag)
     loss_weights:dict|None = setting(null | mapping)
     training_config:dict|None = setting(null | mapping)
