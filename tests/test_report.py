@@ -51,6 +51,28 @@ def test_names_choose_and_order(out):
     assert re.findall(r'<section id="(.*?)"', made(out, "figures/curve")) == ["figures-curve"]
 
 
+def test_results_stand_in_parts_each_once_and_known_ones_are_not_left_over():
+    results = [{"name": n} for n in ("tables/new", "timings/main", "figures/map-digits", "tables/hierarchy-cost", "tables/claims", "tables/main", "tables/ablation-terms", "figures/hierarchy-digits")]
+    found = {group: [r["name"] for r in members] for group, members in report.by_group(results)}
+    assert found == {"How well it clusters": ["tables/main", "tables/claims"], "Finding the layer and timestep": ["figures/map-digits"], "What each part is for": ["tables/ablation-terms"],
+                     "Hierarchies": ["figures/hierarchy-digits"], "What it costs": ["tables/hierarchy-cost", "timings/main"], "Other results": ["tables/new"]}
+    committed = report.names_in(report.TEMPLATES.parents[1]/"results")
+    assert len(committed) > 50 and not [n for n in committed if report.place_of(n)[0] == report.OTHER]
+
+
+def test_the_summary_says_accuracy_by_data_set_and_verdicts(out):
+    rows = [{"dataset": d, "method": m, "seed": s, "ACC": a + s/100} for d, m, a in (("digits", "DiEC", 0.9), ("digits", "k-means", 0.7), ("digits", "DEC <b>", 0.8), ("usps", "DiEC", 0.5)) for s in (0, 2)]
+    save_table(out/"tables"/"main", rows, rows, "The main table.", Provenance("made", {}))
+    claims = [{"claim": str(i), "verdict": v} for i, v in enumerate(("holds", "holds", "fails here"))]
+    save_table(out/"tables"/"claims", claims, claims, "Claims.", Provenance("made", {}))
+    html = made(out)
+    text = re.sub(r"\s+", " ", html[html.index('id="summary"'):html.index("<nav")])
+    assert '<th scope="row">digits</th><td class="right">91.0 ± 1.4</td><td class="right">81.0 ± 1.4 (DEC &lt;b&gt;)</td>' in text
+    assert '<th scope="row">usps</th><td class="right">51.0 ± 1.4</td><td class="right">none</td>' in text
+    assert "3 claims" in text and "Verdicts: holds: 2, fails here: 1." in text
+    assert 'id="summary"' not in made(out, "figures/curve")
+
+
 def test_what_is_missing_is_named(out):
     with pytest.raises(SystemExit, match="tables/absent.md"): made(out, "tables/absent")
     (out/"figures"/"curve.png").unlink()

@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup, escape
 from PIL import Image
 
@@ -21,6 +22,7 @@ KINDS = {"tables": ("Table", (".md", ".csv", ".json")), "timings": ("Clock readi
 MOST = 6_000_000 # bytes of a page that still opens at once and that a mail server takes
 MOST_SVG = 400_000 # an SVG above this is thousands of points, which browsers draw slowly
 NUMBER = re.compile(r"[-+−]?[\d.,]+%?( ± [\d.,]+)?")
+TEMPLATES = Path(__file__).resolve().parent/"templates"
 SHOWN = 8 # values of a list before it is cut
 
 
@@ -190,6 +192,50 @@ TITLES = {
 CLOCK = {"main": "Seconds of a fit", "search": "Seconds of the search", "efficiency": "Time and memory", "hierarchy-update": "What new points cost"}
 
 
+GROUPS = { # heading of a part of the page -> what belongs there: NAME, or NAME-DATASET; clock readings stand with the costs
+    "How well it clusters": ("overview", "main", "published", "claims", "encoder", "shortfall", "confused", "training", "embedding", "confusion", "surest", "least-sure"),
+    "Finding the layer and timestep": ("map", "search", "coupling", "criteria"),
+    "What each part is for": ("ablation", "sensitivity", "denoising", "pretraining", "transfer"),
+    "Hierarchies": ("hierarchy", "condensation", "persistence", "kinds", "communities"),
+    "What it costs": ("efficiency", "hierarchy-cost"),
+    "Reliability": ("faults", "mutants")}
+OTHER = "Other results"
+
+
+def place_of(name: str) -> tuple:
+    "The part of the page that a result belongs to, and its place there"
+    kind, _, stem = name.partition("/")
+    known = [(len(n), group, i) for group, names in GROUPS.items() for i, n in enumerate(names) if stem == n or stem.startswith(f"{n}-")]
+    _, group, place = max(known, default=(0, OTHER, 0))
+    return ("What it costs", len(GROUPS["What it costs"])) if kind == "timings" else (group, place)
+
+
+def by_group(results: list) -> list:
+    "(heading, results) in the order of `GROUPS`; results of one kind keep their order"
+    placed = [(*place_of(r["name"]), r) for r in results]
+    found = {group: [r for g, _, r in sorted(placed, key=lambda p: p[1]) if g == group] for group in (*GROUPS, OTHER)}
+    return [(group, members) for group, members in found.items() if members]
+
+
+def summary_of(out: Path, names: list) -> dict | None:
+    "The figures that a reader looks for first: accuracy by data set, beside the best other method, and how the claims fared"
+    if "tables/main" not in names: return None
+    main = pd.read_csv(out/"tables"/"main.csv")
+    if not {"dataset", "method", "ACC"} <= set(main) or not pd.api.types.is_numeric_dtype(main["ACC"]): return None
+    mean = main.dropna(subset="ACC").groupby(["dataset", "method"], sort=False)["ACC"].agg(["mean", "std"])*100
+    def said(d, m): return f"{mean.loc[(d, m), 'mean']:.1f}" + (f"\u00a0±\u00a0{s:.1f}" if (s := mean.loc[(d, m), "std"]) == s else "")
+    rows = []
+    for d in mean.index.get_level_values(0).unique():
+        others = mean.loc[d]["mean"]
+        others = others[[m for m in others.index if not m.startswith("DiEC")]]
+        if (d, "DiEC") in mean.index: rows.append((d, said(d, "DiEC"), f"{said(d, others.idxmax())} ({others.idxmax()})" if len(others) else "none"))
+    lines = []
+    if "tables/claims" in names:
+        verdicts = pd.read_csv(out/"tables"/"claims.csv")["verdict"].value_counts()
+        lines.append(f"{verdicts.sum()} claims of the method were put to a test that could refute them. Verdicts: " + ", ".join(f"{v}: {n}" for v, n in verdicts.items()) + ".")
+    return {"heads": ("data set", "DiEC: accuracy in %", "best other method"), "rows": rows, "lines": lines}
+
+
 def heading(kind: str, stem: str) -> str:
     "A title for a result that brings none: NAME, or NAME-DATASET"
     if kind == "timings" and stem in CLOCK: return CLOCK[stem]
@@ -227,21 +273,21 @@ def overview(results: list) -> list:
     return [(term, text) for term, text in found if text]
 
 
-def page(results: list, title: str, plan=None) -> str:
+def page(results: list, title: str, plan=None, summary=None) -> str:
     "The report as HTML"
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"inline": inline, "plain": plain, "uri": data_uri, "seconds": seconds, "value": value, "commit": commit}
-    return environment.from_string(MACROS + TEMPLATE).render(results=results, title=title, plan=plan, overview=overview(results))
+    return environment.get_template("report.html").render(groups=by_group(results), title=title, plan=plan, overview=overview(results), summary=summary)
 
 
-def small_page(results: list, title: str, plan=None) -> str:
+def small_page(results: list, title: str, plan=None, summary=None) -> str:
     "The report, with as many SVGs replaced by their PNGs as it takes to stay below the limit; where that is not enough, by PNGs of 256 colors"
     pictures = [r["picture"] for r in results if "picture" in r]
     for reduce in (False, True):
         if reduce:
             for p in pictures: p["png"] = fewer_colors(p["png"])
         larger = sorted((p for p in pictures if p["use"] == "svg" and len(p["svg"]) > len(p["png"])), key=lambda p: len(p["svg"]) - len(p["png"]))
-        while len((html := page(results, title, plan)).encode()) > MOST and larger: larger.pop()["use"] = "png"
+        while len((html := page(results, title, plan, summary)).encode()) > MOST and larger: larger.pop()["use"] = "png"
         if len(html.encode()) <= MOST: return html
     raise SystemExit(f"The report would take {len(html.encode()):,} bytes, of {MOST:,}. The largest: {_largest(results)}")
 
@@ -250,197 +296,6 @@ def _largest(results: list) -> str:
     "The three largest pictures and what they take"
     sizes = sorted(((len(data_uri(r["picture"])), r["name"]) for r in results if "picture" in r), reverse=True)
     return ", ".join(f"{name} ({n:,})" for n, name in sizes[:3])
-
-
-MACROS = """\
-{% macro picture(r) %}
-<figure class="picture">
-<div class="scroll" role="region" tabindex="0" aria-label="{{ r.title }}"><div class="paper"{% if r.picture.width %} style="--width: {{ r.picture.width }}px"{% endif %}><img src="{{ r.picture | uri }}" alt="{{ r.caption | plain }}"{% if r.picture.width %} width="{{ r.picture.width }}" height="{{ r.picture.height }}"{% endif %}></div></div>
-<figcaption>{{ r.caption | inline }}</figcaption>
-</figure>
-{% endmacro %}
-{% macro table(r) %}
-<figure>
-<figcaption>{{ r.caption | inline }}</figcaption>
-<div class="scroll" role="region" tabindex="0" aria-label="{{ r.title }}">
-<table>
-<thead><tr>{% for head, right in r.table.heads %}<th scope="col"{% if right %} class="right"{% endif %}>{{ head | inline }}</th>{% endfor %}</tr></thead>
-{% for name, rows in r.table.groups %}
-<tbody>
-{% if r.table.label is not none %}
-<tr class="group"><th scope="rowgroup" colspan="{{ r.table.heads | length }}"><span><i>{{ r.table.label | inline }}</i> {{ name | inline }}</span></th></tr>
-{% endif %}
-{% for row in rows %}
-<tr class="{{ 'first' if loop.first }}{{ ' marked' if row[0][0].startswith('**') }}">{% for cell, right in row %}<{{ 'th scope="row"' | safe if loop.first else 'td' }}{% if right %} class="right"{% endif %}>{{ cell | inline }}</{{ 'th' if loop.first else 'td' }}>{% endfor %}</tr>
-{% endfor %}
-</tbody>
-{% endfor %}
-</table>
-</div>
-</figure>
-{% endmacro %}
-{% macro story(r) %}
-{% set f = r.facts %}
-<details>
-<summary>How this was made</summary>
-<dl>
-<dt>Files</dt><dd>{% for name in r.files %}<code>{{ name }}</code>{{ ' (every single run)' if name.endswith('.csv') }}{{ ', ' if not loop.last }}{% endfor %}</dd>
-{% if f.experiment %}
-<dt>Notebook</dt><dd><code>{{ f.experiment }}</code></dd>
-{% endif %}
-{% if f.parameters %}
-<dt>Parameters</dt><dd class="terms">{% for k, v in f.parameters.items() %}{{ k }}: <b>{{ v | value }}</b>{{ '; ' if not loop.last }}{% endfor %}</dd>
-{% endif %}
-{% if f.data %}
-<dt>Data</dt><dd>{% for d in f.data %}{{ d.name }}, {{ '{:,}'.format(d.images) }} images, sha256 <code title="{{ d.sha256 }}">{{ d.sha256[:12] }}</code>{{ '; ' if not loop.last }}{% endfor %}</dd>
-{% endif %}
-<dt>Commit</dt><dd>{{ f.commit | commit }}</dd>
-{% if f.versions %}
-<dt>Versions</dt><dd>{% for k, v in f.versions.items() %}{{ k }} {{ v }}{{ ', ' if not loop.last }}{% endfor %}</dd>
-{% endif %}
-{% if f.devices %}
-<dt>Device</dt><dd>{{ f.devices | join('; ') }}</dd>
-{% endif %}
-{% if f.seconds is defined %}
-<dt>Time</dt><dd>{{ f.seconds | seconds }}{% if r.sources %}, after {{ f.seconds_of_sources | seconds }} of its sources{% endif %}</dd>
-{% endif %}
-{% if r.sources %}
-<dt>Sources</dt><dd><ul>
-{% for name, runs, time, parameters, commits in r.sources %}
-<li><code>{{ name }}</code>: {{ '{:,}'.format(runs) }} run{{ 's' if runs != 1 }}, {{ time }} in all<br>
-<span class="terms">{% for k, v in parameters %}{{ k }}: <b>{{ v }}</b>{{ '; ' if not loop.last }}{% endfor %}</span><br>
-<span class="terms">commit: <b>{{ commits }}</b></span></li>
-{% endfor %}
-</ul></dd>
-{% endif %}
-</dl>
-</details>
-{% endmacro %}
-"""
-
-TEMPLATE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{{ title }}{% if plan %}, {{ plan }}{% endif %}</title>
-<style>
-:root { --page: #fff; --text: #1c1e21; --quiet: #5c626b; --line: #d5d9de; --rule: #8b929b; --tint: #f4f5f7; --link: #0060a0; --mark: #e8f2fa }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --page: #16181b; --text: #e4e6e9; --quiet: #9fa6af; --line: #363b42; --rule: #6b727b; --tint: #1f2226; --link: #79bdf0; --mark: #1a2d3d }
-}
-* { box-sizing: border-box }
-html { font: 100%/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif;
-  color: var(--text); background: var(--page); -webkit-text-size-adjust: 100%; scroll-padding-top: 1rem }
-body { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; letter-spacing: -.01em }
-h2 { font-size: 1.3rem; line-height: 1.3; margin: .1rem 0 .4rem }
-h2 a { color: inherit; text-decoration: none }
-a { color: var(--link); text-underline-offset: .15em }
-code { font: .875em/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; background: var(--tint); padding: .1em .3em;
-  border-radius: .2em; overflow-wrap: anywhere }
-.quiet { color: var(--quiet); font-size: .85rem }
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1.1rem; margin: 0; font-size: .9rem }
-dt { color: var(--quiet) }
-dd { margin: 0; overflow-wrap: anywhere }
-nav { margin: 2rem 0 0; padding: 1rem 0; border-block: 1px solid var(--line) }
-nav ol { columns: 17rem; column-gap: 2rem; margin: 0; padding: 0; list-style: none; font-size: .95rem }
-nav li { break-inside: avoid; padding: .12rem 0 }
-nav a { text-decoration: none }
-nav a:hover, nav a:focus { text-decoration: underline }
-section { margin-top: 3.25rem }
-figure { margin: 0 }
-figcaption { max-width: 44rem; margin: 0 0 .9rem; text-wrap: pretty }
-.picture figcaption { margin: .7rem 0 0 }
-.scroll { overflow-x: auto; overscroll-behavior-x: contain; max-width: 100% }
-.scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
-.paper { background: #fff; border-radius: .3rem; overflow: hidden; width: fit-content } /* the pictures are drawn for white paper */
-.paper img { display: block; max-width: 100%; height: auto }
-table { border-collapse: separate; border-spacing: 0; font-size: .9rem; line-height: 1.35; font-variant-numeric: tabular-nums lining-nums }
-th, td { padding: .3rem .8rem; text-align: left; vertical-align: top; font-weight: 400; max-width: 24rem; background: var(--page) }
-th:first-child, td:first-child { padding-left: .35rem; position: sticky; left: 0; z-index: 1 }
-thead th { font-weight: 600; vertical-align: bottom; border-bottom: 1px solid var(--rule); min-width: 3.5rem; max-width: 10rem; text-wrap: balance }
-tbody:last-child tr:last-child > * { border-bottom: 1px solid var(--rule) }
-tbody tr + tr:not(.first) > * { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent) }
-.right { text-align: right }
-td.right { white-space: nowrap }
-.group th { padding-top: .9rem; font-weight: 600; border-bottom: 1px solid var(--line); position: static; max-width: none }
-.group span { position: sticky; left: .35rem }
-.group i { font-style: normal; font-weight: 400; color: var(--quiet) }
-.marked > * { background: var(--mark) }
-details { margin-top: .8rem; font-size: .9rem }
-summary { cursor: pointer; color: var(--quiet); width: fit-content; font-size: .85rem }
-details[open] summary { margin-bottom: .5rem }
-details dl { border-left: 3px solid var(--line); padding-left: 1rem }
-dd ul { margin: 0; padding: 0; list-style: none }
-dd li + li { margin-top: .4rem }
-.terms { color: var(--quiet) }
-.terms b { font-weight: 400; color: var(--text) }
-@media (max-width: 40rem) {
-  body { padding: 1.5rem 1rem 3rem }
-  h1 { font-size: 1.6rem }
-  section { margin-top: 2.5rem }
-  th, td { padding-inline: .55rem }
-  thead tr:last-child th:first-child, tbody tr:not(.group) > :first-child { max-width: 8.5rem; border-right: 1px solid var(--line) }
-  .scroll { margin-right: -1rem; max-width: none }
-  .paper { min-width: min(var(--width, 0px), 36rem) } /* a wide picture is moved sideways rather than made too small to read */
-  details dl { grid-template-columns: minmax(0, 1fr); gap: 0 }
-  details dd { margin-bottom: .45rem }
-}
-@media print {
-  html { font-size: 10pt }
-  body { max-width: none; padding: 0 }
-  nav a, a { color: inherit }
-  h2 { break-after: avoid }
-  section { margin-top: 2rem }
-  figcaption, .picture .scroll, tr { break-inside: avoid }
-  .picture { break-inside: avoid }
-  .scroll { overflow: visible }
-  table { font-size: 8.5pt }
-  th, td { padding: .15rem .4rem }
-  details:not([open]) { display: none }
-}
-</style>
-</head>
-<body>
-<header>
-<h1>{{ title }}</h1>
-<dl>
-{% if plan %}
-<dt>Plan</dt><dd>{{ plan }}</dd>
-{% endif %}
-{% for term, text in overview %}
-<dt>{{ term }}</dt><dd>{{ text }}</dd>
-{% endfor %}
-</dl>
-</header>
-<nav aria-label="Contents">
-<ol>
-{% for r in results %}
-<li><a href="#{{ r.anchor }}">{{ r.title }}</a> <span class="quiet">{{ r.kind | lower }}</span></li>
-{% endfor %}
-</ol>
-</nav>
-<main>
-{% for r in results %}
-<section id="{{ r.anchor }}">
-<div class="quiet">{{ r.kind }}</div>
-<h2><a href="#{{ r.anchor }}">{{ r.title }}</a></h2>
-{% if r.picture %}
-{{ picture(r) }}
-{% else %}
-{{ table(r) }}
-{% endif %}
-{{ story(r) }}
-</section>
-{% endfor %}
-</main>
-</body>
-</html>
-"""
 
 
 def main(arguments=None):
@@ -455,7 +310,7 @@ def main(arguments=None):
     names = list(dict.fromkeys(args.names)) or names_in(args.out)
     if not names: raise SystemExit(f"No results in {args.out}: {', '.join(KINDS)} are empty or missing")
     check_names(args.out, names)
-    html = small_page([result(args.out, name) for name in names], args.title, args.plan)
+    html = small_page([result(args.out, name) for name in names], args.title, args.plan, summary_of(args.out, names))
     target = args.output or args.out/"report.html"
     with atomic_file(target) as f: f.write_text(html, encoding="utf8")
     print(f"{target}: {len(names)} results, {len(html.encode())/1e6:.2f} MB")
