@@ -1,5 +1,7 @@
-"The shape of the package: imports run one way, and no module reaches into another's private names."
+"The shape of the house: imports run one way, no module reaches into another's private names, and every link leads somewhere."
 import ast
+import json
+import re
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -48,3 +50,23 @@ def test_imports_run_one_way(module):
 @pytest.mark.parametrize("module", MODULES)
 def test_no_private_name_of_another_module(module):
     assert [f"{source}.{name}" for source, name in imports(module) if name and name.startswith("_") and name != "__version__"] == []
+
+
+PAGES = [*sorted((ROOT/"nbs").rglob("*.ipynb")), *sorted(ROOT.glob("*.md"))]
+
+@pytest.mark.parametrize("page", [p for p in PAGES if ".ipynb_checkpoints" not in p.parts], ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_a_file(page):
+    text = page.read_text() if page.suffix == ".md" else "\n".join("".join(c["source"]) for c in json.loads(page.read_text())["cells"] if c["cell_type"] == "markdown")
+    links = [m[1] for m in re.finditer(r"\]\(([^)#\s]+)[^)]*\)", text) if not re.match("https?:|mailto:", m[1])]
+    assert [l for l in links if not (page.parent/l).exists()] == []
+
+
+def test_every_notebook_is_in_the_contents():
+    contents = "".join("".join(c["source"]) for c in json.loads((ROOT/"nbs"/"guides"/"contents.ipynb").read_text())["cells"])
+    explained = [p for p in PAGES if p.suffix == ".ipynb" and p.parent.name not in ("nbs", "experiments", ".ipynb_checkpoints") and p.stem not in ("contents", "05_package")]
+    assert [p.name for p in explained if f"{p.name})" not in contents] == []
+
+
+def test_the_readme_is_short():
+    text = (ROOT/"README.md").read_text()
+    assert len(text.splitlines()) <= 130 and len(text.split()) <= 1200
