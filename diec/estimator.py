@@ -116,6 +116,100 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return self.extract_.unet
 
+# %% ../nbs/method/07_estimator.ipynb #d0c57002
+DiEC.__doc__ = """Diffusion Embedded Clustering of images.
+
+Read an embedding off a pretrained diffusion U-Net, at the layer and timestep where it clusters best, and refine the clusters with a
+residual head under a self-training loss. Labels are never seen. Nothing is checked before `fit`.
+
+Parameters
+----------
+n_clusters : int or None, default=10
+    Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.
+unet : str, Path or (UNet2DModel, scheduler), default="digits"
+    A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a pair, which is not
+    changed.
+layer : str, default="mid_block+up_blocks.0"
+    A layer's name, several joined by "+", or "search" for the clustering-optimal layer. The paper's is "mid_block".
+timestep : int or "search", default="search"
+    Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.
+criterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"
+    What the search maximizes: agreement of k-means with the nearest neighbors, the Calinski-Harabasz index (the paper's), or that index
+    times the agreement between noise draws.
+n_draws : int, default=4
+    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi".
+search_size : int, default=1000
+    Images m that the search looks at; more than K.
+init : {"diffusion", "k-means"}, default="diffusion"
+    Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the paper's).
+fine_tune_unet : bool, default=False
+    Train the U-Net too, after the head. It takes several times as long.
+loss_weights : LossWeights or None, default=None
+    Weights of the terms of the loss. None: `LossWeights()`.
+training_config : TrainingConfig or None, default=None
+    Epochs and learning rates; its `random_state` is replaced by the one below. None: `TrainingConfig()`.
+checkpoint : str, Path or None, default=None
+    File from which `fit` resumes and to which it writes. Beside it, `.search.json`, `.start.safetensors` and the folder `.embeddings`
+    keep what came before training. None: nothing is kept.
+batch_size : int, default=256
+    Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.
+device : str or None, default=None
+    Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.
+random_state : int, RandomState or None, default=None
+    Seed. An int gives the same result each time on one machine.
+progress : bool, default=False
+    Show progress bars.
+
+Attributes
+----------
+labels_ : ndarray of shape (N,), int64
+    Cluster of each image, from 0 to K - 1.
+n_clusters_ : int
+    K, also where it was estimated.
+cluster_centers_ : ndarray of shape (K, d), float32
+    Centers, in the space of `transform`.
+layer_, timestep_ : str, int
+    Where the U-Net was read.
+search_result_ : COTResult or None
+    The search: its evaluations, a note, and `plot()`. None if layer and timestep were given.
+history_ : dict of lists
+    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.
+unet_ : UNet2DModel
+    The U-Net as it is after `fit`.
+model_ : ClusterModel
+    Common space, head and centers.
+extract_ : Extractor
+    Reads embeddings off `unet_`.
+seed_ : int
+    The seed that was used.
+
+Raises
+------
+ValueError
+    From `fit`, for a parameter or images out of range; the message names the parameter, what came and what is allowed.
+FloatingPointError
+    If the loss or the embedding is no longer finite.
+
+See Also
+--------
+DiEC.paper : The configuration that the paper describes.
+ReverseHierarchicalDiffusion : A tree of clusters over any features or network.
+
+References
+----------
+Hu et al., "DiEC: Diffusion Embedded Clustering", arXiv 2512.20905.
+
+Examples
+--------
+>>> from diec import DiEC, load_dataset
+>>> images = load_dataset("digits").images[:300]
+>>> diec = DiEC(n_clusters=10, unet="digits", timestep=100, random_state=0).fit(images)
+>>> diec.labels_.shape, diec.cluster_centers_.shape
+((300,), (10, 64))
+>>> diec.predict(images[:3]).tolist() == diec.labels_[:3].tolist()
+True
+"""
+
 # %% ../nbs/method/07_estimator.ipynb #19e1d70f
 def _prepare(extract:Extractor, images):
     "Make images fit the U-Net; complaints name X"

@@ -42,14 +42,7 @@ class Explanation:
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #f98512c3
 class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
-    """A hierarchy of clusters by diffusion condensation, from single points to one cluster for each connected component.
-
-    After `fit`: `labels_` (N,), int64, the largest cluster is 0; `n_clusters_`; `levels_`, a `Level` for each moment at which something merged, the finest first; `n_components_`, connected components of the graph;
-    `agreement_`, K -> adjusted Rand index between trees of resampled data, empty where K was given, or where the components are at least `max_clusters`; `nodes_`, the names of a networkx graph's nodes in the order of `labels_`, else None; `tree_`, the `Tree` over the distinct rows.
-
-    Features are of any scale, but of one: standardize columns of different units. Errors: `ValueError` for what is not finite, for a graph that is directed or has negative ties, for parameters out of range.
-    Source: diffusion condensation (Brugnone et al., 2019; Kuchroo et al., 2022), with the changes that the notebook explains.
-    """
+    "A hierarchy of clusters by diffusion condensation (Brugnone et al., 2019; Kuchroo et al., 2022)"
     def __init__(self,
         n_clusters:int|None=None, # K of `labels_`; None: the level that resampled data agree on
         affinity:str="neighbors", # what X is: "neighbors": features (N, d), whose nearest neighbors are tied; "precomputed": an affinity (N, N), 0 or more and symmetric. A networkx graph is taken as such
@@ -100,6 +93,71 @@ class ReverseHierarchicalDiffusion(ClusterMixin, BaseEstimator):
         tags.input_tags.sparse = True
         tags.input_tags.pairwise = tags.input_tags.positive_only = self.affinity == "precomputed"
         return tags
+
+# %% ../../nbs/hierarchy/03_estimator.ipynb #d0c57004
+ReverseHierarchicalDiffusion.__doc__ = """A hierarchy of clusters by diffusion condensation.
+
+From single points upwards, one cluster for each connected component at the end. Features may be of any scale, but of one: standardize
+columns of different units.
+
+Parameters
+----------
+n_clusters : int or None, default=None
+    Number of clusters K of `labels_`, 1 or more. None: the level that trees of resampled data agree on.
+affinity : {"neighbors", "precomputed"}, default="neighbors"
+    What X is: features (N, d), whose nearest neighbors are tied, or a symmetric affinity (N, N), 0 or more. A networkx graph is taken as
+    a graph in both cases.
+n_neighbors : int, default=10
+    Neighbors that each point is tied to, 1 or more.
+max_clusters : int, default=40
+    Most clusters to look for where `n_clusters` is None, 2 or more; if there are more connected components, as many as those.
+random_state : int, RandomState or None, default=0
+    Seed of the resampling; None: another one each time. The tree itself has no chance in it.
+
+Attributes
+----------
+labels_ : ndarray of shape (N,), int64
+    Cluster of each row; the largest cluster is 0.
+n_clusters_ : int
+    K, also where it was chosen.
+levels_ : list of Level
+    A level for each moment at which something merged, the finest first.
+n_components_ : int
+    Connected components of the graph.
+agreement_ : dict
+    K -> adjusted Rand index between trees of resampled data; empty where K was given, or where there are `max_clusters` components.
+nodes_ : list or None
+    Names of a networkx graph's nodes, in the order of `labels_`.
+tree_ : Tree
+    The tree over the distinct rows.
+grain_ : ndarray of shape (N,)
+    The distinct row that each row is.
+
+Raises
+------
+ValueError
+    For values that are not finite, a graph that is directed or has negative ties, and parameters out of range.
+
+See Also
+--------
+DiEC.hierarchy : The tree over the refined embedding of images.
+
+References
+----------
+Brugnone et al., "Coarse graining of data via inhomogeneous diffusion condensation", arXiv 1907.04463; Kuchroo et al., 2022. The notebook
+says what was changed.
+
+Examples
+--------
+>>> from diec import ReverseHierarchicalDiffusion
+>>> from sklearn.datasets import make_moons
+>>> X, _ = make_moons(400, noise=0.05, random_state=0)
+>>> tree = ReverseHierarchicalDiffusion(random_state=0).fit(X)
+>>> tree.n_clusters_
+2
+>>> len(set(tree.cut(n_clusters=7)))
+7
+"""
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #76967376
 def _check_params(self):
