@@ -290,6 +290,7 @@ def _initial_model(d:DiEC, extract:Extractor, images, e, K:int, layer:str, t:int
     if is_main(): save_state(path, {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels})
     return model
 
+# %% ../nbs/method/07_estimator.ipynb #07514c3f
 def _restarted(tensors:dict, labels) -> ClusterModel:
     "A model that was saved before its training"
     (n_components, n_features), K = tensors["space.components"].shape, len(tensors["centers"])
@@ -328,6 +329,7 @@ def _config(d:DiEC) -> dict:
     found = d.search_result_ and asdict(d.search_result_)
     return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T, "search_result": found, "history": d.history_}
 
+# %% ../nbs/method/07_estimator.ipynb #fef53ab7
 def save_pretrained(self:DiEC,
     path:str|Path, # folder to write; it appears complete or not at all, and replaces only a folder that holds just what was saved there before
 ):
@@ -336,6 +338,7 @@ def save_pretrained(self:DiEC,
     if is_main(): _write(self, path)
     barrier()
 
+# %% ../nbs/method/07_estimator.ipynb #1083687b
 def _write(self, path):
     tensors = {**self.model_.state_dict(), "labels": torch.from_numpy(self.labels_)}
     check_values(tensors, {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}, "model.safetensors")
@@ -344,6 +347,7 @@ def _write(self, path):
         write_tensors(tensors, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(self), indent=2) + "\n")
 
+# %% ../nbs/method/07_estimator.ipynb #7a52b02a
 DiEC.save_pretrained = save_pretrained
 
 # %% ../nbs/method/07_estimator.ipynb #d5525d7b
@@ -361,6 +365,7 @@ def from_pretrained(cls,
         tensors = _read_tensors(files["model.safetensors"], config, design)
         return _rebuild(cls, config, tensors, (read_unet_weights(design), design.scheduler))
 
+# %% ../nbs/method/07_estimator.ipynb #3f4d7499
 DiEC.from_pretrained = classmethod(from_pretrained)
 
 # %% ../nbs/method/07_estimator.ipynb #373df1a9
@@ -375,6 +380,7 @@ def _length(design, config:dict) -> int:
     try: return join_features(activations(design.unet, x, t, [layer]), layer).shape[1]
     except ValueError as e: raise ValueError(f"config.json: layer: {e}") from e
 
+# %% ../nbs/method/07_estimator.ipynb #398a2405
 def _read_tensors(file:Path, config:dict, design) -> dict:
     "What `model.safetensors` holds, checked before it is read and after"
     stored, name = read_header(file, "model.safetensors"), "model.safetensors"
@@ -398,6 +404,7 @@ def _part(kind, given:dict|None, key:str):
     except ValueError as e: raise ValueError(f"config.json: {key}.{e}") from e
     return made
 
+# %% ../nbs/method/07_estimator.ipynb #5693ef6d
 def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     "A fitted estimator from what was read"
     params = {k: v for k, v in config["params"].items() if k not in NOT_SAVED}

@@ -231,6 +231,7 @@ def _share(n:int) -> slice:
     rank, size = rank_and_world_size()
     return slice(rank, None, size) if n >= size else slice(None)
 
+# %% ../nbs/method/06_trainer.ipynb #7692e803
 def _all_rows(e:torch.Tensor, n:int, share:slice) -> torch.Tensor: # (n, D)
     "The rows of all processes; a gradient flows to the own ones"
     if len(e) == n: return e
@@ -241,6 +242,7 @@ def _all_rows(e:torch.Tensor, n:int, share:slice) -> torch.Tensor: # (n, D)
     own[share] = True
     return whole.masked_scatter(own[:, None].expand_as(whole), e.float())
 
+# %% ../nbs/method/06_trainer.ipynb #4db7567a
 @patch
 def _reduce_gradients(self:Trainer, n:int, terms:dict):
     "After each process went back through its part of a batch: the U-Net's gradients and the denoising loss of the whole"
@@ -303,6 +305,7 @@ def _name_stage(trainer:Trainer):
     try: yield
     except FloatingPointError as error: raise FloatingPointError(f"before epoch {trainer.epoch} of the {trainer.stage} stage {error}") from None
 
+# %% ../nbs/method/06_trainer.ipynb #addc7159
 @patch
 def refresh(self:Trainer, e) -> tuple: # view, share of the labels that changed
     "The data set as the model sees it at the start of an epoch"

@@ -176,6 +176,7 @@ class _LiveBytes(TorchDispatchMode):
         self.peak = max(self.peak, sum(self.live.values()))
         return out
 
+# %% ../nbs/method/01_unet.ipynb #440602bb
 class Cost(NamedTuple):
     "What one image costs"
     n_bytes:int # of activations, held at once
@@ -189,6 +190,7 @@ def _cost(settings:str) -> Cost:
     with torch.no_grad(), FlopCounterMode(display=False) as counted, _LiveBytes() as held: unet(x, 0)
     return Cost(held.peak//2, counted.get_total_flops()//2)
 
+# %% ../nbs/method/01_unet.ipynb #d01b488b
 def forward_cost(
     config, # of a `UNet2DModel`
 ) -> Cost: # of one image of its `sample_size`
@@ -212,6 +214,7 @@ class _Design(NamedTuple):
     name:str # of that file, for messages
     rules:dict # what its tensors may be
 
+# %% ../nbs/method/01_unet.ipynb #bdd35564
 def _built(kind, settings:dict, name:str):
     "From its settings, by diffusers; what diffusers does not accept is the file's fault"
     try: return kind.from_config({k: v for k, v in settings.items() if k in inspect.signature(kind.__init__).parameters or k.startswith("_")})
@@ -234,6 +237,7 @@ def _check_cost(unet:UNet2DModel, name:str):
     if cost.n_bytes > ACTIVATION_BYTES: raise TooLarge(f"{asked} {ACTIVATION_BYTES/2**20:,.0f} MiB of activations an image, got {cost.n_bytes/2**20:,.0f} MiB")
     if cost.flops > FLOPS: raise TooLarge(f"{asked} {FLOPS/1e9:,.0f} GFLOP an image, got {cost.flops/1e9:,.0f} GFLOP")
 
+# %% ../nbs/method/01_unet.ipynb #62c99679
 def read_unet_design(folder:Path, inside:str="", what:str="U-Net folder", within:Path|None=None) -> _Design:
     "Check everything but the values of the weights; `inside` names the U-Net's folder in a model's"
     model, schedule = (f"{inside}unet/", f"{inside}scheduler/") if (folder/inside/"unet").is_dir() else (inside, inside)
@@ -252,6 +256,7 @@ def read_unet_design(folder:Path, inside:str="", what:str="U-Net folder", within
     _check_cost(unet, names[0])
     return _Design(unet, scheduler, files[2], names[2], rules)
 
+# %% ../nbs/method/01_unet.ipynb #021e94e0
 def read_unet_weights(design:_Design) -> UNet2DModel:
     "The U-Net, on the CPU"
     tensors = {_current_name(k): v for k, v in load_file(design.weights).items()}
@@ -275,6 +280,7 @@ def load_unet(
     if folder := find_unet(name): return _read_folder(folder)
     return _from_hub(name)
 
+# %% ../nbs/method/01_unet.ipynb #1be69259
 def _from_hub(name:str) -> tuple:
     "U-Net and scheduler from the Hugging Face hub, of a branch, tag or commit; the configuration keeps the commit that was fetched"
     repository, at, revision = name.partition("@")

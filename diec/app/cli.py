@@ -35,6 +35,7 @@ def _check_images_exist(name, alone=True):
     if os.path.exists(os.path.expanduser(name)) or (alone and re.fullmatch("[a-z0-9-]+", name)): return
     raise ValueError(f"{name}: there is no such file or folder{'' if alone else ' (the name of a data set must stand alone)'}")
 
+# %% ../../nbs/app/02_cli.ipynb #12f61fff
 def _check_utf8(what, path):
     "Refuse a path that models could be written to, but not read from: safetensors opens no other"
     if re.search("[\ud800-\udfff]", os.fspath(path)): raise ValueError(f"{what} must be a path in UTF-8, got {path}: choose another name")
@@ -64,6 +65,7 @@ def _check_search(args):
     if not args.unet and (Path(args.images).is_dir() or args.images not in unet_names()): raise ValueError(f"--unet must be given for {args.images}: a U-Net comes only with {', '.join(unet_names())}")
     _check_unet(args)
 
+# %% ../../nbs/app/02_cli.ipynb #6befce48
 def _check_model(args):
     "Refuse a folder without a model"
     _check_folder(args.model)
@@ -71,6 +73,7 @@ def _check_model(args):
     if not any((Path(args.model)/place/"config.json").exists() for place in ("", "model")):
         raise ValueError(f"{args.model}: no model of diec cluster is in this folder (there is neither config.json nor model/config.json)")
 
+# %% ../../nbs/app/02_cli.ipynb #80174b00
 def _check_predict(args):
     if Path(args.out).is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
     _check_model(args)
@@ -80,6 +83,7 @@ def _check_predict(args):
     check_file(args.out, args.record, args.force)
     check_settings(read_record(args.record, "diec-result-1") if Path(args.out).exists() else None, _settings(args, *_PREDICT), f"--out: {args.out}", args.force)
 
+# %% ../../nbs/app/02_cli.ipynb #fb642f1b
 def _check_pretrain(args):
     "Refuse a target that could not be written in the end, or is not ours to replace"
     _check_images_exist(args.images)
@@ -106,6 +110,7 @@ def _leave_at_once():
     try: yield
     finally: signal.signal(signal.SIGINT, before)
 
+# %% ../../nbs/app/02_cli.ipynb #b8dc877c
 def _memory_limit() -> float: # bytes
     "The least of this process's limits"
     try: import resource
@@ -130,6 +135,7 @@ def _import(*modules):
         if limit < float("inf"): raise short from None
         raise ImportError(f"a library that diec needs cannot be imported: {str(e).strip().splitlines()[0]}") from e
 
+# %% ../../nbs/app/02_cli.ipynb #5fa17aa5
 def _get_buffers():
     "Have both copies of OpenBLAS, NumPy's and SciPy's, map their buffers, if there is room for them"
     import mmap
@@ -150,11 +156,13 @@ def _pack_images(folder, store, size, mode, progress):
     barrier()
     return open_pack(store) if pack is None else pack
 
+# %% ../../nbs/app/02_cli.ipynb #b2110c40
 def _size_of(unet):
     "Side and mode of the images that a U-Net takes"
     size = unet.config.sample_size
     return (size if isinstance(size, int) else max(size)), {1: "L", 3: "RGB"}.get(unet.config.in_channels)
 
+# %% ../../nbs/app/02_cli.ipynb #9b77cc42
 class _StageTimer:
     "Seconds by stage"
     def __init__(self): self.stages, self.start = {}, time.perf_counter()
@@ -172,6 +180,7 @@ def _interrupted(error) -> bool:
     "Whether a run was stopped from outside (a signal, a full disk), and not by what it was asked to do"
     return isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)) or getattr(error, "errno", None) is not None
 
+# %% ../../nbs/app/02_cli.ipynb #d8a64150
 @contextmanager
 def _exclusive_work_folder(work, verb):
     "One run at a time in a folder to work in; a failed run that has nothing to resume from leaves nothing behind"
@@ -211,6 +220,7 @@ def _exclusive_target(into):
             with suppress(OSError): p.rmdir()
         raise
 
+# %% ../../nbs/app/02_cli.ipynb #ee00a357
 def _resolved_path(path) -> str: return os.fsdecode(Path(path).expanduser().resolve())
 
 def _settings(args, *names) -> dict:
@@ -248,6 +258,7 @@ def _checksums(out, args) -> dict: # of the files of a result, by name
     files = [out/"labels.csv", out/"report.html", *(p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file())]
     return {p.relative_to(out).as_posix(): content_of(p) for p in files}
 
+# %% ../../nbs/app/02_cli.ipynb #2cc3e90e
 def _keep_result(out, args, key, said):
     "Record what was made, and what was said about it"
     from diec.core.files import atomic_file
@@ -268,6 +279,7 @@ def cluster(args):
 
 def _out_of(args) -> Path: return Path(args.out or f"{Path(args.folder).expanduser().resolve().name}-groups")
 
+# %% ../../nbs/app/02_cli.ipynb #5860cd3a
 _CLUSTER = "folder", "n_clusters", "unet", "seed", "fine_tune", "steps", "image_size" # what a result depends on
 
 def _folder_bytes(args) -> bytes: return os.fsencode(Path(args.folder).expanduser().resolve())
@@ -281,6 +293,7 @@ def _counted(n, what) -> str: return f"{n:,} {what}{'' if n == 1 else 's'}"
 def _left_out(pack) -> str: # the page lists them
     return f"{_counted(len(pack.skipped), 'file')} left out"
 
+# %% ../../nbs/app/02_cli.ipynb #81f67461
 def _check_images(images, args):
     "Refuse too few images, and too few that differ"
     K, n = args.n_clusters or 2, len(images)
@@ -291,6 +304,7 @@ def _check_images(images, args):
         if len(different) >= K: return
     raise ValueError(f"FOLDER must hold {K} images that differ, or more{f', for --n-clusters {K}' if args.n_clusters else ''}; of the {n:,} there {'is' if len(different) == 1 else 'are'} only {len(different)} different")
 
+# %% ../../nbs/app/02_cli.ipynb #c6d32577
 def _cluster(args, out):
     from safetensors.numpy import load_file
     from diec.core.files import atomic_file, clear_partial, note_settings
@@ -338,6 +352,7 @@ def _by_name(pack) -> list: # rows
     "A pack is in the order of its pixels; what users read is in that of names"
     return sorted(range(len(pack)), key=pack.files.__getitem__)
 
+# %% ../../nbs/app/02_cli.ipynb #a40c3ccb
 def _write_out(out, diec, pack, clock, args):
     "Labels, model, page and sorted files; the names of those that could not be copied"
     from diec.core.files import note_settings, recorded_file
@@ -368,6 +383,7 @@ def _write_out(out, diec, pack, clock, args):
     _print_missing(missing)
     return said, missing
 
+# %% ../../nbs/app/02_cli.ipynb #791e88af
 def _result_paths(out, args) -> str: return f"{out}/report.html   {out}/labels.csv   {out}/model" + (f"   {args.into}" if args.into else "")
 
 def _print_missing(missing):
@@ -391,6 +407,7 @@ def write_labels(
             split = any(mark in n for mark in "\r\t;") # where spreadsheets of some languages would begin another cell
             (quoted if split else plain).writerow((n, int(l), f"{c:.4f}", f"{d:.4f}"))
 
+# %% ../../nbs/app/02_cli.ipynb #7640ded5
 def _check_targets(out, args):
     "Refuse, before anything is computed, what could not be written in the end, and what is not ours to replace"
     _check_utf8("--out", out)
@@ -411,6 +428,7 @@ def _check_targets(out, args):
         _check_into_apart(Path(args.into), out)
         check_settings(read_record(Path(args.into)/MARK, "diec-folder-1"), settings, f"--into: {args.into}", args.force)
 
+# %% ../../nbs/app/02_cli.ipynb #f32fa81e
 _WRITTEN = "work", "model", "unet", "labels.csv", "report.html", MANIFEST # in --out
 
 def _check_into_apart(into, out):
@@ -420,6 +438,7 @@ def _check_into_apart(into, out):
     if place == result or place in result.parents or any(place.is_relative_to(result/name) for name in _WRITTEN):
         raise ValueError(f"--into must not be where the result is written, got --into {into} with --out {out}: choose a folder beside it, or {out/'sorted'}")
 
+# %% ../../nbs/app/02_cli.ipynb #c64fbf00
 LONGEST_NAME = 240 # bytes; a lock stands beside the folder, whose name is longer
 
 def _check_apart(option, path, folder):
@@ -454,6 +473,7 @@ def _reading():
     try: yield
     except OSError as e: raise _Lost(e.strerror or str(e)) from e
 
+# %% ../../nbs/app/02_cli.ipynb #6510acac
 def _copy(source, target):
     "Copy a regular file as it is now, with its permissions and times"
     import shutil
@@ -466,6 +486,7 @@ def _copy(source, target):
             new.write(block)
     with _reading(): shutil.copystat(source, target)
 
+# %% ../../nbs/app/02_cli.ipynb #258ac702
 def _copy_or_link(source, target, copy):
     "Put a file there; why not, if it has gone or cannot be read any more"
     if not copy: os.symlink(source, target); return
@@ -474,6 +495,7 @@ def _copy_or_link(source, target, copy):
         target.unlink(missing_ok=True)
         return str(e)
 
+# %% ../../nbs/app/02_cli.ipynb #a7d227fb
 def _flat_name(name, label, width, taken) -> str:
     "The place of a file among the sorted ones: sub-folders become part of the name"
     flat = name.replace("/", "__")
@@ -522,12 +544,14 @@ def pretrain_verb(args):
         trained = _pretrain(args, out, work)
     _print_result(f"{out}: {sum(p.numel() for p in trained.unet.parameters()):,} parameters, {len(trained.history['step']):,} steps, denoising loss {np.mean(trained.history['loss'][-100:]):.4f}")
 
+# %% ../../nbs/app/02_cli.ipynb #53b2d181
 _PRETRAIN = "images", "steps", "image_size", "seed" # what a U-Net depends on
 
 def _is_dataset(name) -> bool: # a folder of that name goes first
     from diec.data.datasets import dataset_names
     return name in dataset_names() and not Path(name).is_dir()
 
+# %% ../../nbs/app/02_cli.ipynb #823aacde
 def _pretrain(args, out, work):
     from diec.app.pretrain import make_unet
     from diec.unet import save_unet
@@ -541,6 +565,7 @@ def _pretrain(args, out, work):
         save_unet(out, trained.unet, trained.scheduler, {"history.json": json.dumps(trained.history) + "\n"}, settings=settings)
         return trained
 
+# %% ../../nbs/app/02_cli.ipynb #d7710425
 def _images_of(args, unet):
     "The images of a data set by its name, of a folder, or of a list of files and folders"
     from diec.data.datasets import load_dataset
@@ -555,6 +580,7 @@ def search(args):
     "Find the layer and timestep at which images cluster best, without labels"
     with _exclusive_work_folder(Path(args.work), "search"): _search(args)
 
+# %% ../../nbs/app/02_cli.ipynb #82d244af
 def _search(args):
     from diec.search import CRITERIA, Clusterability, search_layer, search_timestep
     from diec.features import DEFAULT_LAYER, Extractor
@@ -582,6 +608,7 @@ def predict(args):
         _predict(args)
         if own and is_main(): remove_own(work, _OWN_FILES)
 
+# %% ../../nbs/app/02_cli.ipynb #9c4070d5
 _PREDICT = "model", "folder", "seed" # what predictions depend on
 
 def _predict(args):
@@ -601,6 +628,7 @@ def _predict(args):
     for name, why in (pack.skipped if pack else ()): print(printable(f"left out: {name}: {why}"), file=sys.stderr)
     _print_result(f"{args.out}: {_counted(len(files), 'image')} in {len(set(labels.tolist()))} of {diec.n_clusters_} clusters, mean confidence {q.max(1).mean():.2f}" + (f"; {_left_out(pack)}" if pack and pack.skipped else ""))
 
+# %% ../../nbs/app/02_cli.ipynb #3e424ab2
 def datasets(args):
     "The data sets that can be loaded by name"
     from diec.data.datasets import dataset_available, dataset_names
@@ -614,6 +642,7 @@ def unets(args):
         unet, scheduler = load_unet(name)
         _print_result(f"{name:16s} {unet.config.in_channels} channel(s), {unet.config.sample_size}x{unet.config.sample_size}, {sum(p.numel() for p in unet.parameters()):,} parameters, T = {scheduler.config.num_train_timesteps}")
 
+# %% ../../nbs/app/02_cli.ipynb #4a704aa7
 def info(args):
     "What is in the folder of a fitted model"
     from diec.estimator import DiEC
@@ -628,6 +657,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message): # one line, like all errors
         self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
 
+# %% ../../nbs/app/02_cli.ipynb #be81ce2c
 def _parser():
     parser = _Parser(prog="diec", description="Group images, without labels, with what a diffusion U-Net knows about them.")
     parser.add_argument("--version", action="version", version=f"diec {__version__}")
@@ -678,6 +708,7 @@ def _parser():
     verb("info", info, _check_model, ("diec.estimator",)).add_argument("model", help="folder of a fitted model")
     return parser
 
+# %% ../../nbs/app/02_cli.ipynb #19a9ae93
 _TABLE = "In labels.csv a name that a spreadsheet would take for a formula begins with ./, and one that is not UTF-8 is percent-encoded; diec.core.names.file_of reads both."
 
 SIZE, LARGEST_SIZE = 32, 256 # side of images where a U-Net is pretrained; the default recipe's batches of larger ones do not fit in memory
@@ -691,6 +722,7 @@ def _within(low, high):
         return n
     return number
 
+# %% ../../nbs/app/02_cli.ipynb #cf163dbb
 _positive, _seed, _side = _within(1, 2**31 - 1), _within(0, 2**32 - 1), _within(1, LARGEST_SIZE)
 
 def _text(text):
@@ -702,6 +734,7 @@ def _fail(error, status=2):
     print(printable(f"diec: {error}"), file=sys.stderr)
     sys.exit(status)
 
+# %% ../../nbs/app/02_cli.ipynb #006067a7
 def main(
     argv=None, # arguments; None: the command line's
 ):
@@ -727,6 +760,7 @@ def main(
     except MemoryError as e: _fail(str(e) or "there is not enough memory")
     except (ValueError, TypeError, ImportError, FloatingPointError, RuntimeError) as e: _fail(e)
 
+# %% ../../nbs/app/02_cli.ipynb #0199315c
 def _ignore_signals():
     "All is written and said: a signal while Python takes itself down would only change the status"
     with suppress(ValueError): # outside the main thread, which alone receives signals

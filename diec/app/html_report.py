@@ -50,6 +50,7 @@ def strip(
     row = np.concatenate(list(tiles), axis=2).transpose(1, 2, 0)
     return Image.fromarray(row.squeeze(2) if row.shape[2] == 1 else row)
 
+# %% ../../nbs/app/01_html_report.ipynb #b65b04e9
 def _inline(picture, alt:str, width=None) -> str:
     "A figure or an image as HTML that holds it"
     data = io.BytesIO()
@@ -72,6 +73,7 @@ def cluster_tree(
     W = (S.T @ neighbor_affinity(z[first], count=count) @ S).toarray()/np.outer(size, size)
     return ReverseHierarchicalDiffusion(1, "precomputed").fit((W + W.T)/2).to_linkage(), kinds
 
+# %% ../../nbs/app/01_html_report.ipynb #87e21176
 def _draw_tree(linkage, kinds, sizes, images): # images: (k, C, h, w), uint8, a typical one of each
     fig, ax = plt.subplots(figsize=(max(5, 0.8*len(kinds)), 3.6), layout="constrained")
     order = dendrogram(linkage, ax=ax, labels=[f"{k}\n{n:,}" for k, n in zip(kinds, sizes)], leaf_rotation=0, color_threshold=0, above_threshold_color="0.35")["leaves"]
@@ -94,6 +96,7 @@ def _table(rows, numbers=()) -> str:
     cell = lambda tag, c, v: f'<{tag}{" class=n" if c in numbers else ""}>{escape(printable(v))}</{tag}>'
     return "<table><tr>" + "".join(cell("th", c, c) for c in head) + "</tr>" + "".join("<tr>" + "".join(cell("td", c, r[c]) for c in head) + "</tr>" for r in rows) + "</table>"
 
+# %% ../../nbs/app/01_html_report.ipynb #18f345a1
 def _clusters(images, files, labels, confidence, distance) -> str:
     "The contact sheets"
     parts = []

@@ -44,6 +44,7 @@ def all_reduce(
         block[...] = t.cpu().numpy() if isinstance(block, np.ndarray) else t.to(block.device)
     return a
 
+# %% ../../nbs/core/03_distributed.ipynb #49624400
 def barrier():
     "Until all processes are here"
     if rank_and_world_size()[1] > 1: dist.barrier()

@@ -27,6 +27,7 @@ def read_record(
     except (OSError, ValueError, RecursionError): return None
     return facts if isinstance(facts, dict) and facts.get("format") == form else None
 
+# %% ../../nbs/core/01_files.ipynb #13c04a26
 def content_of(
     path:str|Path, # a file or a link
 ): # SHA-256 of a file; the target of a link, which is not followed; None of anything else
@@ -53,6 +54,7 @@ def _staging(
     finally: # an old folder that could not be put back stays there for `clear_partial`
         if os.path.lexists(path) or not os.path.lexists(stage/"old"): shutil.rmtree(stage, ignore_errors=True)
 
+# %% ../../nbs/core/01_files.ipynb #8abdef7b
 def _narrow(new:Path, old:Path):
     "What replaces a file or folder may not be read by more people"
     with suppress(FileNotFoundError):
@@ -97,6 +99,7 @@ def _not_ours(folder:Path, marker:str) -> str|None:
             if name not in files: return f"{name} was not put there by diec"
             if files[name] is None or content_of(file) != files[name]: return f"{name} was changed since diec wrote it"
 
+# %% ../../nbs/core/01_files.ipynb #ce133ace
 def _look(folder:Path) -> dict:
     "Names, sizes and times below a folder"
     seen = {}
@@ -174,6 +177,7 @@ def _known(record:Path) -> dict:
     if facts is None and os.path.lexists(record): raise FileExistsError(f"{record} was not written by diec, which notes there what it writes: move it away, or choose another --out")
     return facts or {"format": "diec-result-1", "settings": None, "files": {}}
 
+# %% ../../nbs/core/01_files.ipynb #aabeb6aa
 def check_file(
     path:str|Path, # the file to be
     record:str|Path, # where is noted what we wrote
@@ -202,6 +206,7 @@ def recorded_file(
         facts["files"][path.name] = [*([content_of(path)] if path.exists() else []), content_of(f)]
         with atomic_file(record) as r: r.write_text(json.dumps(facts) + "\n")
 
+# %% ../../nbs/core/01_files.ipynb #88a14e43
 def check_settings(
     facts:dict|None, # a record, see `read_record`, or None
     settings:dict, # of this run
@@ -215,6 +220,7 @@ def check_settings(
     other = [f"{k.replace('_', ' ')} was {said(old.get(k))}, now {said(settings.get(k))}" for k in sorted({*old, *settings}) if old.get(k) != settings.get(k)] if isinstance(old, dict) else ["which are not known"]
     raise FileExistsError(f"{what} holds a result of other settings ({', '.join(other)}): --force replaces it, or choose another place")
 
+# %% ../../nbs/core/01_files.ipynb #931cd398
 def note_settings(
     record:str|Path, # as in `recorded_file`
     settings:dict, # what the result is made with
@@ -298,6 +304,7 @@ def work_folder(
         for place, *_ in os.walk(path): clear_partial(place)
         yield path
 
+# %% ../../nbs/core/01_files.ipynb #dc9d98ce
 def remove_own(
     path:str|Path, # a folder that `work_folder` made
     names, # compiled regular expression: paths in it, relative and with /, that are ours

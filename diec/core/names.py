@@ -32,6 +32,7 @@ def cell_of(
     if name.startswith(_ENCODED) or re.search("[\ud800-\udfff]", name): return _ENCODED + quote(os.fsencode(name))
     return f"./{name}" if name.startswith(("./", *_FORMULA)) or name.lstrip().startswith(_FORMULA) else name
 
+# %% ../../nbs/core/06_names.ipynb #a3848039
 def file_of(
     cell:str, # from the column `file` of `labels.csv`
 ) -> str: # the path, relative to the folder that was clustered
@@ -46,6 +47,7 @@ def unet_names() -> tuple: # names that `load_unet` takes without a path or a do
     "The U-Nets that come with the package"
     return tuple(sorted(p.parent.name for p in _SHIPPED.glob("*/model_index.json")))
 
+# %% ../../nbs/core/06_names.ipynb #937228df
 def find_unet(
     name:str|Path, # see `load_unet`
 ) -> Path|None: # its folder; None for an id of the hub

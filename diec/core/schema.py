@@ -35,6 +35,7 @@ def integer(low:int, high:int) -> Rule:
     "An integer in a range, both ends included"
     return Rule(f"an integer in {low}..{high}", lambda v: _is_number(v, int) and low <= v <= high)
 
+# %% ../../nbs/core/07_schema.ipynb #c7a4a934
 def number(low:float, high:float) -> Rule:
     "A finite number in a range, both ends included"
     return Rule(f"a number in {low:g}..{high:g}", lambda v: _is_number(v) and low <= v <= high)
@@ -69,6 +70,7 @@ class Settings:
         "What does not fit together"
         return ()
 
+# %% ../../nbs/core/07_schema.ipynb #5a90eea5
 def shown(value) -> str:
     "A value as a message shows it: on one line, and short"
     s = json.dumps(value) if isinstance(value, (list, dict, bool, type(None))) else repr(value)
@@ -218,6 +220,7 @@ class ModelParams(Settings):
     checkpoint:str|None = setting(null | text, None) # not used: a stranger must not say where files are written
     device:str|None = setting(null | text, None) # not used either
 
+# %% ../../nbs/core/07_schema.ipynb #6887b5af
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Settings):
     "One evaluation of the search"
@@ -228,6 +231,7 @@ class Evaluated(Settings):
     neighbors:float|None = setting(null | measured)
     score:float|None = setting(null | measured, None)
 
+# %% ../../nbs/core/07_schema.ipynb #e8ebbf8c
 @dataclass(frozen=True, kw_only=True)
 class Searched(Settings):
     "The result of the search"
@@ -259,6 +263,7 @@ class History(Settings):
             if (v := getattr(self, f.name)) != () and len(v) != len(self.epoch):
                 yield f.name, f"must have as many entries as epoch, {len(self.epoch)}, got {len(v)}"
 
+# %% ../../nbs/core/07_schema.ipynb #28b180c4
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
     "config.json of a model"
@@ -285,6 +290,7 @@ class TensorRule:
     high:float=1e6 # largest value
     dtypes:tuple=("F32",) # as safetensors calls them
 
+# %% ../../nbs/core/07_schema.ipynb #7b50113c
 DIMENSIONS = {"N": 2**25, "K": N_CLUSTERS, "d": 4096, "D": 2**20} # at most
 VALUES = 2**26 # of one tensor, at most
 MODEL_TENSORS = {"space.mean": TensorRule(("D",)), "space.components": TensorRule(("d", "D"), -2, 2), "scale": TensorRule((), 1e-6),
@@ -318,6 +324,7 @@ def check_header(
         if prod(shape) > VALUES: raise TooLarge(f"{file}: {name} must have at most {VALUES:,} values, got the shape {tuple(shape)}")
     return sizes
 
+# %% ../../nbs/core/07_schema.ipynb #9ae32f6a
 def check_values(
     tensors:dict, # name -> tensor or array
     rules:dict, # name -> `TensorRule`
@@ -348,12 +355,14 @@ def find_file(
         raise FileNotFoundError(f"{what} {folder} has no {name}{', which must be a regular file' if path.exists() else ''}")
     return path
 
+# %% ../../nbs/core/07_schema.ipynb #652badb6
 def read_json(path:Path, name:str): # the value
     "The content of a JSON file, if the file is not too large"
     if (size := path.stat().st_size) > JSON_BYTES: raise TooLarge(f"{name}: the file must have at most {JSON_BYTES:,} bytes, got {size:,}")
     try: return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e: raise ValueError(f"{name}: the file must be JSON: {type(e).__name__}: {e}") from e
 
+# %% ../../nbs/core/07_schema.ipynb #bfae0ba3
 def read_header(path:Path, name:str) -> dict: # name -> (dtype, shape)
     "What tensors a safetensors file holds; none is read"
     with open(path, "rb") as f: size = int.from_bytes(f.read(8), "little")

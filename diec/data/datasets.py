@@ -78,6 +78,7 @@ class _Known(NamedTuple):
     read: Callable    # folder -> (images, labels)
     openml: str       # name at OpenML, version 1
 
+# %% ../../nbs/data/03_datasets.ipynb #bcdcf7a5
 _DIGITS = tuple("0123456789")
 _CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -128,6 +129,7 @@ def _clustpy_file(name):
     spec = importlib.util.find_spec("clustpy")
     return Path(spec.origin).parent/"data"/"datasets"/_CLUSTPY[name][0] if spec else None
 
+# %% ../../nbs/data/03_datasets.ipynb #d6bf85b7
 def _from_clustpy(name):
     "A set that is part of ClustPy"
     (_, n_labels, shape), file = _CLUSTPY[name], _clustpy_file(name)
@@ -197,6 +199,7 @@ def load_dataset(
         raise DataError(f"{name}: neither a folder nor a data set's name, which are {', '.join(dataset_names())}")
     return read_image_folder(name if path is None else path, image_size, mode, None if path is None else str(name))
 
+# %% ../../nbs/data/03_datasets.ipynb #946e3da8
 def _has_images(path):
     "Whether a folder holds images, itself or in its sub-folders"
     return any(p.suffix.lower() in SUFFIXES for pattern in ("*", "*/*") for p in Path(path).expanduser().glob(pattern))
@@ -214,6 +217,7 @@ def _is_cached(known, data_home):
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError): return False
     return any((cache / f"{f}.gz").is_file() for f in files) and all((cache / f"api/v1/json/data/{what}/{number}.gz").is_file() for what in ("features", "qualities"))
 
+# %% ../../nbs/data/03_datasets.ipynb #b465235d
 def dataset_available(
     name:str|Path,             # as for `load_dataset`
     data_home:str|Path|None=None, # as for `load_dataset`

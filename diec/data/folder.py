@@ -31,6 +31,7 @@ def _listing(folder):
     if rest: warnings.warn(f"{folder}: {rest} file(s) that are neither PNG nor JPEG were left out", stacklevel=5)
     return files, dirs
 
+# %% ../../nbs/data/02_folder.ipynb #31c229b4
 def existing_folder(path):
     "`path` as a `Path`, if it is a folder"
     path = Path(path).expanduser()
@@ -90,6 +91,7 @@ def _is_sorted(folder) -> bool: # of a folder that cannot be read the walk says 
     try: return (folder/MARK).is_file()
     except OSError: return False
 
+# %% ../../nbs/data/02_folder.ipynb #3cc2b14c
 def find_images(
     folder:str|Path, # where to look, at any depth
     leave_out:str|Path|None=None, # a folder inside it that is not looked into
@@ -141,12 +143,14 @@ class ImagePack:
 
     def __len__(self): return len(self.files)
 
+# %% ../../nbs/data/02_folder.ipynb #29ef16ab
 def _sha256(file) -> str:
     sha = hashlib.sha256()
     with open(file, "rb") as f:
         while block := f.read(2**20): sha.update(block)
     return sha.hexdigest()
 
+# %% ../../nbs/data/02_folder.ipynb #940fef2a
 def open_pack(
     store:str|Path, # folder that `pack_folder` wrote to
 ) -> ImagePack:
@@ -255,6 +259,7 @@ def _finish(store, journal, size, mode, state, others) -> ImagePack:
     for f in (journal.path, journal.pixels): f.unlink()
     return open_pack(store)
 
+# %% ../../nbs/data/02_folder.ipynb #ee57f96d
 def _gray(x): # (B, 3, H, W), uint8 -> (B, 1, H, W)
     "Luma by ITU-R 601, rounded as Pillow does; exact where the channels are equal"
     return ((x.astype(np.uint32)*np.array([19595, 38470, 7471], np.uint32)[:, None, None]).sum(1, keepdims=True) + 32768 >> 16).astype(np.uint8)

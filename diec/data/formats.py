@@ -160,6 +160,7 @@ def _block_side(im, size):
     im.draft(None, (4*size, 4*size))
     return min(max(1, max(im.size) // (4*size)), 1024)
 
+# %% ../../nbs/data/01_formats.ipynb #bde0d2a0
 def _averaged(im, k):
     "`_planes` of a picture in which k x k pixels became one"
     w, h, step = *im.size, k*max(1, 1024 // k)
@@ -178,6 +179,7 @@ def _upright(a, im):
     turned.getexif()[0x0112] = im.getexif().get(0x0112, 1) # orientation
     return np.asarray(ImageOps.exif_transpose(turned))
 
+# %% ../../nbs/data/01_formats.ipynb #3804b8b5
 def _decode(im, path, size):
     "An opened picture as uint8 (H, W) or (H, W, 3), if decoding does not take too much memory"
     full, limit = im.size, Image.MAX_IMAGE_PIXELS
@@ -189,6 +191,7 @@ def _decode(im, path, size):
     if k > 1 or im.width*im.height > LARGE: return _upright(_averaged(im, k), im)
     return _planes(ImageOps.exif_transpose(im))
 
+# %% ../../nbs/data/01_formats.ipynb #383a57e8
 def read_image(path, size=None):
     "One PNG or JPEG file as uint8 (H, W) or (H, W, 3); smaller than it is, if it is large and will be scaled down to `size`"
     if Path(path).exists() and not Path(path).is_file(): raise DataError(f"{path}: not a regular file")  # a pipe would be waited for

@@ -127,6 +127,7 @@ def _check_range(x, argument, tolerance=1e-4):
 # %% ../../nbs/data/00_images.ipynb #dd97bf6a
 def _on_disk(images): return isinstance(images, np.memmap) and images.dtype == np.uint8
 
+# %% ../../nbs/data/00_images.ipynb #c997cbb8
 class StoredImages:
     "Images (N, C, H, W) in a memory map of uint8, read batch by batch as float32 in [-1, 1]"
     dtype, ndim = torch.float32, 4

@@ -34,6 +34,7 @@ def _clustpy():
     except ImportError as error: raise _missing("ClustPy", error) from None
     return deep
 
+# %% ../../nbs/evaluation/02_baselines.ipynb #a2e9a8c6
 def _umap():
     "UMAP's class"
     try: from umap import UMAP
@@ -71,6 +72,7 @@ def _autoencoder(n_features, random_state):
     from clustpy.deep.neural_networks import FeedforwardAutoencoder
     return FeedforwardAutoencoder([n_features, 500, 500, 2000, 10], random_state=np.random.RandomState(random_state))
 
+# %% ../../nbs/evaluation/02_baselines.ipynb #de6b19f8
 def train_autoencoder(
     images, # (N, C, H, W) or (N, D)
     random_state:int=0, # seed
@@ -83,6 +85,7 @@ def train_autoencoder(
     with _quiet(): network.fit(n_epochs=epochs, optimizer_params={"lr": 1e-3}, batch_size=256, data=x)
     return network
 
+# %% ../../nbs/evaluation/02_baselines.ipynb #2079681d
 def untrained_autoencoder(
     n_features:int, # D
 ):

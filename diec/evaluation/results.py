@@ -24,6 +24,7 @@ def _commit(): # the commit, with "+" if files that git knows differ from it; No
     try: return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/diec", ":/nbs", ":/workflow") else "")
     except (OSError, subprocess.CalledProcessError): return None
 
+# %% ../../nbs/evaluation/03_results.ipynb #e37e5660
 def _versions(packages):
     "Version of each package that is installed"
     found = {"python": platform.python_version()}
@@ -60,6 +61,7 @@ def _json(value) -> str:
     "JSON, indented, with numbers of NumPy and torch as numbers"
     return json.dumps(value, indent=1, ensure_ascii=False, default=lambda v: v.item() if hasattr(v, "item") else str(v)) + "\n"
 
+# %% ../../nbs/evaluation/03_results.ipynb #c6de19c3
 def save_record(
     path, # file to write, *.json
     rows:list, # one dict a row; the same again when run again with the same parameters
@@ -71,6 +73,7 @@ def save_record(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as f: f.write_text(_json({"rows": list(rows), "timings": list(timings), "provenance": provenance.facts()}))
 
+# %% ../../nbs/evaluation/03_results.ipynb #6afbe441
 def load_records(
     paths, # files that `save_record` wrote
 ) -> list: # the records, as dicts, in the order of the paths
@@ -99,6 +102,7 @@ def write_csv(
     writer.writeheader(); writer.writerows(rows)
     with atomic_file(Path(path)) as f: f.write_text(text.getvalue())
 
+# %% ../../nbs/evaluation/03_results.ipynb #a7ef1700
 def _number(text):
     "A cell of a CSV as a number, if it is one"
     for kind in (int, float):
@@ -123,6 +127,7 @@ def _describe(path, caption, provenance, records):
     for r in records: facts["versions"] |= r["provenance"]["versions"]
     with atomic_file(Path(path)) as f: f.write_text(_json(facts))
 
+# %% ../../nbs/evaluation/03_results.ipynb #0c6b94fe
 def save_table(
     path, # where, without suffix
     rows:list, # every single run, for the CSV
@@ -141,6 +146,7 @@ def save_table(
     _describe(f"{path}.json", caption, provenance, records)
     return text
 
+# %% ../../nbs/evaluation/03_results.ipynb #38b66262
 def keep_figure(
     figure, # matplotlib's
     path, # where, without suffix

@@ -90,6 +90,7 @@ class _Forest:
         self.ids[a] = self.n + len(self.merges) - 1
     def keep(self, kept): self.ids = self.ids[kept]
 
+# %% ../../nbs/hierarchy/01_condensation.ipynb #f713ff66
 def condense(
     A, # affinity (n, n), sparse
 ): # merges (M, 2), heights (M,), and the nodes that are left, one for each connected component
@@ -133,6 +134,7 @@ def _tops(merges, n:int) -> np.ndarray: # (n + merges,): the root that each node
     for i in range(len(merges) - 1, -1, -1): top[merges[i]] = top[n + i]
     return top
 
+# %% ../../nbs/hierarchy/01_condensation.ipynb #5cd9ef3f
 def _join(mass, centers=None) -> list:
     "Components joined: by Ward's rule where they have a place, else always the two smallest"
     if centers is not None: return _ward(centers, mass)

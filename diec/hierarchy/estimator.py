@@ -30,6 +30,7 @@ class Level:
     agreement:float|None # between trees of resampled data cut into as many clusters, 1 at most; None where it was not computed
     labels:np.ndarray # (N,)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #90785b49
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "What can be said of a node of the tree"
@@ -166,6 +167,7 @@ def _check_params(self):
     check_integer("n_neighbors", self.n_neighbors, 1); check_integer("max_clusters", self.max_clusters, 2)
     if self.affinity not in ("neighbors", "precomputed"): raise ValueError(f"affinity must be 'neighbors' or 'precomputed', got {self.affinity!r}")
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #486ca567
 def _set(self, A, X, grain, count, names):
     "Everything that `fit` leaves, at once"
     tree = Tree(A, count, X)
@@ -180,6 +182,7 @@ def _set(self, A, X, grain, count, names):
     self.labels_ = self.cut(self.n_clusters_)
     self.levels_ = _levels(self)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #e2199375
 def _estimate_n_clusters(self):
     "K, where it is not given"
     tree, least = self.tree_, _components(self.tree_)
@@ -194,6 +197,7 @@ def _estimate_n_clusters(self):
     self.n_clusters_ = max(least, most_agreed(self.agreement_, most, floor=FLOOR if self._X is not None else FLOOR_REWEIGHTED)) if self.agreement_ else least
     if self.n_clusters_ == most: warnings.warn(f"the number of clusters found, {most}, is the most that was looked for; there may be more: max_clusters says how many to look for", stacklevel=4)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #344d1464
 def _components(tree) -> int:
     "Connected components that are no strays: a fifth of their average weight, or more"
     weight = np.bincount(tree.cut(tree.components)[0], tree.mass)
@@ -205,6 +209,7 @@ def _resampled(self) -> list: # pairs of trees, see `resampled_halves`
         self._pairs = resampled_halves(self._X, self.tree_.mass, self.n_neighbors, rng) if self._X is not None else reweighted_graphs(self._A, self.tree_.mass, rng)
     return self._pairs
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #221c7db9
 def _levels(self) -> list:
     "A `Level` for each moment at which something merged, the finest first"
     heights, n = self.tree_.heights[:self.tree_.n - self.n_components_], self.tree_.n
@@ -225,6 +230,7 @@ def cut(self:ReverseHierarchicalDiffusion,
     if n_clusters is None and level is None: raise ValueError("one of n_clusters and level must be given, got neither")
     return self.tree_.cut(self._asked(n_clusters, level))[0][self.grain_].astype(np.int64)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #353c830b
 def _asked(self, n_clusters, level=None) -> int:
     "K, however it was said"
     if n_clusters is not None and level is not None: raise ValueError(f"one of n_clusters and level must be given, got {n_clusters!r} and {level!r}")
@@ -234,6 +240,7 @@ def _asked(self, n_clusters, level=None) -> int:
         return self.levels_[level].n_clusters
     return self.n_clusters_ if n_clusters is None else check_integer("n_clusters", n_clusters, 1, self.tree_.n)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #96673c05
 def predict(self:ReverseHierarchicalDiffusion,
     X, # features (M, d), or affinities (M, N) to the points of the fit
     n_clusters:int|None=None, # K; None: that of `labels_`
@@ -243,6 +250,7 @@ def predict(self:ReverseHierarchicalDiffusion,
     check_is_fitted(self, "tree_")
     return self.tree_.cut(self._asked(n_clusters, level))[0][self._nearest(X)[0]].astype(np.int64)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #25fad792
 def _nearest(self, X): # grain (M,), distance (M,)
     if self._X is None:
         X = csr_array(check_array(X, accept_sparse="csr", dtype=float))
@@ -284,6 +292,7 @@ def partial_fit(self:ReverseHierarchicalDiffusion,
     self.levels_ = [replace(l, labels=np.r_[l.labels, l.labels[self._row[near]]]) for l in self.levels_]
     return self
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #5e2c7c20
 def _reach(self, grain): # distance of a grain to its k-th neighbor, (M,)
     if self._scales is None:
         k = neighborhood(self.tree_.n, self.n_neighbors)
@@ -298,6 +307,7 @@ def to_linkage(self:ReverseHierarchicalDiffusion) -> np.ndarray: # (N - 1, 4), s
     check_is_fitted(self, "tree_")
     return _numbered(self)[0].copy()
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #ac05d657
 def _numbered(self): # linkage (N - 1, 4), number of each node of `tree_` there, node of `tree_` of each number
     "The rows' tree, and the way between the two numberings"
     if self._numbers is None:
@@ -312,6 +322,7 @@ def _numbered(self): # linkage (N - 1, 4), number of each node of `tree_` there,
         self._numbers = np.array(Z, float).reshape(-1, 4), np.array(node), np.array(back)
     return self._numbers
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #eaf7d601
 def to_networkx(self:ReverseHierarchicalDiffusion): # DiGraph
     "The tree, from the root to the rows; nodes are numbered as in `to_linkage`, with `size` and `height`, and where a graph was fitted with the `name` of its node"
     import networkx as nx
@@ -335,6 +346,7 @@ def node_of(self:ReverseHierarchicalDiffusion,
     nodes = self.tree_.cut(self._asked(n_clusters))[1]
     return int(_numbered(self)[1][nodes[check_integer("label", label, 0, len(nodes) - 1)]])
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #d1312c98
 def explain(self:ReverseHierarchicalDiffusion,
     node:int, # numbered as in `to_linkage`, see `node_of`; the root is 2 N - 2
     n_members:int=5, # how many central and peripheral rows to name, 1 or more
@@ -348,12 +360,14 @@ def explain(self:ReverseHierarchicalDiffusion,
     central, peripheral = (self._row[inside[np.lexsort((inside, *v))][:n_members]] for v in ((-within,), (within, share)))
     return Explanation(int(node), int(np.isin(self.grain_, inside).sum()), central, peripheral, _effects(self, own, inside, names), _stability(self, inside))
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #0fbfd486
 def merge_ties(self, inside): # within the node, (len(inside),); their share of all
     "How strongly the leaves of a node are tied to each other"
     held = np.zeros(self.tree_.n); held[inside] = 1
     within, degree = (self._A @ held)[inside], np.asarray(self._A.sum(1)).ravel()[inside]
     return (within/max(within.max(), np.finfo(float).tiny)).round(9), (within/np.where(degree > 0, degree, 1)).round(9)
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #f030168b
 def _effects(self, node, inside, names) -> list:
     "Cohen's d of each feature against the sibling"
     where = np.argwhere(self.tree_.merges == node)
@@ -374,6 +388,7 @@ def _effects(self, node, inside, names) -> list:
     first, second = ((m + middle)/self._unit for m in mean)
     return [(names[j], float(d[j]), float(first[j]), float(second[j])) for j in np.argsort(-abs(d), kind="stable") if d[j]]
 
+# %% ../../nbs/hierarchy/03_estimator.ipynb #e33fe5b6
 def _stability(self, inside) -> float:
     "Mean over resampled trees of the Jaccard index with the most similar node"
     found = []

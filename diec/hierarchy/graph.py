@@ -32,6 +32,7 @@ def neighborhood(n:int, k:int) -> int:
     "Neighbors of each of n points: k, but no more than a tenth of the points, and of few points three"
     return max(min(k, n//10), min(3, k, n - 1))
 
+# %% ../../nbs/hierarchy/00_graph.ipynb #20215c61
 def neighbor_affinity(
     X, # distinct points (G, d), dense or sparse
     k:int=10, # neighbors of a point, itself not counted; of fewer than 10 k points a tenth, but 3 if there are so many
@@ -99,6 +100,7 @@ def as_affinity(X):
     if abs(A - A.T).max() > 1e-9*abs(A).max(): raise ValueError("the affinity must be symmetric: the graph must be undirected")
     return ((A + A.T)/2).tocsr(), names
 
+# %% ../../nbs/hierarchy/00_graph.ipynb #05684aaa
 def scale_unit(X) -> float:
     "A power of two that brings the largest value near one, where squares or sums would leave the range of floats; else one"
     largest = float(abs(X).max()) if X.shape[0] else 0.

@@ -40,6 +40,7 @@ def _most_central(self, node) -> np.ndarray:
     inside = self.tree_.leaves(node)
     return self._row[inside[np.lexsort((inside, -merge_ties(self, inside)[0]))][:3]]
 
+# %% ../../nbs/hierarchy/04_plots.ipynb #bd0e035a
 def plot_tree(self:ReverseHierarchicalDiffusion,
     images=None, # (N, C, H, W) in [-1, 1]: the most central one is drawn at each node
     n_clusters:int|None=None, # ends of the tree; None: the chosen level

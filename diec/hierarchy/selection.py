@@ -22,6 +22,7 @@ class _Resample:
     "A tree over some of the grains"
     def __init__(self, index, tree): self.index, self.tree = index, tree
 
+# %% ../../nbs/hierarchy/02_selection.ipynb #2fae7ddb
 def resampled_halves(X, count, k, rng) -> list: # (resample, resample, nearest of a to each of b, of b to each of a)
     "Trees of random halves of the points"
     pairs = []
@@ -32,6 +33,7 @@ def resampled_halves(X, count, k, rng) -> list: # (resample, resample, nearest o
         pairs.append((a, b, *near))
     return pairs
 
+# %% ../../nbs/hierarchy/02_selection.ipynb #02653da4
 def reweighted_graphs(A, count, rng) -> list: # the same
     "Trees of a graph whose ties have random weights"
     every, upper = np.arange(A.shape[0]), csr_array(A).tocoo()
@@ -51,6 +53,7 @@ def _adjusted_rand(u, v, k:int) -> float: # labels in 0..k-1
     tp, fp, fn, tn = map(int, (same - n, in_v - same, in_u - same, n*n - in_u - in_v + same)) # pairs that are together in both, in one, in none
     return 1. if fp == fn == 0 else 2.*(tp*tn - fn*fp)/((tp + fn)*(fn + tn) + (tp + fp)*(fp + tn))
 
+# %% ../../nbs/hierarchy/02_selection.ipynb #f15dbe62
 def agreement_by_level(pairs:list, most:int) -> dict: # k -> mean adjusted Rand index, k = 2, 3, ...
     "How well the trees of resampled data agree, cut into k"
     found = {}
@@ -63,6 +66,7 @@ def agreement_by_level(pairs:list, most:int) -> dict: # k -> mean adjusted Rand 
         found[k] = float(np.mean(values))
     return found
 
+# %% ../../nbs/hierarchy/02_selection.ipynb #6251739d
 FLOOR, FLOOR_REWEIGHTED = 0.55, 0.3 # floors of `most_agreed`: where halves of the points were drawn, where ties were given random weights
 
 def most_agreed(
