@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
@@ -149,39 +150,46 @@ class EmbeddingCache:
         except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError): # none, or not whole
             self.batches, self.rows = [], {}
             self.note.unlink(missing_ok=True) # it must not speak of files that are made anew
-
-    @property
-    def done(self) -> int: return len(self.batches)
-
-    def _crc(self, where:slice) -> int:
-        crc = 0
-        for e in self.rows.values(): crc = zlib.crc32(np.ascontiguousarray(e[where]), crc)
-        return crc
-
-    def _open(self, i, D, mode="r+"):
-        file = Path(f"{self.path}-{i}.f32")
-        if file.stat().st_size != 4*self.n_images*D: raise ValueError("of another size")
-        return np.memmap(file, np.float32, mode, shape=(self.n_images, D))
-
     def room(self, layer:str, D:int):
         with open(f"{self.path}-{len(self.rows)}.f32", "ab") as f:
             f.truncate(4*self.n_images*D)
             _reserve(f, 4*self.n_images*D)
         return self._open(len(self.rows), D)
 
-    def count(self, where:slice):
-        "Another batch is whole"
-        self.batches.append((where.start, where.stop, self._crc(where)))
-        if self.done == self.n_batches or time.monotonic() - self.noted > SAVE_INTERVAL: self.save()
+# %% ../nbs/method/02_features.ipynb #a5aa7c46
+@patch(as_prop=True)
+def done(self:EmbeddingCache) -> int: return len(self.batches)
 
-    def save(self):
-        "Write the note"
-        for e in self.rows.values(): e.flush()
-        with atomic_file(self.note) as f: f.write_text(json.dumps({"batches": self.batches, "layers": [(l, e.shape[1]) for l, e in self.rows.items()]}))
-        self.noted = time.monotonic()
+@patch
+def _crc(self:EmbeddingCache, where:slice) -> int:
+    crc = 0
+    for e in self.rows.values(): crc = zlib.crc32(np.ascontiguousarray(e[where]), crc)
+    return crc
 
-    def whole(self): # what is written to it does not reach the files
-        return {l: self._open(i, e.shape[1], "c") for i, (l, e) in enumerate(self.rows.items())}
+@patch
+def _open(self:EmbeddingCache, i, D, mode="r+"):
+    file = Path(f"{self.path}-{i}.f32")
+    if file.stat().st_size != 4*self.n_images*D: raise ValueError("of another size")
+    return np.memmap(file, np.float32, mode, shape=(self.n_images, D))
+
+# %% ../nbs/method/02_features.ipynb #7cb0f533
+@patch
+def count(self:EmbeddingCache, where:slice):
+    "Another batch is whole"
+    self.batches.append((where.start, where.stop, self._crc(where)))
+    if self.done == self.n_batches or time.monotonic() - self.noted > SAVE_INTERVAL: self.save()
+
+@patch
+def save(self:EmbeddingCache):
+    "Write the note"
+    for e in self.rows.values(): e.flush()
+    with atomic_file(self.note) as f: f.write_text(json.dumps({"batches": self.batches, "layers": [(l, e.shape[1]) for l, e in self.rows.items()]}))
+    self.noted = time.monotonic()
+
+# %% ../nbs/method/02_features.ipynb #74a0c81e
+@patch
+def whole(self:EmbeddingCache): # what is written to it does not reach the files
+    return {l: self._open(i, e.shape[1], "c") for i, (l, e) in enumerate(self.rows.items())}
 
 # %% ../nbs/method/02_features.ipynb #70ba932b
 MAX_PIXELS = 2**22 # in one forward pass, at most
@@ -205,89 +213,10 @@ class Extractor:
         self.max_bytes = check_integer("max_bytes", max_bytes, 0)
         self.cache_dir, self.T = cache_dir, scheduler.config.num_train_timesteps
         self.used = set() # names of the embeddings in `keep` that were asked for
-
-    def _most(self) -> int: # 1 or more
-        "Images that one forward pass may take"
-        if not self.unet.config.sample_size: return MAX_PIXELS
-        side, draws = int(np.max(self.unet.config.sample_size)), 4*self.n_draws # noise and noised images, each once as a list and once as a tensor
-        n_bytes = forward_cost(self.unet.config).n_bytes + 4*draws*self.unet.config.in_channels*side**2
-        return max(1, min(MAX_PIXELS//side**2, ACTIVATION_BYTES//n_bytes))
-
-    def prepare(self, images) -> torch.Tensor: # (N, C, H, W) of the U-Net's size
-        "Check images and make them fit the U-Net"
-        return fit_to(as_images(images), self.unet.config.sample_size, self.unet.config.in_channels)
-
-    def noised(self, x0:torch.Tensor, t:int) -> torch.Tensor: # (R, B, C, H, W)
-        "x_t for each draw"
-        noise = image_noise(x0, self.n_draws, self.random_state)
-        return torch.stack([self.scheduler.add_noise(x0, n, torch.full((len(x0),), t)) for n in noise])
-
-    def check_timestep(self, t) -> int: # t itself
-        "Refuse a timestep outside the schedule"
-        if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < self.T:
-            raise ValueError(f"timestep must be an integer in 0..{self.T - 1} (the schedule has T = {self.T} steps), got {t!r}")
-        return int(t)
-
     def starts(self, n_images:int) -> range: # with fewer batches than processes each does all
         "Where the batches of this process begin"
         starts, (rank, size) = range(0, n_images, self.batch_size), rank_and_world_size()
         return starts[rank::size] if len(starts) >= size else starts
-
-    @torch.no_grad()
-    def batches(self, images, layers, t:int, progress:bool=False, skip:int=0):
-        "Yield (slice of the images, draw r, layer -> (B, D) tensor), one batch and one draw at a time, without the first `skip` batches; of several processes each its share"
-        images, t, device = self.prepare(images), self.check_timestep(t), next(self.unet.parameters()).device
-        layers = [layers] if isinstance(layers, str) else tuple(layers)
-        for i in tqdm(self.starts(len(images))[skip:], desc=f"embed t={t}", unit="batch", leave=False, disable=not progress):
-            x0 = images[i:i + self.batch_size]
-            for r, xt in enumerate(self.noised(x0, t)):
-                found = activations(self.unet, xt.to(device), t, layers)
-                read = {l: join_features(found, l, self.max_side).cpu() for l in layers}
-                if bad := [l for l, e in read.items() if not torch.isfinite(e).all()]: raise FloatingPointError(f"the U-Net's activations at {bad[0]}, t = {t}, are not finite: the values of its weights are out of proportion")
-                yield slice(i, i + len(x0)), r, read
-
-    def __call__(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (N, D) float32
-        "e_bar(t) at each layer: the mean over the noise draws"
-        images, sums = self.prepare(images), {}
-        cache = None if self.cache_dir is None else EmbeddingCache(Path(self.cache_dir), self._name(images, layers, t), len(images), len(self.starts(len(images))))
-        out = cache.rows if cache else {}
-        with deferred_signals(cache is not None) as signals:
-            for where, r, batch in self.batches(images, layers, t, progress, cache.done if cache else 0):
-                for l, e in batch.items():
-                    sums[l] = e.numpy()/self.n_draws if r == 0 else sums[l] + e.numpy()/self.n_draws
-                    if l not in out: out[l] = cache.room(l, e.shape[1]) if cache else self._room(len(images), e.shape[1])
-                    if r == self.n_draws - 1: out[l][where] = sums[l]
-                if r < self.n_draws - 1: continue
-                finished("batch", layers if isinstance(layers, str) else ",".join(layers), t, len(images), where.start)
-                if cache: cache.count(where)
-                if signals.here(): # each process for itself: some have a batch more than others
-                    cache.save()
-                    signals.leave(f"after {cache.done:,} of {cache.n_batches:,} batches of embeddings")
-        if cache: out = cache.whole() if rank_and_world_size()[1] == 1 else {l: self._copy(e) for l, e in out.items()} # a sum over processes is not for the files
-        return self._whole(out, len(images))
-
-    def _copy(self, e) -> np.ndarray:
-        room = self._room(*e.shape)
-        room[:] = e
-        return room
-
-    def _name(self, images, layers, t) -> str:
-        "A name for the embeddings that nothing else shares, the same in every run"
-        name, (rank, size) = self.fingerprint(images, layers=layers if isinstance(layers, str) else list(layers), t=int(t))[:16], rank_and_world_size()
-        self.used.add(name)
-        return name if size == 1 else f"{name}.{rank}of{size}"
-
-    def fingerprint(self, images, **facts) -> str: # hexadecimal
-        "A checksum of images, network and settings, and of further facts: what is kept of an extraction or a search is valid for this alone"
-        return unet_fingerprint(self.unet, self.scheduler, [images], n_draws=self.n_draws, noise=self.random_state, batch_size=self.batch_size, max_side=self.max_side, **facts)
-
-    def clear_stale(self):
-        "Remove the embeddings in `keep` that this extractor has not asked for: those of other images, weights or settings"
-        size, own = rank_and_world_size()[1], re.compile(r"([0-9a-f]{16})(?:\.\d+of(\d+))?(?:\.json|-\d+\.f32)")
-        for file in Path(self.cache_dir).glob("*"):
-            if (name := own.fullmatch(file.name)) and (name[1] not in self.used or int(name[2] or 1) != size):
-                with suppress(OSError): file.unlink() # Windows keeps files that are in use
-
     def draws(self, images, layers, t:int, progress:bool=False) -> dict: # layer -> (R, N, D) float32
         "e^(r)(t) at each layer, draw by draw"
         out = {}
@@ -297,15 +226,111 @@ class Extractor:
                 out[l][r, where] = e.numpy()
         return self._whole(out, len(images))
 
-    def _room(self, *shape) -> np.ndarray: # zeros
-        "Room for embeddings, on disk if they are large"
-        if 4*math.prod(shape) <= self.max_bytes: return np.zeros(shape, np.float32)
-        with tempfile.TemporaryFile() as f: # gone when it is no longer used
-            _reserve(f, 4*math.prod(shape))
-            return np.memmap(f, np.float32, "r+", shape=shape)
+# %% ../nbs/method/02_features.ipynb #b0294c61
+@patch
+def _most(self:Extractor) -> int: # 1 or more
+    "Images that one forward pass may take"
+    if not self.unet.config.sample_size: return MAX_PIXELS
+    side, draws = int(np.max(self.unet.config.sample_size)), 4*self.n_draws # noise and noised images, each once as a list and once as a tensor
+    n_bytes = forward_cost(self.unet.config).n_bytes + 4*draws*self.unet.config.in_channels*side**2
+    return max(1, min(MAX_PIXELS//side**2, ACTIVATION_BYTES//n_bytes))
 
-    def _whole(self, out:dict, n_images:int) -> dict:
-        "What all processes found, in each of them"
-        if -(-n_images//self.batch_size) >= rank_and_world_size()[1]:
-            for e in out.values(): all_reduce(e)
-        return out
+@patch
+def prepare(self:Extractor, images) -> torch.Tensor: # (N, C, H, W) of the U-Net's size
+    "Check images and make them fit the U-Net"
+    return fit_to(as_images(images), self.unet.config.sample_size, self.unet.config.in_channels)
+
+# %% ../nbs/method/02_features.ipynb #a97de3c8
+@patch
+def noised(self:Extractor, x0:torch.Tensor, t:int) -> torch.Tensor: # (R, B, C, H, W)
+    "x_t for each draw"
+    noise = image_noise(x0, self.n_draws, self.random_state)
+    return torch.stack([self.scheduler.add_noise(x0, n, torch.full((len(x0),), t)) for n in noise])
+
+@patch
+def check_timestep(self:Extractor, t) -> int: # t itself
+    "Refuse a timestep outside the schedule"
+    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < self.T:
+        raise ValueError(f"timestep must be an integer in 0..{self.T - 1} (the schedule has T = {self.T} steps), got {t!r}")
+    return int(t)
+
+# %% ../nbs/method/02_features.ipynb #13747e12
+@patch
+@torch.no_grad()
+def batches(self:Extractor, images, layers, t:int, progress:bool=False, skip:int=0):
+    "Yield (slice of the images, draw r, layer -> (B, D) tensor), one batch and one draw at a time, without the first `skip` batches; of several processes each its share"
+    images, t, device = self.prepare(images), self.check_timestep(t), next(self.unet.parameters()).device
+    layers = [layers] if isinstance(layers, str) else tuple(layers)
+    for i in tqdm(self.starts(len(images))[skip:], desc=f"embed t={t}", unit="batch", leave=False, disable=not progress):
+        x0 = images[i:i + self.batch_size]
+        for r, xt in enumerate(self.noised(x0, t)):
+            found = activations(self.unet, xt.to(device), t, layers)
+            read = {l: join_features(found, l, self.max_side).cpu() for l in layers}
+            if bad := [l for l, e in read.items() if not torch.isfinite(e).all()]: raise FloatingPointError(f"the U-Net's activations at {bad[0]}, t = {t}, are not finite: the values of its weights are out of proportion")
+            yield slice(i, i + len(x0)), r, read
+
+# %% ../nbs/method/02_features.ipynb #9dcee7f2
+@patch
+def __call__(self:Extractor, images, layers, t:int, progress:bool=False) -> dict: # layer -> (N, D) float32
+    "e_bar(t) at each layer: the mean over the noise draws"
+    images, sums = self.prepare(images), {}
+    cache = None if self.cache_dir is None else EmbeddingCache(Path(self.cache_dir), self._name(images, layers, t), len(images), len(self.starts(len(images))))
+    out = cache.rows if cache else {}
+    with deferred_signals(cache is not None) as signals:
+        for where, r, batch in self.batches(images, layers, t, progress, cache.done if cache else 0):
+            for l, e in batch.items():
+                sums[l] = e.numpy()/self.n_draws if r == 0 else sums[l] + e.numpy()/self.n_draws
+                if l not in out: out[l] = cache.room(l, e.shape[1]) if cache else self._room(len(images), e.shape[1])
+                if r == self.n_draws - 1: out[l][where] = sums[l]
+            if r < self.n_draws - 1: continue
+            finished("batch", layers if isinstance(layers, str) else ",".join(layers), t, len(images), where.start)
+            if cache: cache.count(where)
+            if signals.here(): # each process for itself: some have a batch more than others
+                cache.save()
+                signals.leave(f"after {cache.done:,} of {cache.n_batches:,} batches of embeddings")
+    if cache: out = cache.whole() if rank_and_world_size()[1] == 1 else {l: self._copy(e) for l, e in out.items()} # a sum over processes is not for the files
+    return self._whole(out, len(images))
+
+# %% ../nbs/method/02_features.ipynb #889f4fe7
+@patch
+def _copy(self:Extractor, e) -> np.ndarray:
+    room = self._room(*e.shape)
+    room[:] = e
+    return room
+
+@patch
+def _name(self:Extractor, images, layers, t) -> str:
+    "A name for the embeddings that nothing else shares, the same in every run"
+    name, (rank, size) = self.fingerprint(images, layers=layers if isinstance(layers, str) else list(layers), t=int(t))[:16], rank_and_world_size()
+    self.used.add(name)
+    return name if size == 1 else f"{name}.{rank}of{size}"
+
+# %% ../nbs/method/02_features.ipynb #57ae62b7
+@patch
+def fingerprint(self:Extractor, images, **facts) -> str: # hexadecimal
+    "A checksum of images, network and settings, and of further facts: what is kept of an extraction or a search is valid for this alone"
+    return unet_fingerprint(self.unet, self.scheduler, [images], n_draws=self.n_draws, noise=self.random_state, batch_size=self.batch_size, max_side=self.max_side, **facts)
+
+@patch
+def clear_stale(self:Extractor):
+    "Remove the embeddings in `keep` that this extractor has not asked for: those of other images, weights or settings"
+    size, own = rank_and_world_size()[1], re.compile(r"([0-9a-f]{16})(?:\.\d+of(\d+))?(?:\.json|-\d+\.f32)")
+    for file in Path(self.cache_dir).glob("*"):
+        if (name := own.fullmatch(file.name)) and (name[1] not in self.used or int(name[2] or 1) != size):
+            with suppress(OSError): file.unlink() # Windows keeps files that are in use
+
+# %% ../nbs/method/02_features.ipynb #1f40f561
+@patch
+def _room(self:Extractor, *shape) -> np.ndarray: # zeros
+    "Room for embeddings, on disk if they are large"
+    if 4*math.prod(shape) <= self.max_bytes: return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as f: # gone when it is no longer used
+        _reserve(f, 4*math.prod(shape))
+        return np.memmap(f, np.float32, "r+", shape=shape)
+
+@patch
+def _whole(self:Extractor, out:dict, n_images:int) -> dict:
+    "What all processes found, in each of them"
+    if -(-n_images//self.batch_size) >= rank_and_world_size()[1]:
+        for e in out.values(): all_reduce(e)
+    return out

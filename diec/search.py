@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 import torch
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
@@ -157,51 +158,63 @@ class Clusterability:
         self.cache_file = cache_file and Path(cache_file)
         if self.cache_file: self._read(); barrier() # all processes know the same before one of them writes
 
-    def _origin(self) -> str:
-        "What kept evaluations must have in common with this search"
-        return self.extract.fingerprint(self.images, n_clusters=self.n_clusters, criterion=self.criterion, random_state=self.random_state)
+# %% ../nbs/method/03_search.ipynb #38e44445
+@patch
+def _origin(self:Clusterability) -> str:
+    "What kept evaluations must have in common with this search"
+    return self.extract.fingerprint(self.images, n_clusters=self.n_clusters, criterion=self.criterion, random_state=self.random_state)
 
-    def _read(self):
-        try:
-            kept = json.loads(self.cache_file.read_text())
-            if kept["origin"] == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): pass # none, or not whole
+@patch
+def _read(self:Clusterability):
+    try:
+        kept = json.loads(self.cache_file.read_text())
+        if kept["origin"] == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): pass # none, or not whole
 
-    def _write(self):
-        if self.cache_file and is_main():
-            with atomic_file(self.cache_file) as f: f.write_text(json.dumps({"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}))
+# %% ../nbs/method/03_search.ipynb #3f5ac411
+@patch
+def _write(self:Clusterability):
+    if self.cache_file and is_main():
+        with atomic_file(self.cache_file) as f: f.write_text(json.dumps({"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}))
 
-    def at(self, layers, t:int) -> list: # an `Evaluation` for each layer
-        "Evaluate several layers in one pass over the subset"
-        if new := [l for l in layers if (l, t) not in self.evaluations]:
-            with deferred_signals(bool(self.cache_file)) as signals:
-                for l, draws in self.extract.draws(self.images, new, t).items():
-                    self.evaluations[l, t] = self._evaluate(l, int(t), draws)
-                    finished("evaluation", l, t)
-                self._write()
-                if signals.everywhere(): signals.leave(f"after {len(self.evaluations):,} evaluations of the search")
-        return [self.evaluations[l, t] for l in layers]
+# %% ../nbs/method/03_search.ipynb #9689e0c2
+@patch
+def at(self:Clusterability, layers, t:int) -> list: # an `Evaluation` for each layer
+    "Evaluate several layers in one pass over the subset"
+    if new := [l for l in layers if (l, t) not in self.evaluations]:
+        with deferred_signals(bool(self.cache_file)) as signals:
+            for l, draws in self.extract.draws(self.images, new, t).items():
+                self.evaluations[l, t] = self._evaluate(l, int(t), draws)
+                finished("evaluation", l, t)
+            self._write()
+            if signals.everywhere(): signals.leave(f"after {len(self.evaluations):,} evaluations of the search")
+    return [self.evaluations[l, t] for l in layers]
 
-    def _evaluate(self, layer, t, draws) -> Evaluation:
-        space = CommonSpace.fit(draws.mean(0), random_state=self.random_state)
-        z = space.transform(draws.mean(0))
-        labels = kmeans(z, self.n_clusters, self.random_state).labels_
-        chi, near = (float(calinski_harabasz_score(z, labels)), neighbor_consistency(z, labels)) if len(set(labels)) > 1 else (0., 0.) # images that are all alike
-        agreement = stability(space.transform(draws), self.n_clusters, self.random_state) if self.criterion == "stable_chi" else None
-        found = Evaluation(layer, t, chi, agreement, near)
-        return replace(found, score=float(CRITERIA[self.criterion](found)))
+# %% ../nbs/method/03_search.ipynb #397663b0
+@patch
+def _evaluate(self:Clusterability, layer, t, draws) -> Evaluation:
+    space = CommonSpace.fit(draws.mean(0), random_state=self.random_state)
+    z = space.transform(draws.mean(0))
+    labels = kmeans(z, self.n_clusters, self.random_state).labels_
+    chi, near = (float(calinski_harabasz_score(z, labels)), neighbor_consistency(z, labels)) if len(set(labels)) > 1 else (0., 0.) # images that are all alike
+    agreement = stability(space.transform(draws), self.n_clusters, self.random_state) if self.criterion == "stable_chi" else None
+    found = Evaluation(layer, t, chi, agreement, near)
+    return replace(found, score=float(CRITERIA[self.criterion](found)))
 
-    def __call__(self, layer:str, t:int) -> float: # S(l, t)
-        "The score alone"
-        return self.at([layer], t)[0].score
+@patch
+def __call__(self:Clusterability, layer:str, t:int) -> float: # S(l, t)
+    "The score alone"
+    return self.at([layer], t)[0].score
 
-    def rescored(self, criterion:str): # a `Clusterability` with another criterion that knows what this one has seen
-        "Compare criteria without embedding anything twice"
-        if criterion == "stable_chi" != self.criterion: raise ValueError(f"only what was evaluated with criterion 'stable_chi' can be rescored with it, got {self.criterion!r}")
-        other = copy(self)
-        other.criterion, other.cache_file = criterion, None
-        other.evaluations = {k: replace(e, score=float(CRITERIA[criterion](e))) for k, e in self.evaluations.items()}
-        return other
+# %% ../nbs/method/03_search.ipynb #6a61da3a
+@patch
+def rescored(self:Clusterability, criterion:str): # a `Clusterability` with another criterion that knows what this one has seen
+    "Compare criteria without embedding anything twice"
+    if criterion == "stable_chi" != self.criterion: raise ValueError(f"only what was evaluated with criterion 'stable_chi' can be rescored with it, got {self.criterion!r}")
+    other = copy(self)
+    other.criterion, other.cache_file = criterion, None
+    other.evaluations = {k: replace(e, score=float(CRITERIA[criterion](e))) for k, e in self.evaluations.items()}
+    return other
 
 # %% ../nbs/method/03_search.ipynb #d9a49fd3
 def unimodality_gap(

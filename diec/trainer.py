@@ -177,47 +177,57 @@ class Trainer:
         self.history = {k: [] for k in ("stage", "epoch", "changed", "kl", "graph", "ent", "diff", "total")}
         self._optimizer()
 
-    def _optimizer(self):
-        "A fresh optimizer for the present stage"
-        groups = [{"params": list(self.model.parameters()), "lr": self.training_config.lr_head}]
-        if self.stage == "joint": groups.append({"params": list(self.extract.unet.parameters()), "lr": self.training_config.lr_unet})
-        self.optimizer = torch.optim.Adam(groups)
+# %% ../nbs/method/06_trainer.ipynb #1706fbe1
+@patch
+def _optimizer(self:Trainer):
+    "A fresh optimizer for the present stage"
+    groups = [{"params": list(self.model.parameters()), "lr": self.training_config.lr_head}]
+    if self.stage == "joint": groups.append({"params": list(self.extract.unet.parameters()), "lr": self.training_config.lr_unet})
+    self.optimizer = torch.optim.Adam(groups)
 
-    @property
-    def warming_up(self) -> bool: # whether the target is still what training started from
-        return self.stage == "head" and self.epoch < self.training_config.warmup_epochs and self.model.start_labels is not None
+@patch(as_prop=True)
+def warming_up(self:Trainer) -> bool: # whether the target is still what training started from
+    return self.stage == "head" and self.epoch < self.training_config.warmup_epochs and self.model.start_labels is not None
 
-    def _generator(self, *key) -> torch.Generator:
-        return generator(self.training_config.random_state, Stream.TRAINING, ("head", "joint").index(self.stage), *key)
+@patch
+def _generator(self:Trainer, *key) -> torch.Generator:
+    return generator(self.training_config.random_state, Stream.TRAINING, ("head", "joint").index(self.stage), *key)
 
-    def next_stage(self):
-        "From the head to the joint stage to the end"
-        self.stage = "joint" if self.stage == "head" and self.training_config.joint_epochs > 0 else "done"
-        self.epoch = self.settled = 0
-        if self.stage == "joint": self._optimizer()
+# %% ../nbs/method/06_trainer.ipynb #e3e58ceb
+@patch
+def next_stage(self:Trainer):
+    "From the head to the joint stage to the end"
+    self.stage = "joint" if self.stage == "head" and self.training_config.joint_epochs > 0 else "done"
+    self.epoch = self.settled = 0
+    if self.stage == "joint": self._optimizer()
 
-    def _origin(self, images) -> dict:
-        "What a checkpoint must have in common with the run that resumes it"
-        return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config), "layer": self.layer, "t": self.t,
-                "images": fingerprint([images]), "n_draws": self.extract.n_draws, **self.start}
+@patch
+def _origin(self:Trainer, images) -> dict:
+    "What a checkpoint must have in common with the run that resumes it"
+    return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config), "layer": self.layer, "t": self.t,
+            "images": fingerprint([images]), "n_draws": self.extract.n_draws, **self.start}
 
-    def save(self, path, images):
-        "Write everything that the next epoch depends on"
-        save_state(path, dict(origin=self._origin(images), stage=self.stage, epoch=self.epoch, settled=self.settled, labels=self.labels, graph=self.graph and tuple(self.graph), history=self.history, begun=self.begun, threads=torch.get_num_threads(),
-            model=dict(self.model.state_dict()), unet=dict(self.extract.unet.state_dict()), optimizer=self.optimizer.state_dict()))
+# %% ../nbs/method/06_trainer.ipynb #0fc8db34
+@patch
+def save(self:Trainer, path, images):
+    "Write everything that the next epoch depends on"
+    save_state(path, dict(origin=self._origin(images), stage=self.stage, epoch=self.epoch, settled=self.settled, labels=self.labels, graph=self.graph and tuple(self.graph), history=self.history, begun=self.begun, threads=torch.get_num_threads(),
+        model=dict(self.model.state_dict()), unet=dict(self.extract.unet.state_dict()), optimizer=self.optimizer.state_dict()))
 
-    def load(self, path, images):
-        "Continue from a checkpoint of this very run"
-        state = load_state(path)
-        if state.get("origin") != self._origin(images):
-            raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, now asked for {self._origin(images)}")
-        said_if_threads_differ(path, state)
-        for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
-        self.begun = state.get("begun")
-        self.graph = state["graph"] and Graph(*state["graph"])
-        self.model.load_state_dict(state["model"]); self.extract.unet.load_state_dict(state["unet"])
-        if self.stage == "joint": self._optimizer()
-        if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
+# %% ../nbs/method/06_trainer.ipynb #35c5d30a
+@patch
+def load(self:Trainer, path, images):
+    "Continue from a checkpoint of this very run"
+    state = load_state(path)
+    if state.get("origin") != self._origin(images):
+        raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, now asked for {self._origin(images)}")
+    said_if_threads_differ(path, state)
+    for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
+    self.begun = state.get("begun")
+    self.graph = state["graph"] and Graph(*state["graph"])
+    self.model.load_state_dict(state["model"]); self.extract.unet.load_state_dict(state["unet"])
+    if self.stage == "joint": self._optimizer()
+    if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
 
 # %% ../nbs/method/06_trainer.ipynb #5d29cc4f
 @patch

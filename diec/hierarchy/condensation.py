@@ -8,6 +8,7 @@ __all__ = ['COARSE', 'OCTAVE', 'FINEST', 'condense', 'Tree']
 # %% ../../nbs/hierarchy/01_condensation.ipynb #35d73a04
 from heapq import heapify, heappop, heappush
 import numpy as np
+from fastcore.basics import patch
 from scipy.sparse import csr_array, issparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
@@ -168,27 +169,34 @@ class Tree:
                 forest.merge(a, b, (heights[-1] if len(heights) else 0.) + 1 + i) # an octave each
         self.merges, self.heights = np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights)
 
-    def cut(self, k:int): # label of each leaf (n,), node of each label (k,)
-        "k clusters, the heaviest first"
-        roots, top = self._roots(k), _tops(self.merges[:self.n - k], self.n)[:self.n]
-        found = np.searchsorted(roots, top)
-        order = np.lexsort((np.arange(k), -np.bincount(found, self.mass, k))) # equal weight: the older node first
-        return np.argsort(order)[found], roots[order]
+# %% ../../nbs/hierarchy/01_condensation.ipynb #d16bf617
+@patch
+def cut(self:Tree, k:int): # label of each leaf (n,), node of each label (k,)
+    "k clusters, the heaviest first"
+    roots, top = self._roots(k), _tops(self.merges[:self.n - k], self.n)[:self.n]
+    found = np.searchsorted(roots, top)
+    order = np.lexsort((np.arange(k), -np.bincount(found, self.mass, k))) # equal weight: the older node first
+    return np.argsort(order)[found], roots[order]
 
-    def _roots(self, k:int): # nodes, ascending
-        return np.setdiff1d(np.arange(2*self.n - k), self.merges[:self.n - k].ravel())
+@patch
+def _roots(self:Tree, k:int): # nodes, ascending
+    return np.setdiff1d(np.arange(2*self.n - k), self.merges[:self.n - k].ravel())
 
-    def sums(self, values) -> np.ndarray: # (2 n - 1,)
-        "Values of the leaves (n,) added up under each node"
-        total = np.r_[values, np.zeros(self.n - 1)]
-        for i, (a, b) in enumerate(self.merges): total[self.n + i] = total[a] + total[b]
-        return total
+# %% ../../nbs/hierarchy/01_condensation.ipynb #f9412fa2
+@patch
+def sums(self:Tree, values) -> np.ndarray: # (2 n - 1,)
+    "Values of the leaves (n,) added up under each node"
+    total = np.r_[values, np.zeros(self.n - 1)]
+    for i, (a, b) in enumerate(self.merges): total[self.n + i] = total[a] + total[b]
+    return total
 
-    def leaves(self, node:int) -> np.ndarray:
-        "The leaves under a node, ascending"
-        todo, found = [int(node)], []
-        while todo:
-            x = todo.pop()
-            if x < self.n: found.append(x)
-            else: todo += self.merges[x - self.n].tolist()
-        return np.sort(np.array(found))
+# %% ../../nbs/hierarchy/01_condensation.ipynb #9fc2b36f
+@patch
+def leaves(self:Tree, node:int) -> np.ndarray:
+    "The leaves under a node, ascending"
+    todo, found = [int(node)], []
+    while todo:
+        x = todo.pop()
+        if x < self.n: found.append(x)
+        else: todo += self.merges[x - self.n].tolist()
+    return np.sort(np.array(found))
