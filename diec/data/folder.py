@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..core.files import MARK, atomic_file
+from ..core.files import MARK, atomic_file, sha256_of
 from ..core.interrupt import deferred_signals, finished
 from .formats import read_image, to_square, to_mode, to_unit_range
 from .images import DataError, ImageSet
@@ -143,13 +143,6 @@ class ImagePack:
 
     def __len__(self): return len(self.files)
 
-# %% ../../nbs/data/02_folder.ipynb #29ef16ab
-def _sha256(file) -> str:
-    sha = hashlib.sha256()
-    with open(file, "rb") as f:
-        while block := f.read(2**20): sha.update(block)
-    return sha.hexdigest()
-
 # %% ../../nbs/data/02_folder.ipynb #940fef2a
 def open_pack(
     store:str|Path, # folder that `pack_folder` wrote to
@@ -162,7 +155,7 @@ def open_pack(
         if facts["format"] != "diec-images-2" or len(shape) != 4 or not all(type(s) is int and s > 0 for s in shape) or len(facts["files"]) != shape[0] or shape[1] not in (1, 3): raise ValueError("it says things that do not fit together")
         skipped = [(str(name), str(why)) for name, why in facts["skipped"]]
         if (store/"images.u8").stat().st_size != (size := int(np.prod(shape, dtype=object))): raise ValueError(f"images.u8 should have {size:,} bytes")
-        if _sha256(store/"images.u8") != facts["sha256"]: raise ValueError("images.u8 is not what was written")
+        if sha256_of(store/"images.u8") != facts["sha256"]: raise ValueError("images.u8 is not what was written")
     except FileNotFoundError: raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as e: raise DataError(f"{store/'images.json'}: not a whole pack of images ({e})") from None
     return ImagePack(np.memmap(store/"images.u8", np.uint8, "r", shape=shape), facts["files"], skipped, str(facts.get("state", "")))
@@ -252,7 +245,7 @@ def _finish(store, journal, size, mode, state, others) -> ImagePack:
     with atomic_file(store/"images.u8") as f:
         with open(f, "wb") as out:
             for i in range(0, len(rows), 1024): out.write(pixels(order[i:i + 1024]).tobytes())
-        sha256 = _sha256(f)
+        sha256 = sha256_of(f)
     del given
     facts = {"format": "diec-images-2", "sha256": sha256, "shape": [len(rows), channels, size, size], "files": [rows[i][0] for i in order], "skipped": [[l[0], l[2]] for l in journal.lines if l[1] is None] + others, **state}
     with atomic_file(store/"images.json") as f: f.write_text(json.dumps(facts) + "\n")
