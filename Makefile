@@ -67,7 +67,7 @@ faults: env ## kill, fill and feed rubbish, and see what is left; results/tables
 mutants: env ## small faults in the code, and how many the tests find; results/tables/mutants; SAMPLE=all: every one, not 50 a module
 	$(RUN) python -m tools.mutants --sample $(SAMPLE) --out results $(ARGS)
 
-lock: ## the lock files with the newest versions that settings.ini allows; ARGS=--keep: their hashes only
+lock: ## the lock files with the newest versions that settings.ini allows; ARGS=--keep: keep the versions that are there
 	bash tools/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)

@@ -36,12 +36,13 @@ def wanted() -> list:
     return [*TORCH, "setuptools>=69", "wheel", *(r for key in cfg if key.endswith("requirements") and key not in NOT_LOCKED for r in cfg[key].split())]
 
 
-def resolve(requirements: list, index_only: bool = False) -> dict:
-    "name -> version of all that pip would install. `index_only`: nothing but what the package index has, whatever pip's settings say"
+def resolve(requirements: list, index_only: bool = False, constraints: dict | None = None) -> dict:
+    "name -> version of all that pip would install, where `constraints` gives versions to keep. `index_only`: from the package index alone, whatever pip's settings say"
     env = os.environ | ({"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""} if index_only else {})
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder)/"report.json"
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), *requirements], env=env, check=True)
+        report, kept = Path(folder)/"report.json", Path(folder)/"constraints.txt"
+        kept.write_text("".join(f"{name}=={version}\n" for name, version in (constraints or {}).items()))
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), "-c", str(kept), *requirements], env=env, check=True)
         return {d["metadata"]["name"]: Version(d["metadata"]["version"]).public for d in json.loads(report.read_text())["install"]}
 
 
@@ -70,13 +71,13 @@ def lock(pins: dict, repository, marker: str = "", local: bool = False) -> str:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", action="store_true", help="keep the versions of the lock files and renew their hashes")
-    if parser.parse_args(argv).keep: everything, clustpy, cuda = map(pinned, ("requirements.lock", "requirements-clustpy.lock", "requirements-cuda.lock"))
-    else:
-        found = resolve(wanted())
-        everything = {k: v for k, v in found.items() if k.lower() != "clustpy" and not CUDA.match(k)}
-        clustpy = {k: v for k, v in found.items() if k.lower() == "clustpy"}
-        cuda = {k: v for k, v in resolve(TORCH, index_only=True).items() if CUDA.match(k)}
+    parser.add_argument("--keep", action="store_true", help="keep the versions of the lock files, add what settings.ini newly asks for, and renew the hashes")
+    files = ("requirements.lock", "requirements-clustpy.lock", "requirements-cuda.lock")
+    kept = {name: version for f in files for name, version in pinned(f).items()} if parser.parse_args(argv).keep else {}
+    found = resolve(wanted(), constraints=kept)
+    everything = {k: v for k, v in found.items() if k.lower() != "clustpy" and not CUDA.match(k)}
+    clustpy = {k: v for k, v in found.items() if k.lower() == "clustpy"}
+    cuda = {k: v for k, v in resolve(TORCH, index_only=True, constraints=kept).items() if CUDA.match(k)}
     repository = PyPIRepository([], tempfile.gettempdir())
     texts = {"requirements.lock": f"# Exact versions of everything, {NOTE}.\n" + lock(everything, repository),
              "requirements-cpu.lock": f"# PyTorch's CPU build, {NOTE}.\n" + lock({"torch": f"{TORCH[0].partition('==')[2]}+cpu"}, repository, local=True),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write the lock files (tools/lock.py) in an environment of their own, which has pip-tools. --keep: same versions, new hashes.
+# Write the lock files (tools/lock.py) in an environment of their own, which has pip-tools. --keep: same versions, and what settings.ini newly asks for.
 set -euo pipefail
 python=${1:-python3}; shift || true
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
