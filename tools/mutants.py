@@ -36,12 +36,12 @@ REASONS = ROOT/"tools"/"mutants.toml"
 SLOW_TRAINER = "not killed and not stopped_and_continued and not pretraining and not counted"
 SLOW_HIERARCHY = "not scikit_learn and not matched_first and not permuting_rows and not same_twice and not no_strays and not many_new_points and not constant_features and not one_at_a_time and not scale_of_features and not levels_can and not nested and not new_points_join"
 TESTS = { # module -> what pytest is given; those that fail soonest first
-    "losses": ["tests/test_defaults.py", "tests/test_losses.py"],
-    "model": ["tests/test_defaults.py", "tests/test_losses.py"],
-    "search": ["tests/test_defaults.py", "tests/test_cot.py"],
-    "trainer": ["tests/test_defaults.py", "tests/test_behavior_training.py", "tests/test_trainer.py", "-k", SLOW_TRAINER],
-    "core.checkpoint": ["tests/test_checkpoint.py"],
-    **{f"hierarchy.{m}": ["tests/test_defaults.py", "tests/test_hierarchy_parts.py", "tests/test_hierarchy.py", "-k", SLOW_HIERARCHY]
+    "losses": ["tests/method/test_defaults.py", "tests/method/test_losses.py"],
+    "model": ["tests/method/test_defaults.py", "tests/method/test_losses.py"],
+    "search": ["tests/method/test_defaults.py", "tests/method/test_search.py"],
+    "trainer": ["tests/method/test_defaults.py", "tests/app/test_pretrain_behavior.py", "tests/method/test_trainer.py", "-k", SLOW_TRAINER],
+    "core.checkpoint": ["tests/core/test_checkpoint.py"],
+    **{f"hierarchy.{m}": ["tests/method/test_defaults.py", "tests/hierarchy/test_hierarchy_parts.py", "tests/hierarchy/test_hierarchy.py", "-k", SLOW_HIERARCHY]
        for m in ("graph", "condensation", "selection", "estimator", "plots")},
 }
 SAMPLES = {"losses": None, "model": None} # None: all of them

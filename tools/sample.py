@@ -10,7 +10,7 @@ import numpy as np
 
 from diec.data.formats import read_idx
 
-OUT = Path(__file__).resolve().parent.parent/"tests"/"data"/"fashion-mnist"
+OUT = Path(__file__).resolve().parent.parent/"tests"/"samples"/"fashion-mnist"
 PER_CLASS = {"train": 24, "t10k": 6}
 
 
@@ -38,7 +38,7 @@ def draw(folder: Path) -> dict:
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the whole data set, as Zalando and Debian hand it out: four files *-ubyte.gz")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder to write (default: tests/data/fashion-mnist)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder to write (default: tests/samples/fashion-mnist)")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, values in draw(args.folder).items(): (args.out/f"{name}.gz").write_bytes(to_idx(values))

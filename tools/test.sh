@@ -27,7 +27,7 @@ step "README.md is in step with nbs/index.ipynb"
 python -m tools.readme --check
 
 step "the notebooks' own tests"
-# the experiments run in tests/test_batch.py, small, by papermill; the gathering ones read the committed results here
+# the experiments run in tests/workflow/test_batch.py, small, by papermill; the gathering ones read the committed results here
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --skip_folder_re '^([_.]|experiments)'
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --path nbs/experiments --file_re '_(table|figure)[.]ipynb$'
 

@@ -12,7 +12,7 @@ import pytest
 from diec.data.formats import read_idx
 from tools import bare, sample
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOT_SAVED = "192.0.2.1" # reserved for documentation (RFC 5737)
 
 PROBE = """
@@ -81,7 +81,7 @@ def test_tests_reach_no_other_machine():
 @pytest.mark.slow
 @namespaces
 def test_what_asked_for_the_whole_of_fashion_mnist_passes_bare():
-    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_unet.py", "-k", "shipped and fashion")
+    done = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/method/test_unet.py", "-k", "shipped and fashion")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "1 skipped" in done.stdout and "passed" in done.stdout # skipped: the checksum of the whole set
 

@@ -16,8 +16,8 @@ import yaml
 
 from workflow import batch, restore
 
-ROOT = Path(__file__).resolve().parent.parent
-PLAN = ROOT/"tests"/"plan.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+PLAN = ROOT/"tests"/"workflow"/"plan.yaml"
 pytest.importorskip("snakemake")
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from tools import licenses
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(p.name for p in ROOT.glob("requirements*.lock"))
 WORKFLOWS = sorted((ROOT/".github"/"workflows").glob("*.yml"))
 name_of = lambda requirement: re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Each part may import from itself and from what stands before it; the method's modules stand in the order in which it is read.
 ORDER = ["diec.core", "diec.data", "diec.evaluation", "diec.hierarchy", "diec.unet", "diec.features", "diec.search", "diec.model", "diec.losses", "diec.trainer", "diec.estimator", "diec.app"]
 WITHIN = {  # the same inside a part

@@ -439,7 +439,7 @@ def test_no_download_for_what_is_here(folder, monkeypatch):
 # --- the ones that come with the package
 
 load_once = functools.cache(load_dataset)
-SAMPLE = Path(__file__).parent/"data"/"fashion-mnist" # drawn by tools/sample.py
+SAMPLE = Path(__file__).parents[1]/"samples"/"fashion-mnist" # drawn by tools/sample.py
 
 
 def some_images(name, n): # of Fashion-MNIST the repository holds a sample, the others come inside Python packages
