@@ -1,0 +1,77 @@
+"""Write the type stubs of the modules whose classes grow by `@patch`, which type checkers cannot follow: diec/**/*.pyi.
+
+With --check: change nothing, and exit with status 1 if a stub is out of step with its module.
+"""
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Made from {} by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.\n\n"
+
+
+def name_of(decorator: ast.expr) -> str:
+    "The name of a decorator, called or not"
+    return ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+
+
+def without_body(function: ast.FunctionDef) -> ast.FunctionDef:
+    "A function's signature: neither body nor docstring, and no decorator but those that change its type"
+    kept = [d for d in function.decorator_list if name_of(d) in ("property", "staticmethod", "classmethod", "contextmanager")]
+    function.decorator_list, function.body = kept, [ast.Expr(ast.Constant(...))]
+    return function
+
+
+def as_method(function: ast.FunctionDef) -> ast.FunctionDef:
+    "A patched function as it would stand inside its class"
+    as_property = any("as_prop=True" in ast.unparse(d) for d in function.decorator_list)
+    method = without_body(function)
+    method.args.args[0].annotation = None
+    if as_property: method.decorator_list = [ast.Name("property")]
+    return method
+
+
+def stub(source: str) -> str | None:
+    "The stub of a module; None if the module has no patched methods"
+    module = ast.parse(source)
+    classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
+    patched = [node for node in module.body if isinstance(node, ast.FunctionDef) and any(name_of(d) == "patch" for d in node.decorator_list)]
+    if not patched: return None
+    for cls in classes.values():
+        cls.body = [without_body(n) if isinstance(n, ast.FunctionDef) else n for n in cls.body]
+    for function in patched:
+        owner = ast.unparse(function.args.args[0].annotation)
+        classes[owner].body.append(as_method(function))
+    rest = [node for node in module.body if node not in patched and isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.ClassDef, ast.FunctionDef))]
+    module.body = [without_body(n) if isinstance(n, ast.FunctionDef) else n for n in rest]
+    return ast.unparse(ast.fix_missing_locations(module)) + "\n"
+
+
+def stub_of_package(source: str) -> str:
+    "The stub of `diec/__init__.py`, which imports its names on first use"
+    assigned = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "_FACE")
+    return "".join(f"from .{module} import {name} as {name}\n" for name, module in ast.literal_eval(assigned.value).items())
+
+
+def stubs() -> dict:
+    "Path -> text of every stub that the package needs"
+    made = {path.with_suffix(".pyi"): stub(path.read_text()) for path in sorted((ROOT/"diec").rglob("*.py"))}
+    made[ROOT/"diec"/"__init__.pyi"] = stub_of_package((ROOT/"diec"/"__init__.py").read_text()) + "__version__: str\n"
+    return {path: HEADER.format(path.with_suffix(".py").name) + text for path, text in made.items() if text}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with status 1 if a stub is out of step")
+    check, made, present = parser.parse_args().check, stubs(), set((ROOT/"diec").rglob("*.pyi"))
+    if check:
+        stale = [p for p in {*made, *present} if p not in made or not p.exists() or p.read_text() != made[p]]
+        if stale: sys.exit(f"Type stubs are out of step: {', '.join(str(p.relative_to(ROOT)) for p in sorted(stale))}. Run: python -m tools.stubs")
+        return
+    for path in present - set(made): path.unlink()
+    for path, text in made.items(): path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
