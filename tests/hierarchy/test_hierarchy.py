@@ -171,7 +171,7 @@ def test_bad_parameters_are_named(kwargs):
 
 def test_bad_arguments_of_reading_are_named():
     model = fit(SETS["moons"][0])
-    for call, words in ((lambda: model.cut(), "n_clusters and level"), (lambda: model.cut(2, level=1), "n_clusters and level"), (lambda: model.cut(0), "n_clusters"), (lambda: model.cut(level=999), "level"),
+    for call, words in ((lambda: model.cut(), "n_clusters or level"), (lambda: model.cut(2, level=1), "n_clusters or level"), (lambda: model.cut(0), "n_clusters"), (lambda: model.cut(level=999), "level"),
                         (lambda: model.explain(599), "node"), (lambda: model.node_of(2), "label"), (lambda: model.predict(np.ones((2, 3))), "features"), (lambda: model.plot_condensation(np.ones((5, 2))), "points")):
         with pytest.raises(ValueError, match=words): call()
 
@@ -361,7 +361,7 @@ def test_strange_points_one_at_a_time_are_noticed():
 @pytest.mark.parametrize("call, words", [
     (lambda m: m.plot_tree(n_clusters=0), "n_clusters"), (lambda m: m.plot_tree(n_clusters="x"), "n_clusters"), (lambda m: m.plot_icicle(n_clusters=10**6), "n_clusters"), (lambda m: m.plot_condensation(np.zeros((60, 2)), n_clusters=0), "n_clusters"),
     (lambda m: m.plot_tree(names=["a"]), "names"), (lambda m: m.plot_icicle(names=["a"]), "names"), (lambda m: m.explain(0, names=["a"]), "names"), (lambda m: m.explain(0, n_members=-2), "n_members"), (lambda m: m.explain(119), "node"),
-    (lambda m: m.cut(level=True), "level"), (lambda m: m.cut(), "got neither"), (lambda m: m.predict(np.zeros((1, 2)), n_clusters=2, level=0), "one of"), (lambda m: R(random_state="x").fit(np.zeros((9, 2))), "random_state"),
+    (lambda m: m.cut(level=True), "level"), (lambda m: m.cut(), "got neither"), (lambda m: m.predict(np.zeros((1, 2)), n_clusters=2, level=0), "either"), (lambda m: R(random_state="x").fit(np.zeros((9, 2))), "random_state"),
     (lambda m: R(affinity="precomputed").fit(np.eye(4) + 1).predict(-np.ones((1, 4))), "0 or more")])
 def test_arguments_are_checked(call, words):
     with pytest.raises(ValueError, match=words): call(R(3).fit(make_blobs(60, random_state=0)[0]))

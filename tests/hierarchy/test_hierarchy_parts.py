@@ -9,7 +9,7 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
 from diec.hierarchy import condensation, estimator, graph, plots, selection
-from diec.hierarchy.condensation import OCTAVE, Tree, condense
+from diec.hierarchy.condensation import LEVELS_PER_OCTAVE, Tree, condense
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.hierarchy.graph import grains, neighbor_affinity
 from diec.hierarchy.selection import most_agreed
@@ -59,9 +59,9 @@ def test_what_a_merge_costs_is_what_it_adds_to_the_variance_within():
     Y, m = np.random.default_rng(0).normal(size=(5, 2)), np.array([1., 2., 3., 1., 5.])
     def within(*groups):
         return sum((m[g]*((Y[g] - np.average(Y[g], axis=0, weights=m[g]))**2).sum(1)).sum() for g in map(list, groups))
-    C = condensation._costs(Y, m)
+    C = condensation._merge_costs(Y, m)
     assert np.isinf(np.diag(C)).all() and C[1, 4] == pytest.approx(within([1, 4])) and C[0, 2] == pytest.approx(within([0, 2]))
-    assert condensation._merged(C, m, 1, 4)[2] == pytest.approx(within([1, 2, 4]) - within([1, 4]))
+    assert condensation._updated_costs(C, m, 1, 4)[2] == pytest.approx(within([1, 2, 4]) - within([1, 4]))
 
 
 @pytest.mark.parametrize("zero", [0., -0.])
@@ -88,17 +88,17 @@ def test_there_are_as_many_nodes_as_patterns_alive():
     A = neighbor_affinity(make_blobs(120, centers=3, cluster_std=3., random_state=1)[0])
     lam = condensation._eigenpairs(A)[0]
     heights = condense(A)[1]
-    assert heights[0] == 1/OCTAVE and (heights*OCTAVE % 1 == 0).all()
-    for level in range(int(heights[-1]*OCTAVE)): # time begins at 1 and doubles with each octave
-        assert len(A.toarray()) - (heights <= (level + 1)/OCTAVE).sum() == max(1, round((lam**2.**(level/OCTAVE)).sum()))
+    assert heights[0] == 1/LEVELS_PER_OCTAVE and (heights*LEVELS_PER_OCTAVE % 1 == 0).all()
+    for level in range(int(heights[-1]*LEVELS_PER_OCTAVE)): # time begins at 1 and doubles with each octave
+        assert len(A.toarray()) - (heights <= (level + 1)/LEVELS_PER_OCTAVE).sum() == max(1, round((lam**2.**(level/LEVELS_PER_OCTAVE)).sum()))
 
 
 def test_matching_takes_a_quarter_of_an_octave_a_round(monkeypatch):
-    monkeypatch.setattr(condensation, "COARSE", 30)
+    monkeypatch.setattr(condensation, "MAX_DIFFUSION_NODES", 30)
     A = neighbor_affinity(BLOBS)
     merges, heights, roots = condense(A)
     rounds = np.unique(heights[:len(BLOBS) - 30])
-    assert rounds.tolist() == [(i + 1)/OCTAVE for i in range(len(rounds))] and len(rounds) >= 2
+    assert rounds.tolist() == [(i + 1)/LEVELS_PER_OCTAVE for i in range(len(rounds))] and len(rounds) >= 2
     assert heights[len(BLOBS) - 30] > rounds[-1] and len(merges) + len(roots) == len(BLOBS)
 
 
@@ -125,7 +125,7 @@ def test_no_level_beyond_the_most_is_taken():
 
 def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
     A = neighbor_affinity(BLOBS)
-    small, large = (selection._Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
+    small, large = (selection.Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
     back = np.r_[np.arange(6), 0, 1, 2] # of the larger to the smaller
     found = selection.agreement_by_level([(small, large, back, np.arange(6))], 20)
     assert list(found) == [2, 3, 4, 5, 6]
@@ -171,7 +171,7 @@ def test_a_point_is_strange_beyond_two_reaches_of_its_neighbor(sigmas, strange):
     i = BLOBS[:, 0].argmax()
     reach = np.sort(np.linalg.norm(BLOBS - BLOBS[i], axis=1))[8] # its 8th neighbor: a tenth of the points
     model = fit(BLOBS).partial_fit(BLOBS[[i]] + [[sigmas*reach, 0]])
-    assert model._strange == strange and model.labels_[-1] == model.labels_[i] and len(model.labels_) == len(BLOBS) + 1
+    assert model._n_novel == strange and model.labels_[-1] == model.labels_[i] and len(model.labels_) == len(BLOBS) + 1
 
 
 # --- what a node is
@@ -285,4 +285,4 @@ def test_the_points_are_drawn_at_each_level(blobs):
 
 def test_a_component_of_less_than_a_fifth_of_the_mean_is_a_stray():
     for masses, kept in (([10, 10, 1], 2), ([10, 10, 2], 3), ([1, 1, 1], 3)):
-        assert estimator._components(Tree(csr_array((3, 3)), masses)) == kept
+        assert estimator._n_large_components(Tree(csr_array((3, 3)), masses)) == kept

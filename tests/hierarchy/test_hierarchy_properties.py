@@ -52,7 +52,7 @@ def test_equal_costs_end_in_a_tree(n, symmetric, monkeypatch):
         C = 1 + rng.integers(-4, 5, (n, n))*np.finfo(float).eps # squared distances of over 500 points are not symmetric either
         if symmetric: C = np.maximum(C, C.T)
         np.fill_diagonal(C, np.inf)
-        monkeypatch.setattr(condensation, "_costs", lambda Y, m: C.copy())
+        monkeypatch.setattr(condensation, "_merge_costs", lambda Y, m: C.copy())
         with limit(5): assert is_a_tree(condensation._ward(np.zeros((n, 1)), rng.exponential(size=n)), n)
 
 
@@ -73,7 +73,7 @@ SYMMETRIC = {"caves": nx.caveman_graph(36, 5), "cycle": nx.cycle_graph(40), "com
 @pytest.mark.parametrize("seed", [0, 14, 32]) # 14 and 32: caves of five did not end
 @pytest.mark.parametrize("name", SYMMETRIC)
 def test_trees_of_symmetric_graphs_end(name, seed, monkeypatch):
-    monkeypatch.setattr(selection, "SMALL", 0) # three pairs of resampled trees
+    monkeypatch.setattr(selection, "SMALL_SAMPLE", 0) # three pairs of resampled trees
     A = graph.as_affinity(SYMMETRIC[name])[0]
     order = canonical_order(A)
     A = A[order][:, order].tocsr()
@@ -115,7 +115,7 @@ def test_one_heavy_tie_hides_no_other_cluster(graph, weight):
 def test_ties_that_floats_cannot_hold_beside_others_are_left_out():
     graph = weighted(nx.caveman_graph(4, 5), 1e10)
     graph.add_edge(0, 19, weight=1e-300)
-    with pytest.warns(UserWarning, match="2 were left out"): model = fit(graph, n_clusters=4)
+    with pytest.warns(UserWarning, match="2 were dropped"): model = fit(graph, n_clusters=4)
     assert model.n_components_ == 4 and adjusted_rand_score(np.repeat(np.arange(4), 5), model.labels_) == 1
 
 
@@ -135,7 +135,7 @@ def naive(mass):
 def test_components_are_joined_as_by_sorting(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 60))
-    for mass in (rng.integers(1, 4, n).astype(float), rng.exponential(size=n), np.ones(n)): assert condensation._join(mass) == naive(mass)
+    for mass in (rng.integers(1, 4, n).astype(float), rng.exponential(size=n), np.ones(n)): assert condensation._join_components(mass) == naive(mass)
 
 
 def test_thousands_of_components_take_seconds():
