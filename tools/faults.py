@@ -29,9 +29,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diec.data.datasets import load_dataset
-from diec.data.images import DataError
 from diec.core.files import MANIFEST
+from diec.data.datasets import load_dataset
 from diec.evaluation.results import Provenance, save_table
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
@@ -264,15 +263,14 @@ REFUSALS = (ValueError, OSError, TypeError) # what a reader may raise; DataError
 
 def readers(folder: Path) -> dict:
     "What reads files, by name"
+    import torch
+
     from diec.core.checkpoint import load_state, save_state
-    from diec.app.cli import main as diec
-    from diec.data.folder import read_image_folder
+    from diec.data.folder import open_pack, pack_folder, read_image_folder
     from diec.data.formats import read_idx, read_libsvm
     from diec.estimator import DiEC
-    from diec.data.folder import open_pack, pack_folder
     from diec.trainer import TrainingConfig
     from diec.unet import load_unet, new_scheduler, new_unet, save_unet
-    import torch
     pictures(folder/"in", 12)
     pack_folder(folder/"in", folder/"store"/"images", 8)
     save_state(folder/"state.safetensors", {"a": torch.arange(6.), "b": [1, "x", None]})
@@ -338,7 +336,8 @@ def peak(reset=False) -> float:
 
 
 def rubbish(seconds: float) -> list:
-    from hypothesis import HealthCheck, given, seed, settings, strategies as st
+    from hypothesis import HealthCheck, given, seed, settings
+    from hypothesis import strategies as st
     rows = []
     class Planted:
         def __init__(self, path): self.path = path

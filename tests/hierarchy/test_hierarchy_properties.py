@@ -15,7 +15,7 @@ from diec.hierarchy import condensation, estimator, graph, selection
 from diec.hierarchy.condensation import Tree
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.hierarchy.graph import canonical_order
-from tools.caveman import fit_seconds
+from tools.stress_hierarchy import fit_seconds
 
 
 def fit(X, **kwargs): return ReverseHierarchicalDiffusion(**kwargs).fit(X)
