@@ -146,7 +146,8 @@ def change(before: str, after: str) -> tuple: # the old text, the new text
     if len(a) != len(b): return x, ""
     y = b[i].strip()
     start = next((k for k, (c, d) in enumerate(zip(x, y)) if c != d), min(len(x), len(y)))
-    stop = next((k for k, (c, d) in enumerate(zip(x[start:][::-1], y[start:][::-1])) if c != d), min(len(x), len(y)) - start)
+    backwards, shorter = zip(x[start:][::-1], y[start:][::-1]), min(len(x), len(y))
+    stop = next((k for k, (c, d) in enumerate(backwards) if c != d), shorter - start)
     low, high = max(0, start - 30), min(stop, 18)
     return x[low:len(x) - stop + high].strip(), y[low:len(y) - stop + high].strip()
 
@@ -259,7 +260,7 @@ def main(argv=None):
     parser.add_argument("--sample", default="50", help="mutants of each module, drawn at random with a fixed seed, or "
                         "'all' (default: 50; losses and model always have all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample (default: 0)")
-    parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS), help="modules to try (default: all)")
+    parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS), help="(default: all)")
     parser.add_argument("--only", help="try only mutants whose change contains this text, print the output of pytest, "
                         "and write no table")
     parser.add_argument("--keep", action="store_true", help="do not try survivors again, only mutants never tried")
