@@ -179,7 +179,6 @@ def fit(self:ReverseHierarchicalDiffusion, X:"ArrayLike|csr_array|networkx.Graph
     """
     self._check_params()
     before = dict(vars(self))
-    self._seed = check_seed(self.random_state)
     try: return self._fit(X)
     except BaseException:
         vars(self).clear()
@@ -200,6 +199,7 @@ def _check_params(self:ReverseHierarchicalDiffusion):
 @patch
 def _fit(self:ReverseHierarchicalDiffusion, X):
     "Fit validated parameters"
+    self._seed = check_seed(self.random_state)
     is_graph = hasattr(X, "adjacency") or self.affinity == "precomputed"
     A, X, grain, count, names = self._graph_input(X) if is_graph else self._feature_input(X)
     if self.n_clusters is not None and self.n_clusters > len(count):
@@ -395,8 +395,7 @@ def partial_fit(self:ReverseHierarchicalDiffusion, X:ArrayLike|csr_array, y:None
     added = X if self._added is None else _stacked(self._added, X)
     n_novel = self._n_novel + int((distance > NOVELTY_RADIUS*self._bandwidth(near)).sum())
     if n_novel > self.n_neighbors or added.shape[0] > REFIT_GROWTH*self._n_fitted: return self._refit(added)
-    self._added, self._n_novel = added, n_novel
-    return self._append(near)
+    return self._append(near, added, n_novel)
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #e0000012
 def _stacked(a, b):
@@ -414,9 +413,10 @@ def _refit(self:ReverseHierarchicalDiffusion, added) -> ReverseHierarchicalDiffu
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #e0000014
 @patch
-def _append(self:ReverseHierarchicalDiffusion, near) -> ReverseHierarchicalDiffusion:
+def _append(self:ReverseHierarchicalDiffusion, near, added, n_novel:int) -> ReverseHierarchicalDiffusion:
     "Add new rows to the grains `near`"
-    self.grain_, self._numbers = np.r_[self.grain_, near], None
+    self._added, self._n_novel, self._numbers = added, n_novel, None
+    self.grain_ = np.r_[self.grain_, near]
     self.labels_ = self.cut(self.n_clusters_)
     self.levels_ = [replace(l, labels=np.r_[l.labels, l.labels[self._row[near]]]) for l in self.levels_]
     return self
@@ -536,9 +536,7 @@ def explain(self:ReverseHierarchicalDiffusion, node:int, n_members:int=5, names:
     check_integer("n_members", n_members, 1)
     tree_node = int(self._numbering()[2][check_integer("node", node, 0, 2*len(self.grain_) - 2)])
     inside = self.tree_.leaves(tree_node)
-    within, share = leaf_centrality(self, inside)
-    central, peripheral = (inside[np.lexsort((inside, *keys))][:n_members] for keys in ((-within,), (within, share)))
-    return Explanation(int(node), int(np.isin(self.grain_, inside).sum()), self._row[central], self._row[peripheral],
+    return Explanation(int(node), int(np.isin(self.grain_, inside).sum()), *_typical_rows(self, inside, n_members),
                        _effects(self, tree_node, inside, names), _stability(self, inside))
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #0fbfd486
@@ -549,6 +547,13 @@ def leaf_centrality(self, inside): # (len(inside),) each
     within, degree = (self._A @ member)[inside], np.asarray(self._A.sum(1)).ravel()[inside]
     strength = within/max(within.max(), np.finfo(float).tiny)
     return strength.round(9), (within/np.where(degree > 0, degree, 1)).round(9)
+
+# %% ../../nbs/hierarchy/03_estimator.ipynb #e0000020
+def _typical_rows(self, inside, n:int): # the most central rows, the most peripheral rows
+    "Up to n rows of a node at both ends of its order by centrality"
+    within, share = leaf_centrality(self, inside)
+    central, peripheral = (inside[np.lexsort((inside, *keys))][:n] for keys in ((-within,), (within, share)))
+    return self._row[central], self._row[peripheral]
 
 # %% ../../nbs/hierarchy/03_estimator.ipynb #f030168b
 def _effects(self, node:int, inside, names) -> list: # as `Explanation.features`

@@ -147,12 +147,17 @@ def plot_condensation(self:ReverseHierarchicalDiffusion, points:np.ndarray,
     check_is_fitted(self, "tree_")
     points = check_same_length(as_plot_array(points, "points", 2), "points", len(self.grain_), "the data")
     points = to_two_dimensions(points, "pca", 0)[0]
-    shown = [k for k in np.atleast_1d(n_clusters).tolist() if check_integer("n_clusters", k, 1) <= self.tree_.n]
-    if not shown:
-        raise ValueError(f"n_clusters must include a number up to {self.tree_.n} (distinct points), got {n_clusters}")
+    shown = _available_levels(self.tree_.n, n_clusters)
     fig, axes = plt.subplots(1, len(shown), figsize=(2.3*len(shown), 2.5), layout="constrained", squeeze=False)
     for ax, k in zip(axes[0], shown): _draw_level(ax, points, self.cut(k), k)
     return fig
+
+# %% ../../nbs/hierarchy/04_plots.ipynb #p0000016
+def _available_levels(n:int, n_clusters) -> list:
+    "The numbers of clusters that n distinct points can have"
+    shown = [k for k in np.atleast_1d(n_clusters).tolist() if check_integer("n_clusters", k, 1) <= n]
+    if not shown: raise ValueError(f"n_clusters must include a number up to {n} (distinct points), got {n_clusters}")
+    return shown
 
 # %% ../../nbs/hierarchy/04_plots.ipynb #p0000009
 def _draw_level(ax, points, labels, k:int):
