@@ -1,4 +1,4 @@
-# Everything that the README promises, as commands. `make help` lists them.
+# Commands for everything in the README. `make help` lists them.
 SHELL  := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
@@ -11,64 +11,68 @@ export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 PLAN ?= quick
 SAMPLE ?= 50
-.PHONY: help env lab reproduce check keep faults mutants test test-slow unets readme notebooks lock clean
+.PHONY: help env lab reproduce check keep faults mutants format test test-slow unets readme notebooks lock clean
 
-help: ## this list
+help: ## list the commands
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-env: $(VENV)/.ready ## the Python environment in .venv, from requirements.lock
+env: $(VENV)/.ready ## create the Python environment .venv from the lock files
 
 $(VENV)/.ready: $(wildcard requirements*.lock) settings.ini setup.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed for the locked versions, {v.major}.{v.minor} was found; say make PYTHON=/path/to/python3.11") if v < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"the locked versions need Python 3.11 or newer, found {v.major}.{v.minor}; run make PYTHON=/path/to/python3.11") if v < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing (about two minutes) ..."
-	@$(PIP) --quiet --no-deps -r requirements-cpu.lock 2>/dev/null && build=cpu || { build=cuda; echo "pip was not told of PyTorch's CPU build: taking the package index's, on Linux with CUDA"; } ; \
+	@$(PIP) --quiet --no-deps -r requirements-cpu.lock 2>/dev/null && build=cpu || { build=cuda; echo "pip knows no index with PyTorch's CPU build: installing the build of the package index, on Linux with CUDA"; } ; \
 	  echo "pip install --require-hashes -r requirements-$$build.lock -r requirements.lock" ; \
 	  $(PIP) --progress-bar on -r requirements-$$build.lock -r requirements.lock | grep --line-buffered -vE "already satisfied|^WARNING" ; test $${PIPESTATUS[0]} -eq 0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(PIP) --quiet --no-deps --no-build-isolation -r requirements-clustpy.lock || echo "ClustPy could not be built (a C compiler and Python's headers are needed): its methods will be missing from the tables, all else works. To try again: rm $(VENV)/.ready; make env"
+	@$(PIP) --quiet --no-deps --no-build-isolation -r requirements-clustpy.lock || echo "ClustPy could not be built (it needs a C compiler and the Python headers): the tables will lack its methods, everything else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
-reproduce: env ## every table and figure, and results/quick/report.html; PLAN=full: all data sets, up to 5 seeds, in results/full (a day)
+reproduce: env ## make every table and figure and results/quick/report.html (35 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (a day)
 	$(RUN) python -m workflow.reproduce --plan $(PLAN) $(ARGS)
 
-check: env ## make the quick plan anew and compare its figures with the committed ones of the full plan
+check: env ## run the quick plan from scratch and compare its numbers with the committed results
 	rm -rf runs/check
 	$(RUN) python -m workflow.reproduce --plan quick --runs runs/check --out runs/check/out
 	$(RUN) python -m workflow.check runs/check/out results
 
-keep: env ## after PLAN=full: compare results/full with the committed results, then put it in their place
+keep: env ## after PLAN=full: compare results/full with the committed results, then replace those
 	-$(RUN) python -m workflow.check results/full results
 	cp -R results/full/. results/
 
-test: env ## export, clean, README, every notebook, every test that is not slow
+test: env ## check style, exports and README, and run all notebooks and all tests that are not slow (15 minutes)
 	$(RUN) bash tools/test.sh
 
-test-slow: env ## the slow tests: kills in a loop, the whole batch, several processes, an installation
+test-slow: env ## run the slow tests: repeated kills, the complete batch, several processes, an installation
 	$(RUN) bash tools/test.sh slow
 
-lab: env ## JupyterLab on the notebooks
+lab: env ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab --notebook-dir nbs
 
-unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the shipped U-Nets from nothing (hours)
+unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the U-Nets of the package from scratch (hours)
 
-unet-%: env ## pretrain the U-Net of one data set from nothing: unet-digits, unet-mnist-5k, ...
+unet-%: env ## pretrain the U-Net of one data set from scratch: unet-digits, unet-mnist-5k, ...
 	$(RUN) python -m diec.app.pretrain $* --out diec/unets/$* --checkpoint runs/$*.safetensors
 
-readme: env ## README.md from nbs/index.ipynb
+readme: env ## write README.md from nbs/index.ipynb
 	$(RUN) python -m tools.readme
 
-notebooks: env ## run every notebook and store its outputs
+format: env ## fix imports and simple errors with ruff, then export and clean the notebooks
+	$(RUN) ruff check --fix nbs tests tools workflow
+	$(RUN) nbdev_export && nbdev_clean
+
+notebooks: env ## run all notebooks, store their outputs, and write README.md
 	$(RUN) bash tools/notebooks.sh
 
-faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (an hour)
+faults: env ## test kills, full disks and damaged files, and write results/tables/faults (an hour)
 	$(RUN) python -m tools.faults --out results $(ARGS)
 
-mutants: env ## small faults in the code, and how many the tests find; results/tables/mutants; SAMPLE=all: every one, not 50 a module
+mutants: env ## test how many small faults in the code the tests find, and write results/tables/mutants; SAMPLE=all: all, not 50 per module
 	$(RUN) python -m tools.mutants --sample $(SAMPLE) --out results $(ARGS)
 
-lock: ## the lock files with the newest versions that settings.ini allows; ARGS=--keep: keep the versions that are there
+lock: ## write the lock files with the newest versions that settings.ini allows; ARGS=--keep: keep the current versions
 	bash tools/lock.sh $(PYTHON) $(ARGS)
 
-clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)
+clean: ## remove generated files, but not .venv and runs/, which take hours
 	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/full results/tiny runs/check

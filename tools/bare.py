@@ -1,10 +1,10 @@
 """Run a command as on a bare machine: `python -m tools.bare make test`.
 
-The home folder is empty. No variable is set but PATH, LANG, LC_ALL and TERM. There is no network but the loopback interface, by which a notebook's
-kernel and processes that work together talk. No data package is installed: /usr/share/datasets is empty.
+The home folder is empty, only PATH, LANG, LC_ALL and TERM are set, no data package is installed (/usr/share/datasets
+is empty), and there is no network except the loopback interface, which notebook kernels and processes need.
 
-Linux's namespaces do this, without root where the system allows it. Elsewhere Python itself refuses the network (tools/guard), and the command
-is not run if there is a data package that cannot be hidden. Needs nothing but Python.
+This uses Linux namespaces, without root where the system allows it. Elsewhere Python itself refuses the network
+(tools/guard), and the command does not run if a data package cannot be hidden. Needs nothing but Python.
 """
 import argparse
 import os
@@ -14,26 +14,31 @@ import sys
 import tempfile
 from pathlib import Path
 
-KEPT = ("PATH", "LANG", "LC_ALL", "TERM")
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TERM")
 DATA = ("/usr/share/datasets",)
 GUARD = Path(__file__).resolve().parent/"guard"
 
 
-def unshare() -> list:
-    "The words before a command that give it a network and mounts of its own; none where the system does not allow that"
+def namespace_prefix() -> list:
+    "The start of a command that gets its own network and mounts; empty where the system does not allow this"
     for rights in ([], ["--map-root-user"]):
-        words = ["unshare", *rights, "--mount", "--net"]
-        if shutil.which("unshare") and subprocess.run([*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True).returncode == 0: return words
+        prefix = ["unshare", *rights, "--mount", "--net"]
+        if not shutil.which("unshare"): continue
+        trial = subprocess.run([*prefix, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
+        if trial.returncode == 0: return prefix
     return []
 
 
 def loopback_up():
-    "Switch the new network's loopback interface on"
-    import fcntl, socket, struct
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1)) # SIOCSIFFLAGS, IFF_UP
+    "Switch on the loopback interface of the new network"
+    import fcntl
+    import socket
+    import struct
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 1)) # SIOCSIFFLAGS, IFF_UP
 
 
-def inside(hidden: list, command: list):
+def run_inside(hidden: list, command: list):
     "In the new namespaces: hide the folders, then become the command"
     loopback_up()
     for folder in hidden: subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
@@ -41,22 +46,27 @@ def inside(hidden: list, command: list):
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.bare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hide", action="append", default=list(DATA), metavar="FOLDER", help="hide this folder as well")
-    parser.add_argument("--no-namespaces", action="store_true", help="do without, as on a system that does not allow them")
+    parser = argparse.ArgumentParser(prog="python -m tools.bare", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hide", action="append", default=list(DATA), metavar="FOLDER", help="also hide this folder")
+    parser.add_argument("--no-namespaces", action="store_true",
+                        help="use no namespaces, as on a system that does not allow them")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args(argv)
     hidden = [f for f in dict.fromkeys(args.hide) if Path(f).exists()]
     if not args.command: parser.error("a command is missing")
-    if args.inside: inside(hidden, args.command)
-    words = [] if args.no_namespaces else unshare()
-    if not words and hidden: sys.exit(f"{', '.join(hidden)} cannot be hidden: this system allows no namespaces; remove it, or run as root")
+    if args.inside: run_inside(hidden, args.command)
+    prefix = [] if args.no_namespaces else namespace_prefix()
+    if not prefix and hidden:
+        sys.exit(f"{', '.join(hidden)} cannot be hidden, because this system allows no namespaces; "
+                 "remove the folder, or run as root")
     with tempfile.TemporaryDirectory(prefix="bare-home-") as home:
-        env = {k: os.environ[k] for k in KEPT if k in os.environ} | {"HOME": home}
-        if not words: return subprocess.run(args.command, env=env | {"PYTHONPATH": str(GUARD)}).returncode
+        env = {k: os.environ[k] for k in KEPT_VARIABLES if k in os.environ} | {"HOME": home}
+        if not prefix: return subprocess.run(args.command, env=env | {"PYTHONPATH": str(GUARD)}).returncode
         flags = [w for f in hidden for w in ("--hide", f)]
-        return subprocess.run([*words, sys.executable, __file__, "--inside", *flags, *args.command], env=env).returncode
+        again = [sys.executable, __file__, "--inside", *flags, *args.command]
+        return subprocess.run([*prefix, *again], env=env).returncode
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What threads cost on a busy machine: `python -m tools.bench_threads`, under five minutes on two cores that have nothing else to do.
+"""Measure the cost of threads on a busy machine: `python -m tools.bench_threads`, about five minutes.
 
-Pretraining steps of the default recipe (32x32 images, batches of 64) run beside processes that keep two cores busy. Each variant is a process of its own, with its own settings of OpenMP, which reads them
-when it is loaded. The variants take turns, a few steps each, so that all meet the same neighbors; what counts is the median over the turns and its ratio to one thread.
+Pretraining steps of the default recipe (32x32 images, batches of 64) run next to processes that keep two cores busy.
+Each variant runs in its own process, because OpenMP reads its settings when it is loaded. The variants take turns of a
+few steps, so that all meet the same load. The result is the median over the turns and its ratio to one thread. Run it
+on two cores without other work.
 """
 import argparse
 import os
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import time
 
-VARIANTS = { # environment on top of ours
+VARIANTS = { # environment variables to set, or None to unset
     "one thread": {"OMP_NUM_THREADS": "1"},
     "threads that spin (OpenMP's default)": {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None},
     "threads that wait passively (diec's default)": {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": None},
@@ -19,9 +21,10 @@ SETTINGS = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 
 
 def serve():
-    "For each number n on standard input: n steps, and the seconds that one took"
+    "For each number n on standard input, run n steps and print the seconds of one"
     import torch
     from accelerate import Accelerator
+
     from diec.app.pretrain import Recipe, _Run, _train_step
     from diec.unet import new_scheduler, new_unet
     recipe, images = Recipe(), torch.rand(256, 1, 32, 32)*2 - 1
@@ -34,21 +37,26 @@ def serve():
 
 
 def child(settings):
+    "A process that serves steps with some settings of OpenMP"
     env = {k: v for k, v in os.environ.items() if k not in SETTINGS} | {k: v for k, v in settings.items() if v}
-    return subprocess.Popen([sys.executable, "-m", "tools.bench_threads", "--serve"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "tools.bench_threads", "--serve"]
+    return subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def ask(process, n) -> float:
-    process.stdin.write(f"{n}\n"); process.stdin.flush()
+def ask(process, n: int) -> float:
+    "Seconds of a step, from n steps"
+    process.stdin.write(f"{n}\n")
+    process.stdin.flush()
     return float(process.stdout.readline())
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5, help="of each variant, at most (default: 5)")
-    parser.add_argument("--seconds", type=float, default=200, help="after which no further turn begins, but for the third (default: 200)")
-    parser.add_argument("--steps", type=int, default=1, help="a turn (default: 1)")
-    parser.add_argument("--busy", type=int, default=2, help="processes that compute beside it all the time (default: 2)")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each variant, at most (default: 5)")
+    parser.add_argument("--seconds", type=float, default=200,
+                        help="start no further turn after this time, but run at least three (default: 200)")
+    parser.add_argument("--steps", type=int, default=1, help="steps per turn (default: 1)")
+    parser.add_argument("--busy", type=int, default=2, help="busy processes next to the variants (default: 2)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.serve: return serve()
@@ -63,11 +71,21 @@ def main(argv=None):
             turns += 1
             for name, p in children.items(): seconds[name].append(ask(p, args.steps))
     finally:
-        for p in (*children.values(), *others): p.kill(); p.wait()
+        for p in (*children.values(), *others):
+            p.kill()
+            p.wait()
+    report(seconds, threads, turns, args.busy)
+
+
+def report(seconds: dict, threads: dict, turns: int, busy: int):
+    "Print a line for each variant"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{cores} cores, {busy} busy processes; seconds per step, median of {turns} turns (lowest to highest)")
     least = statistics.median(seconds["one thread"])
-    print(f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores, {args.busy} busy processes beside; seconds a step, median of {turns} turns (least to most)")
     for name, s in seconds.items():
-        print(f"{name:46s} {threads[name]} thread(s)   {statistics.median(s):6.2f}   ({min(s):.2f} to {max(s):.2f})   {statistics.median(s)/least:5.2f} times one thread")
+        median = statistics.median(s)
+        print(f"{name:46s} {threads[name]} thread(s)   {median:6.2f}   ({min(s):.2f} to {max(s):.2f})"
+              f"   {median/least:5.2f} times one thread")
 
 
 if __name__ == "__main__":

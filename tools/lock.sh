@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write the lock files (tools/lock.py) in an environment of their own, which has pip-tools. --keep: same versions, and what settings.ini newly asks for.
+# Write the lock files (tools/lock.py) in a separate environment that has pip-tools. --keep: same versions, plus new requirements of settings.ini.
 set -euo pipefail
 python=${1:-python3}; shift || true
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT

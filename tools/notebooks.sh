@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run every notebook in place, so that the stored outputs are of the code as it stands; then tidy.
+# Run all notebooks in place, so that the stored outputs match the code, then clean them and write the README.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TQDM_DISABLE=1

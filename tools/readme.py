@@ -1,4 +1,4 @@
-"""README.md from nbs/index.ipynb, pictures under readme_files/. With --check: say whether they are in step."""
+"""Write README.md and its figures in readme_files/ from nbs/index.ipynb. With --check: report whether they match."""
 import argparse
 import os
 import re
@@ -13,29 +13,31 @@ ROOT, FILES = Path(__file__).resolve().parent.parent, "readme_files"
 
 
 def convert() -> dict:
-    "Path below the root -> bytes, for the README and each of its pictures"
+    "Path below the root -> bytes, for the README and each of its figures"
     notebook = nbformat.read(ROOT/"nbs"/"index.ipynb", as_version=4)
     notebook.cells = [c for c in notebook.cells if not re.match(r"#\|\s*hide\b", c.source)]
-    notebook.metadata["language_info"] = {"name": "python"} # nbdev_clean takes it away; it names the fences
+    notebook.metadata["language_info"] = {"name": "python"} # names the code fences; nbdev_clean removes it
     for cell in notebook.cells: # directives are for nbdev, not for readers
         if re.match(r"#\|\s*echo:\s*false", cell.source): cell.source = ""
         cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
-    text, resources = MarkdownExporter().from_notebook_node(notebook, {"output_files_dir": FILES, "unique_key": "figure"})
+    where = {"output_files_dir": FILES, "unique_key": "figure"}
+    text, resources = MarkdownExporter().from_notebook_node(notebook, where)
     text = re.sub(r"```python\s*```\n", "", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     text = re.sub(r"!\[(png|svg)\]", "![figure]", text)
-    text = re.sub(r"\]\((?!https?:|#|" + FILES + r"/)([^)\s]+)\)", lambda m: f"]({os.path.normpath(f'nbs/{m[1]}')})", text) # links hold in JupyterLab and here
+    link = r"\]\((?!https?:|#|" + FILES + r"/)([^)\s]+)\)" # relative to nbs/ in the notebook, to the root in the README
+    text = re.sub(link, lambda m: f"]({os.path.normpath(f'nbs/{m[1]}')})", text)
     return {"README.md": text.encode()} | {name: data for name, data in sorted(resources.get("outputs", {}).items())}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README.md is out of step")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if out of step")
     check, made = parser.parse_args().check, convert()
     if check:
         stale = [name for name, data in made.items() if not (ROOT/name).is_file() or (ROOT/name).read_bytes() != data]
         stale += [str(p.relative_to(ROOT)) for p in (ROOT/FILES).glob("*") if str(p.relative_to(ROOT)) not in made]
-        if stale: sys.exit(f"out of step with nbs/index.ipynb: {', '.join(stale)}. Say 'make readme'.")
+        if stale: sys.exit(f"out of step with nbs/index.ipynb: {', '.join(stale)}; run 'make readme'")
         print("in step")
         return
     shutil.rmtree(ROOT/FILES, ignore_errors=True)

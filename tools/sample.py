@@ -1,6 +1,7 @@
-"""Draw the sample of Fashion-MNIST that the tests use: `python -m tools.sample FOLDER`, which holds the data set's four IDX files.
+"""Draw the sample of Fashion-MNIST that the tests use: `python -m tools.sample FOLDER`.
 
-The first 24 images of each class of the training part and the first 6 of each class of the test part, in the order of the files.
+FOLDER contains the four IDX files of the data set. The sample consists of the first 24 images of each class of the
+training part and the first 6 of each class of the test part, in the order of the files.
 """
 import argparse
 import gzip
@@ -20,24 +21,26 @@ def first_of_each_class(labels: np.ndarray, n: int) -> np.ndarray:
 
 
 def to_idx(values: np.ndarray) -> bytes:
-    "An array of bytes as a gzipped IDX file; the same array gives the same file"
+    "An array of bytes as a gzipped IDX file; equal arrays give equal files"
     header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
     return gzip.compress(header + values.tobytes(), 9, mtime=0)
 
 
 def draw(folder: Path) -> dict:
-    "Name -> array (images, labels) of the sample from the whole data set"
+    "Name -> array (images, labels) of the sample from the full data set"
     parts = {}
     for part, n in PER_CLASS.items():
         images, labels = (read_idx(folder/f"{part}-{kind}.gz") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
         chosen = first_of_each_class(labels, n)
-        for name, values in (("images-idx3-ubyte", images), ("labels-idx1-ubyte", labels)): parts.setdefault(name, []).append(values[chosen])
+        for name, values in (("images-idx3-ubyte", images), ("labels-idx1-ubyte", labels)):
+            parts.setdefault(name, []).append(values[chosen])
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the whole data set, as Zalando and Debian hand it out: four files *-ubyte.gz")
+    parser.add_argument("folder", type=Path,
+                        help="the full data set, as Zalando and Debian distribute it: four files *-ubyte.gz")
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write (default: tests/samples/fashion-mnist)")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `test.sh`: everything that a change can break, in the order of how fast it fails. `test.sh slow`: the tests marked slow.
+# `test.sh`: all checks that a change can break, the fastest first. `test.sh slow`: the tests marked slow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TQDM_DISABLE=1 MPLBACKEND=agg PYTHONWARNINGS=ignore::DeprecationWarning
@@ -12,13 +12,16 @@ if [ "${1-}" = slow ]; then
   exit
 fi
 
-step "nbdev_export and nbdev_clean leave no difference"
+step "style and imports (ruff)"
+ruff check nbs tests tools workflow
+
+step "nbdev_export and nbdev_clean change nothing"
 before=$(fingerprint)
 nbdev_export
 nbdev_clean
 after=$(fingerprint)
 if [ "$before" != "$after" ]; then
-  echo "The notebooks and the package were out of step; these files changed (commit them):"
+  echo "The notebooks and the package were out of step. These files have changed; commit them:"
   diff <(echo "$before") <(echo "$after") || true
   exit 1
 fi
@@ -27,7 +30,7 @@ step "README.md is in step with nbs/index.ipynb"
 python -m tools.readme --check
 
 step "the notebooks' own tests"
-# the experiments run in tests/workflow/test_batch.py, small, by papermill; the gathering ones read the committed results here
+# tests/workflow/test_batch.py runs the experiments on small data; those that collect results read the committed ones here
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --skip_folder_re '^([_.]|experiments)'
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing --do_print --path nbs/experiments --file_re '_(table|figure)[.]ipynb$'
 

@@ -1,4 +1,4 @@
-"The hierarchy's parts, each against a definition written down another way: walk, merges, moments, agreement, effects, and what the figures draw."
+"The parts of the hierarchy, each against another definition: walk, merges, levels, agreement, effects, and figures."
 import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
@@ -8,8 +8,8 @@ from scipy.sparse import csr_array
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score
 
-from diec.hierarchy import condensation, estimator, graph, plots, selection
-from diec.hierarchy.condensation import OCTAVE, Tree, condense
+from diec.hierarchy import condensation, estimator, plots, selection
+from diec.hierarchy.condensation import LEVELS_PER_OCTAVE, Tree, condense
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.hierarchy.graph import grains, neighbor_affinity
 from diec.hierarchy.selection import most_agreed
@@ -45,23 +45,26 @@ def test_ward_is_scipys(n, seed):
     Y = np.random.default_rng(seed).normal(size=(n, 3))
     merges, Z = condensation._ward(Y, np.ones(n)), linkage(Y, "ward")
     assert len(merges) == n - 1
-    for k in range(1, n + 1): assert adjusted_rand_score(labels_after(merges[:n - k], n), fcluster(Z, k, "maxclust")) == 1
+    for k in range(1, n + 1):
+        assert adjusted_rand_score(labels_after(merges[:n - k], n), fcluster(Z, k, "maxclust")) == 1
 
 
 def test_a_point_of_mass_three_is_three_points():
     rng = np.random.default_rng(0)
     Y, mass = rng.normal(size=(25, 2)), rng.integers(1, 4, 25)
     merges, Z = condensation._ward(Y, mass.astype(float)), linkage(np.repeat(Y, mass, axis=0), "ward")
-    for k in range(1, 25): assert adjusted_rand_score(np.repeat(labels_after(merges[:25 - k], 25), mass), fcluster(Z, k, "maxclust")) == 1
+    for k in range(1, 25):
+        assert adjusted_rand_score(np.repeat(labels_after(merges[:25 - k], 25), mass), fcluster(Z, k, "maxclust")) == 1
 
 
 def test_what_a_merge_costs_is_what_it_adds_to_the_variance_within():
     Y, m = np.random.default_rng(0).normal(size=(5, 2)), np.array([1., 2., 3., 1., 5.])
     def within(*groups):
         return sum((m[g]*((Y[g] - np.average(Y[g], axis=0, weights=m[g]))**2).sum(1)).sum() for g in map(list, groups))
-    C = condensation._costs(Y, m)
-    assert np.isinf(np.diag(C)).all() and C[1, 4] == pytest.approx(within([1, 4])) and C[0, 2] == pytest.approx(within([0, 2]))
-    assert condensation._merged(C, m, 1, 4)[2] == pytest.approx(within([1, 2, 4]) - within([1, 4]))
+    C = condensation._merge_costs(Y, m)
+    assert np.isinf(np.diag(C)).all() and C[1, 4] == pytest.approx(within([1, 4]))
+    assert C[0, 2] == pytest.approx(within([0, 2]))
+    assert condensation._updated_costs(C, m, 1, 4)[2] == pytest.approx(within([1, 2, 4]) - within([1, 4]))
 
 
 @pytest.mark.parametrize("zero", [0., -0.])
@@ -73,9 +76,11 @@ def test_zero_has_no_sign(zero):
 # --- the walk and its moments
 
 def test_eigenpairs_are_those_of_the_lazy_walk():
-    A = neighbor_affinity(BLOBS).toarray(); A[:, 5] = A[5] = 0
-    degree = A.sum(1)
-    walk = np.eye(len(A)); np.divide(A, degree[:, None], out=walk, where=degree[:, None] > 0); walk = (np.eye(len(A)) + walk)/2
+    A = neighbor_affinity(BLOBS).toarray()
+    A[:, 5] = A[5] = 0
+    degree, walk = A.sum(1), np.eye(len(A))
+    np.divide(A, degree[:, None], out=walk, where=degree[:, None] > 0)
+    walk = (np.eye(len(A)) + walk)/2
     walk[5] = np.eye(len(A))[5] # a node without ties stays where it is
     lam, psi, mass = condensation._eigenpairs(csr_array(A))
     np.testing.assert_allclose(walk @ psi, psi*lam, atol=1e-8)
@@ -88,17 +93,18 @@ def test_there_are_as_many_nodes_as_patterns_alive():
     A = neighbor_affinity(make_blobs(120, centers=3, cluster_std=3., random_state=1)[0])
     lam = condensation._eigenpairs(A)[0]
     heights = condense(A)[1]
-    assert heights[0] == 1/OCTAVE and (heights*OCTAVE % 1 == 0).all()
-    for level in range(int(heights[-1]*OCTAVE)): # time begins at 1 and doubles with each octave
-        assert len(A.toarray()) - (heights <= (level + 1)/OCTAVE).sum() == max(1, round((lam**2.**(level/OCTAVE)).sum()))
+    assert heights[0] == 1/LEVELS_PER_OCTAVE and (heights*LEVELS_PER_OCTAVE % 1 == 0).all()
+    for level in range(int(heights[-1]*LEVELS_PER_OCTAVE)): # time begins at 1 and doubles with each octave
+        left = A.shape[0] - (heights <= (level + 1)/LEVELS_PER_OCTAVE).sum()
+        assert left == max(1, round((lam**2.**(level/LEVELS_PER_OCTAVE)).sum()))
 
 
 def test_matching_takes_a_quarter_of_an_octave_a_round(monkeypatch):
-    monkeypatch.setattr(condensation, "COARSE", 30)
+    monkeypatch.setattr(condensation, "MAX_DIFFUSION_NODES", 30)
     A = neighbor_affinity(BLOBS)
     merges, heights, roots = condense(A)
     rounds = np.unique(heights[:len(BLOBS) - 30])
-    assert rounds.tolist() == [(i + 1)/OCTAVE for i in range(len(rounds))] and len(rounds) >= 2
+    assert rounds.tolist() == [(i + 1)/LEVELS_PER_OCTAVE for i in range(len(rounds))] and len(rounds) >= 2
     assert heights[len(BLOBS) - 30] > rounds[-1] and len(merges) + len(roots) == len(BLOBS)
 
 
@@ -106,7 +112,8 @@ def test_components_are_joined_an_octave_each_after_all_else():
     X = np.r_[BLOBS[:40], BLOBS[:40] + 1e6, BLOBS[:40] - 1e6]
     tree = fit(X).tree_
     within = tree.heights[:tree.n - tree.components]
-    assert tree.components > 1 and tree.heights[tree.n - tree.components:].tolist() == [within[-1] + 1 + i for i in range(tree.components - 1)]
+    assert tree.components > 1
+    assert tree.heights[tree.n - tree.components:].tolist() == [within[-1] + 1 + i for i in range(tree.components - 1)]
 
 
 # --- how many
@@ -120,12 +127,13 @@ def test_the_finest_level_that_stands_out(agreement, k): assert most_agreed(agre
 
 
 def test_no_level_beyond_the_most_is_taken():
-    assert most_agreed({2: .9, 3: .4, 4: 1., 5: .3}, most=3) == 2 and most_agreed({2: .9, 3: .4, 4: 1., 5: .3}, most=4) == 4
+    assert most_agreed({2: .9, 3: .4, 4: 1., 5: .3}, most=3) == 2
+    assert most_agreed({2: .9, 3: .4, 4: 1., 5: .3}, most=4) == 4
 
 
 def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
     A = neighbor_affinity(BLOBS)
-    small, large = (selection._Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
+    small, large = (selection.Resample(np.arange(n), Tree(A[:n][:, :n], np.ones(n))) for n in (6, 9))
     back = np.r_[np.arange(6), 0, 1, 2] # of the larger to the smaller
     found = selection.agreement_by_level([(small, large, back, np.arange(6))], 20)
     assert list(found) == [2, 3, 4, 5, 6]
@@ -137,7 +145,8 @@ def test_agreement_is_the_rand_index_of_cuts_up_to_the_smallest_tree():
 @pytest.mark.parametrize("k", [2, 5, 12])
 def test_the_rand_index_is_scikit_learns(k):
     u, v = np.random.default_rng(k).integers(k, size=(2, 90))
-    for w in (v, u, (u + 1) % k, np.zeros(90, int)): assert selection._adjusted_rand(u, w, k) == adjusted_rand_score(u, w)
+    for w in (v, u, (u + 1) % k, np.zeros(90, int)):
+        assert selection._adjusted_rand(u, w, k) == adjusted_rand_score(u, w)
 
 
 # --- parameters and new points
@@ -161,8 +170,10 @@ def test_a_level_that_is_not_there_is_refused_with_those_that_are(blobs):
 def test_a_power_of_two_changes_nothing(blobs, dtype, scale):
     X = BLOBS.astype(np.float32)
     plain, far = fit(X, n_clusters=4), fit(X.astype(dtype)*dtype(scale), n_clusters=4)
-    assert (plain.labels_ == far.labels_).all() and (far.predict(X.astype(dtype)*dtype(scale)) == plain.predict(X)).all()
-    for (_, d, here, there), (_, e, a, b) in zip(plain.explain(plain.node_of(1)).features, far.explain(far.node_of(1)).features):
+    assert (plain.labels_ == far.labels_).all()
+    assert (far.predict(X.astype(dtype)*dtype(scale)) == plain.predict(X)).all()
+    effects = (model.explain(model.node_of(1)).features for model in (plain, far))
+    for (_, d, here, there), (_, e, a, b) in zip(*effects):
         assert (e, a, b) == pytest.approx((d, here*scale, there*scale), rel=1e-4)
 
 
@@ -171,7 +182,7 @@ def test_a_point_is_strange_beyond_two_reaches_of_its_neighbor(sigmas, strange):
     i = BLOBS[:, 0].argmax()
     reach = np.sort(np.linalg.norm(BLOBS - BLOBS[i], axis=1))[8] # its 8th neighbor: a tenth of the points
     model = fit(BLOBS).partial_fit(BLOBS[[i]] + [[sigmas*reach, 0]])
-    assert model._strange == strange and model.labels_[-1] == model.labels_[i] and len(model.labels_) == len(BLOBS) + 1
+    assert model._n_novel == strange and model.labels_[-1] == model.labels_[i] and len(model.labels_) == len(BLOBS) + 1
 
 
 # --- what a node is
@@ -182,14 +193,14 @@ def test_effects_are_cohens_d(form):
     model = fit(form(X), n_clusters=4)
     node = model.node_of(2)
     told, tree = model.explain(node, names="ab"), model.to_networkx()
-    here, there = (np.array([leaf for leaf in nx.descendants(tree, n) | {n} if leaf < len(X)]) for n in (node, next(s for s in tree[next(tree.predecessors(node))] if s != node)))
-    here, there = X[here], X[there]
+    sibling = next(s for s in tree[next(tree.predecessors(node))] if s != node)
+    here, there = (X[[leaf for leaf in nx.descendants(tree, n) | {n} if leaf < len(X)]] for n in (node, sibling))
     pooled = np.sqrt((len(here)*here.var(0) + len(there)*there.var(0))/(len(here) + len(there)))
     d = dict(zip("ab", (here.mean(0) - there.mean(0))/pooled))
     assert told.size == len(here) and {f[0] for f in told.features} == {"a", "b"}
     for name, effect, mean, other in told.features:
         j = "ab".index(name)
-        assert (effect, mean, other) == (pytest.approx(d[name]), pytest.approx(here[:, j].mean()), pytest.approx(there[:, j].mean()))
+        assert (effect, mean, other) == pytest.approx((d[name], here[:, j].mean(), there[:, j].mean()))
     assert abs(told.features[0][1]) >= abs(told.features[1][1])
 
 
@@ -197,14 +208,16 @@ def test_what_is_constant_in_both_differs_without_bound():
     X = np.c_[BLOBS*1e-3, np.r_[np.zeros(40), np.full(40, 7.)], np.ones(80)]
     model = fit(X, n_clusters=2)
     told = model.explain(model.node_of(0)).features
-    assert [f[0] for f in told[:1]] == [2] and abs(told[0][1]) == np.inf and {f[0] for f in told} <= {0, 1, 2} and all(np.isfinite(f[1]) for f in told[1:])
+    assert [f[0] for f in told[:1]] == [2] and abs(told[0][1]) == np.inf and {f[0] for f in told} <= {0, 1, 2}
+    assert all(np.isfinite(f[1]) for f in told[1:])
 
 
 # --- figures
 
 def test_the_layout_of_a_tree(blobs):
     lay, tree = plots._Layout(blobs, 7), blobs.tree_
-    assert [lay.x[n] for n in lay.ends] == list(range(7)) and sorted(lay.label.values()) == list(range(7)) and len(lay.merges) == 6
+    assert [lay.x[n] for n in lay.ends] == list(range(7)) and sorted(lay.label.values()) == list(range(7))
+    assert len(lay.merges) == 6
     for node, a, b in lay.merges:
         assert lay.x[node] == (lay.x[a] + lay.x[b])/2 and lay.size[a] >= lay.size[b] and lay.x[a] < lay.x[b]
         assert lay.y[node] == tree.heights[node - tree.n] and {a, b} == set(tree.merges[node - tree.n].tolist())
@@ -217,11 +230,14 @@ def test_a_tree_lies_within_its_axes(blobs, k, names):
     ax = blobs.plot_tree(n_clusters=k, names=names)
     lay = plots._Layout(blobs, k)
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    assert left < 0 and right > k - 1 and low < min(lay.y.values()) <= max(lay.y.values()) < high and right - left < k + 1
+    assert left < 0 and right > k - 1 and low < min(lay.y.values()) <= max(lay.y.values()) < high
+    assert right - left < k + 1
     assert (high - low) < 2*max(1, max(lay.y.values()) - min(lay.y.values()))
     assert len(ax.lines) == k - 1 and len(ax.texts) == k
     assert sorted(int(t.get_text().split()[0]) for t in ax.texts) == sorted(np.bincount(blobs.cut(k)).tolist())
-    if names: assert all(f"row {r}" in t.get_text() for t, n in zip(ax.texts, lay.ends) for r in plots._most_central(blobs, n))
+    if names:
+        for text, node in zip(ax.texts, lay.ends):
+            assert all(f"row {r}" in text.get_text() for r in plots._most_central(blobs, node))
     assert all(t >= min((lay.y[n] for n, _, _ in lay.merges), default=0) - 1 for t in ax.get_yticks())
 
 
@@ -242,18 +258,22 @@ def test_a_picture_hangs_at_each_node(blobs):
 def test_a_bar_begins_where_the_level_below_ends(blobs):
     fig = blobs.plot_persistence(12)
     bars = {round(p.get_y() + p.get_height()/2): p for p in fig.axes[0].patches}
-    assert sorted(bars) == list(range(1, 13)) and bars[1].get_width() == 1 and fig.get_figheight() == pytest.approx(.6 + .2*12)
+    assert sorted(bars) == list(range(1, 13)) and bars[1].get_width() == 1
+    assert fig.get_figheight() == pytest.approx(.6 + .2*12)
     for k in range(2, 13): assert bars[k].get_x() + bars[k].get_width() == pytest.approx(bars[k - 1].get_x())
     assert bars[1].get_x() == blobs.tree_.heights[-1] and bars[12].get_x() == blobs.tree_.heights[-12]
-    assert [k for k in bars if bars[k].get_facecolor() == bars[blobs.n_clusters_].get_facecolor()] == [blobs.n_clusters_]
+    chosen = bars[blobs.n_clusters_].get_facecolor()
+    assert [k for k in bars if bars[k].get_facecolor() == chosen] == [blobs.n_clusters_]
     agreed = {k: v for k, v in blobs.agreement_.items() if k <= 12}
     line = fig.axes[1].lines[0]
-    assert dict(zip(line.get_ydata(), line.get_xdata())) == agreed and list(fig.axes[1].lines[1].get_ydata()) == [blobs.n_clusters_]
+    assert dict(zip(line.get_ydata(), line.get_xdata())) == agreed
+    assert list(fig.axes[1].lines[1].get_ydata()) == [blobs.n_clusters_]
 
 
 def test_an_icicle_is_the_tree_row_by_row(blobs):
     ax = blobs.plot_icicle(5, names="abcde")
-    sizes, boxes = np.bincount(blobs.cut(5))/80, [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in ax.patches]
+    sizes = np.bincount(blobs.cut(5))/80
+    boxes = [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in ax.patches]
     assert len(boxes) == 9 and ax.get_ylim() == (5, 0) and ax.get_xlim() == (0, 1)
     for row in range(5): # the row of k clusters is filled by k bars, without overlap
         bars = sorted((x, w) for x, y, w, t in boxes if y <= row < y + t)
@@ -262,7 +282,8 @@ def test_an_icicle_is_the_tree_row_by_row(blobs):
         assert sorted(w for _, w in bars) == pytest.approx(sorted(np.bincount(blobs.cut(row + 1))/80))
     words = {t.get_text(): t.get_position()[0] for t in ax.texts}
     assert set(words) >= {"abcde"[k] for k in range(5) if sizes[k] > .1}
-    for word, x in words.items(): assert any(bx < x < bx + w and w == pytest.approx(sizes["abcde".index(word)]) for bx, _, w, _ in boxes)
+    for word, x in words.items():
+        assert any(bx < x < bx + w and w == pytest.approx(sizes["abcde".index(word)]) for bx, _, w, _ in boxes)
 
 
 def test_a_cluster_too_narrow_for_its_name_has_none(blobs):
@@ -277,12 +298,15 @@ def test_the_points_are_drawn_at_each_level(blobs):
     for ax, k in zip(axes, (60, 30, 4, 2)):
         points, centers = ax.collections
         labels = blobs.cut(k)
-        assert len(points.get_offsets()) == 80 and len(np.unique(points.get_facecolor(), axis=0)) == (k if k <= 10 else 1)
-        np.testing.assert_allclose(centers.get_offsets(), [np.asarray(points.get_offsets())[labels == c].mean(0) for c in range(k)])
+        assert len(points.get_offsets()) == 80
+        assert len(np.unique(points.get_facecolor(), axis=0)) == (k if k <= 10 else 1)
+        positions = np.asarray(points.get_offsets())
+        np.testing.assert_allclose(centers.get_offsets(), [positions[labels == c].mean(0) for c in range(k)])
         np.testing.assert_allclose(centers.get_sizes(), 4 + 400*np.bincount(labels)/80)
-    assert len(np.unique(blobs.plot_condensation(BLOBS, n_clusters=10).axes[0].collections[0].get_facecolor(), axis=0)) == 10
+    ax = blobs.plot_condensation(BLOBS, n_clusters=10).axes[0]
+    assert len(np.unique(ax.collections[0].get_facecolor(), axis=0)) == 10
 
 
 def test_a_component_of_less_than_a_fifth_of_the_mean_is_a_stray():
     for masses, kept in (([10, 10, 1], 2), ([10, 10, 2], 3), ([1, 1, 1], 3)):
-        assert estimator._components(Tree(csr_array((3, 3)), masses)) == kept
+        assert estimator._n_large_components(Tree(csr_array((3, 3)), masses)) == kept

@@ -32,7 +32,7 @@ def run(*words, **kwargs):
     return subprocess.run([sys.executable, "-m", "tools.bare", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **kwargs)
 
 
-namespaces = pytest.mark.skipif(not bare.unshare(), reason="this system allows no namespaces (unshare --mount --net)")
+namespaces = pytest.mark.skipif(not bare.namespace_prefix(), reason="this system allows no namespaces (unshare --mount --net)")
 
 
 def modes(): return [pytest.param([], marks=namespaces), ["--no-namespaces"]]
@@ -45,7 +45,7 @@ def test_no_network_but_this_machine_an_empty_home_and_no_variables(mode, tmp_pa
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["home"] == [] and found["here"] is None and found["elsewhere"] and found["name"]
-    assert set(found["variables"]) <= {*bare.KEPT, "HOME", "LC_CTYPE", "PYTHONPATH"} # LC_CTYPE is Python's own doing
+    assert set(found["variables"]) <= {*bare.KEPT_VARIABLES, "HOME", "LC_CTYPE", "PYTHONPATH"} # LC_CTYPE is Python's own doing
 
 
 @namespaces
