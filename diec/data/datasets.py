@@ -6,17 +6,24 @@
 __all__ = ['dataset_names', 'load_dataset', 'dataset_available']
 
 # %% ../../nbs/data/03_datasets.ipynb #0609cc20
-import gzip, importlib.util, json, math, warnings, zlib
+import gzip
+import importlib.util
+import json
+import math
+import warnings
+import zlib
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Callable, NamedTuple
 from urllib.parse import urlparse
+
 import numpy as np
 import torch
 from sklearn.datasets import fetch_openml, get_data_home, load_digits
+
 from .folder import SUFFIXES, check_image_options, existing_folder, read_image_folder
-from .formats import read_cifar_batch, to_unit_range, read_idx, read_libsvm
+from .formats import read_cifar_batch, read_idx, read_libsvm, to_unit_range
 from .images import DataError, ImageSet, fit_to
 
 # %% ../../nbs/data/03_datasets.ipynb #42ef06ed

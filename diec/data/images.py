@@ -6,9 +6,11 @@
 __all__ = ['DataError', 'ImageSet', 'StoredImages', 'as_images', 'fit_to']
 
 # %% ../../nbs/data/00_images.ipynb #a34e65e9
-import hashlib, math
+import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+
 import numpy as np
 import torch
 import torch.nn.functional as F

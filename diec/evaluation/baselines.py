@@ -9,9 +9,11 @@ __all__ = ['BASELINES', 'DEEP', 'WITH_AUTOENCODER', 'PEERS', 'train_autoencoder'
 # %% ../../nbs/evaluation/02_baselines.ipynb #456e90ba
 import os
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
 import numpy as np
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.mixture import GaussianMixture
+
 from ..core.compat import mend_torchvision
 
 # %% ../../nbs/evaluation/02_baselines.ipynb #e59e4f2d

@@ -7,9 +7,9 @@ __all__ = ['check_same_length', 'clustering_accuracy', 'match_clusters', 'nmi', 
            'linear_probe_accuracy', 'Calibration', 'calibration', 'summary', 'format_mean_std', 'markdown_table']
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #ced97dea
+import re
 from dataclasses import dataclass
 from numbers import Real
-import re
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment

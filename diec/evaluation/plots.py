@@ -8,16 +8,16 @@ __all__ = ['COLORS', 'as_plot_array', 'check_same_length', 'get_axis', 'style', 
            'cluster_sheet', 'plot_confusion', 'plot_calibration', 'plot_loss_by_timestep', 'save_figure']
 
 # %% ../../nbs/evaluation/01_plots.ipynb #ea784d63
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
-import os
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.patheffects import withStroke
-import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics.cluster import contingency_matrix

@@ -6,11 +6,19 @@
 __all__ = ['Provenance', 'save_record', 'load_records', 'mean_std', 'write_csv', 'read_csv', 'save_table', 'keep_figure']
 
 # %% ../../nbs/evaluation/03_results.ipynb #cd651b32
-import csv, io, json, os, platform, subprocess, time
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
 import numpy as np
 import torch
+
 from ..core.files import atomic_file
 from .metrics import format_mean_std, markdown_table
 from .plots import save_figure
