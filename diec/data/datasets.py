@@ -119,7 +119,7 @@ def _fetch(name: str, data_home) -> tuple[np.ndarray, np.ndarray]:
         raise OSError(f"{name} could not be fetched from OpenML ({type(e).__name__}: {e}). Three ways to provide it: "
                       f"(1) path=FOLDER, a folder that holds {known.hint}{package}; "
                       "(2) path=FOLDER, a folder of PNG or JPEG images with one sub-folder for each class; "
-                      "(3) data_home=FOLDER, a cache of OpenML that scikit-learn filled on a machine with a network") from e
+                      "(3) data_home=FOLDER, scikit-learn's cache of OpenML, filled on a machine with a network") from e
     return got.data, got.target
 
 # %% ../../nbs/data/03_datasets.ipynb #2a0356fe
