@@ -10,9 +10,9 @@ from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
 from diec.evaluation.baselines import BASELINES, DEEP, WITH_AUTOENCODER
+from workflow import registry
+from workflow.registry import KINDS, NOTEBOOKS, ROOT, SUFFIXES, Experiment
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = ROOT/"nbs"/"experiments"
 PICTURES = "diec.evaluation.plots", "diec.evaluation.results", "diec.hierarchy.plots" # a record does not depend on them
 METHODS = {"classical": ", ".join(BASELINES), "UMAP": "UMAP + k-means"} # the classical ones are quick and run as one job
 
@@ -84,112 +84,110 @@ def flags(parameters: dict, **paths) -> str:
 
 
 class Plan:
-    "A plan of workflow/plans/*.yaml: which data sets, seeds and baselines, and what each experiment is to do otherwise than by default"
+    "A plan of workflow/plans/*.yaml: which experiments, on which data sets, with which seeds and other parameters"
     def __init__(self, config: dict):
         for key in ("name", "out", "datasets", "seeds", "baselines"):
-            if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; say --configfile workflow/plans/quick.yaml, or make reproduce")
-        self.name, self.out, self.runs = config["name"], config["out"], config.get("runs", "runs/batch")
-        self.seeds, self.methods, self._parameters = [int(s) for s in config["seeds"]], list(config["baselines"]), config.get("parameters") or {}
-        self._by_dataset = config.get("by_dataset") or {} # data set -> experiment, or baselines/METHOD -> parameters
-        self._transfer = config.get("transfer") or {} # data set -> parameters of experiments/transfer
-        self._variants = config.get("variants") or {} # data set -> name of a way of pretraining -> parameters of experiments/pretraining
-        if unknown := set(self.methods) - set(METHODS) - set(DEEP): raise ValueError(f"baselines must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
-        self.absent_methods = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in self.methods if m in DEEP}
-        self.methods = [m for m in self.methods if m not in self.absent_methods]
-        self.absent = {d: why for d in config["datasets"] if (why := absence(d))}
-        self.datasets = [d for d in config["datasets"] if d not in self.absent]
-        pretrain = config.get("pretrain") or [] # sets whose U-Net does not come with the package: they take part in the main table and the maps
-        self.absent |= {d: why for d in pretrain if (why := absence(d, pretrained=True))}
-        self.more = [d for d in pretrain if d not in self.absent]
-        studies = config.get("studies") or {} # the data sets and seeds of ablation, search, sensitivity and efficiency
-        self.studied = [d for d in studies.get("datasets", self.datasets) if d in self.datasets]
-        self._study_seeds = self._some(studies)
-        self._shortfall = [d for d in config.get("shortfall") or [] if d in self.datasets + self.more] # where what a clustering gets wrong is looked into
-        self._hierarchy = config.get("hierarchy") or {} # on what the hierarchies are compared, with which seeds; none: no hierarchies at all
+            if key not in config: raise ValueError(f"the plan must have {key!r}, got {sorted(config)}; add --configfile workflow/plans/quick.yaml, or run make reproduce")
+        self.registry = registry.load()
+        self.name, self.out, self.runs_folder, self.seeds = config["name"], config["out"], config.get("runs", "runs/batch"), [int(s) for s in config["seeds"]]
+        self.own, self.by_dataset, self.variants, left_out, pretrain = (config.get(k) or {} for k in ("experiments", "by_dataset", "variants", "leave_out", "pretrain"))
+        if unknown := {*self.own, *left_out} - set(self.registry.experiments): raise ValueError(f"the plan names experiments without an entry in experiments.yaml: {sorted(unknown)}")
+        if unknown := set(config["baselines"]) - set(METHODS) - set(DEEP): raise ValueError(f"baselines must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
+        self.smallest = bool(config.get("smallest"))
+        missing = {} if find_spec("clustpy") else {m: "ClustPy is not installed" for m in config["baselines"] if m in DEEP}
+        self.methods = [m for m in config["baselines"] if m not in missing]
+        absent = {d: why for d in config["datasets"] if (why := absence(d))} | {d: why for d in pretrain if (why := absence(d, pretrained=True))}
+        self.datasets, self.pretrained = [d for d in config["datasets"] if d not in absent], [d for d in pretrain if d not in absent]
+        self.given = {"seed": self.seeds[0], "absent": absent, "absent_methods": missing, "tables": _relative(f"{self.out}/tables")}
+        self.experiments = [e for e in self.registry.experiments.values() if e.name not in left_out and (e.requires is None or find_spec(e.requires))]
 
-    def _some(self, settings: dict) -> list:
-        "The plan's seeds, or those of them that the settings of a data set or of the studies name"
-        return [s for s in self.seeds if s in settings.get("seeds", self.seeds)]
+    def runs(self, e: Experiment) -> list:
+        "The wildcards of every run of an experiment; none if it is left out or an input of it cannot be had"
+        without_deep = e.name == "autoencoder" and not set(self.methods) & set(WITH_AUTOENCODER)
+        if e not in self.experiments or without_deep or any(self._gathered(s) == [] for s in e.inputs.values()): return []
+        found = [{"dataset": d} for d in self._datasets(e)] if "dataset" in e.per else [{}]
+        choices = {"method": lambda d: self.methods, "variant": lambda d: self.variants.get(d, {}), "seed": lambda d: self._seeds(e, d)}
+        for key in (k for k in e.per if k != "dataset"): found = [w | {key: v} for w in found for v in choices[key](w.get("dataset"))]
+        return found
 
-    def parameters(self, experiment: str, wildcards=None, seed: int | None = None) -> dict:
-        "A job's parameters: data set and seed, if it has them, and what the plan says of this experiment"
-        if wildcards is None: return self._parameters.get(experiment, {})
-        found = {"dataset": wildcards.dataset, "seed": int(wildcards.seed) if seed is None else seed}
-        if hasattr(wildcards, "method"): found["methods"] = METHODS.get(wildcards.method, wildcards.method)
-        variant = {"variant": wildcards.variant} | self._variants[wildcards.dataset][wildcards.variant] if hasattr(wildcards, "variant") else {}
-        if experiment == "transfer": variant = self._transfer[wildcards.dataset]
-        own = self._by_dataset.get(wildcards.dataset, {})
-        of_method = own.get(f"{experiment}/{wildcards.method}", {}) if hasattr(wildcards, "method") else {}
-        return found | self._parameters.get(experiment, {}) | own.get(experiment, {}) | of_method | variant
+    def _datasets(self, e: Experiment) -> list:
+        from diec.data.datasets import dataset_names
+        here = self.datasets + self.pretrained
+        named = self.own.get(e.name, {}).get("datasets", here if e.datasets == "all" else self.datasets)
+        return [d for d in named if d in here or d not in dataset_names()] # other names are points and networks that an experiment makes
 
-    def settings(self, experiment: str, wildcards=None, seed: int | None = None) -> str:
-        "The same as text, for Snakemake to compare with what a job was made with"
-        return json.dumps(self.parameters(experiment, wildcards, seed), sort_keys=True)
+    def _seeds(self, e: Experiment, dataset: str) -> list:
+        "The seeds of the plan that the experiment and the data set do not exclude"
+        if e.seeds == "first": return self.seeds[:1]
+        of_dataset = self.by_dataset.get(dataset, {})
+        limits = [self.own.get(e.name, {}).get("seeds"), of_dataset.get("seeds"), of_dataset.get("seeds_of", {}).get(e.name)]
+        return [s for s in self.seeds if all(s in limit for limit in limits if limit is not None)]
 
-    def has_autoencoder(self, method: str) -> bool:
-        "Whether a baseline begins with the shared autoencoder"
-        return method in WITH_AUTOENCODER
+    def parameters(self, e: Experiment, w: dict) -> dict:
+        "What a run sets in its notebook, paths aside: the narrower setting wins"
+        found = {"dataset": w["dataset"], "seed": int(w.get("seed", self.seeds[0]))} if "dataset" in w else {}
+        if "method" in w: found["methods"] = METHODS.get(w["method"], w["method"])
+        found |= {k: self.given[k] for k in e.given} | (e.smallest if self.smallest else {}) | self.own.get(e.name, {}).get("parameters", {})
+        of_dataset = self.by_dataset.get(w.get("dataset"), {})
+        found |= of_dataset.get(e.name, {}) | (of_dataset.get(f"{e.name}/{w['method']}", {}) if "method" in w else {})
+        return found | ({"variant": w["variant"]} | self.variants[w["dataset"]][w["variant"]] if "variant" in w else {})
+
+    def settings(self, e: Experiment, w: dict) -> str:
+        "The parameters as text, which Snakemake compares with what a job was made with"
+        return json.dumps(self.parameters(e, w), sort_keys=True)
+
+    def file(self, e: Experiment, parameter: str, w: dict) -> str:
+        "The file that a run of an experiment leaves"
+        return "/".join([self.runs_folder, e.name, *(str(w[k]) for k in e.per)]) + SUFFIXES[e.leaves[parameter]]
+
+    def results_of(self, e: Experiment, w: dict) -> dict:
+        "Parameter -> the results that it is for, without suffix (a result without parameter: its own name)"
+        found = {}
+        for name, r in e.results.items(): found.setdefault(r.to or name, []).append(f"{self.out}/{name.format(**w)}")
+        return found
+
+    def _gathered(self, source) -> list | None:
+        "The records of all runs of an experiment, or a table of all data sets; None if a source is something else"
+        if isinstance(source, list): return [f for s in source for f in self._gathered(s)]
+        if e := self.registry.experiments.get(source): return [self.file(e, "out", w) for w in self.runs(e)]
+        stem, suffix = os.path.splitext(source)
+        writers = [e for e in self.registry.experiments.values() if stem in e.results]
+        return [f"{self.out}/{stem.format(**w)}{suffix}" for e in writers for w in self.runs(e)] if "/" in source else None
+
+    def _of_run(self, source: str, w: dict) -> str | None:
+        "The file EXPERIMENT.PARAMETER of the run for the same data set and seed; None if there is no such run"
+        name, parameter = source.split(".")
+        e = self.registry.experiments[name]
+        if w["dataset"] not in self._datasets(e) or name == "autoencoder" and w["method"] not in WITH_AUTOENCODER: return None
+        return self.file(e, parameter, {"seed": self.seeds[0], "variant": "default"} | w)
 
     def unet(self, dataset: str) -> str | None:
-        "Folder of the U-Net that the batch pretrains; None: the one that comes with the package is taken"
-        return f"{self.runs}/unets/{dataset}" if dataset in self.more else None
+        "Folder of the U-Net that the batch pretrains; None for a data set whose U-Net comes with the package"
+        return f"{self.runs_folder}/unets/{dataset}" if dataset in self.pretrained else None
 
-    def weights(self, dataset: str) -> list:
-        "What the U-Net of a data set is made of: a folder of the batch, or the files that come with the package"
-        if dataset in self.more: return [self.unet(dataset)]
+    def unet_files(self, dataset: str) -> list:
+        "Files of the U-Net of a data set: what was made with it is made again when they change"
+        if own := self.unet(dataset): return [own]
         return sorted(str(p.relative_to(ROOT)) for p in (ROOT/"diec"/"unets"/dataset).rglob("*.safetensors"))
 
-    def seeds_of(self, dataset: str, experiment: str = "cluster") -> list:
-        "The seeds with which a data set takes part in the main table; its baselines and their autoencoders may have fewer"
-        own = self._by_dataset.get(dataset, {})
-        seeds = self._some(own)
-        return seeds if experiment == "cluster" else [s for s in seeds if s in own.get("seeds_of_baselines", seeds)]
+    def inputs(self, e: Experiment, w: dict) -> dict:
+        "Parameter -> the file or files that it receives"
+        found = {p: self.unet(w["dataset"]) if s == "unet" else self._of_run(s, w) if (g := self._gathered(s)) is None else g for p, s in e.inputs.items()}
+        return {p: f for p, f in found.items() if f}
 
-    def records(self, experiment: str) -> list:
-        "The records of the main table (cluster, autoencoder): each data set with its seeds"
-        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.datasets + self.more for s in self.seeds_of(d, experiment)]
+    def needs(self, e: Experiment, w: dict) -> list:
+        "All files that a run reads"
+        handed = [f for p, f in self.inputs(e, w).items() if e.inputs[p] != "unet"]
+        unet = self.unet_files(w["dataset"]) if "unet" in e.inputs.values() else []
+        others = [f for s in e.needs for f in (self._gathered(s) if s.partition("/")[0] in KINDS else [f"nbs/experiments/{s}"])]
+        return unet + others + [f for given in handed for f in (given if isinstance(given, list) else [given])]
 
-    def study(self, experiment: str, seeds: list | None = None) -> list:
-        "The records of an experiment that looks into the method"
-        return [f"{self.runs}/{experiment}/{d}/{s}.json" for d in self.studied for s in seeds or self._study_seeds]
-
-    def baselines(self) -> list:
-        return [f"{self.runs}/baselines/{d}/{m}/{s}.json" for d in self.datasets + self.more for m in self.methods for s in self.seeds_of(d, "baselines")]
-
-    def pretraining(self) -> list:
-        return [f"{self.runs}/pretraining/{d}/{v}.json" for d, variants in self._variants.items() for v in variants]
-
-    def transfers(self) -> list:
-        return [f"{self.runs}/transfer/{d}.json" for d in self._transfer]
-
-    def encoders(self) -> list:
-        return [f"{self.runs}/encoder/{d}.json" for d, variants in self._variants.items() if "default" in variants and not self.absent_methods]
-
-    def autoencoders(self) -> list:
-        return self.records("autoencoder") if any(map(self.has_autoencoder, self.methods)) else []
-
-    def model(self, dataset: str, seed) -> str | None:
-        "Folder of the fitted model of a set of images; None for other data"
-        return f"{self.runs}/cluster/{dataset}/{seed}" if dataset in self.datasets + self.more else None
-
-    def _hierarchies(self) -> list:
-        "What hierarchies are compared on: of sets of images those that are here"
-        from diec.data.datasets import dataset_names
-        return [d for d in self._hierarchy.get("datasets", []) if d not in dataset_names() or d in self.datasets + self.more]
-
-    def hierarchies(self) -> list:
-        return [f"{self.runs}/hierarchy/{d}/{s}.json" for d in self._hierarchies() for s in self._some(self._hierarchy)]
+    def flags(self, e: Experiment, w: dict) -> str:
+        "papermill's flags for a run"
+        leaves = {p: self.file(e, p, w) for p in e.leaves}
+        results = {p: names[0] if len(names) == 1 else os.path.dirname(names[0]) for p, names in self.results_of(e, w).items() if "/" not in p}
+        return flags(self.parameters(e, w), **self.inputs(e, w), **leaves, **results)
 
     def results(self) -> list:
-        "Every table and figure, in the order in which the report shows them"
-        everywhere = self.datasets + self.more
-        by_set = lambda *names, datasets=self.datasets: [f"figures/{n}-{d}" for d in datasets for n in names]
-        images = [d for d in self._hierarchies() if d in self.datasets]
-        hierarchy = [] if not self._hierarchy else ["tables/hierarchy", "tables/hierarchy-counts", "tables/hierarchy-update", "timings/hierarchy-update", "timings/hierarchy-cost", "figures/hierarchy-cost",
-                    *by_set("hierarchy", "persistence", "condensation", "kinds", datasets=images), *(f"tables/hierarchy-{d}" for d in images),
-                    "figures/communities-karate", "figures/communities-novel", "tables/hierarchy-network", "tables/hierarchy-prediction", "figures/hierarchy-prediction"]
-        short = [f"{kind}-{d}" for d in self._shortfall for kind in ("tables/shortfall", "tables/confused", "figures/confused")]
-        return ["figures/overview", "tables/main", "tables/published", "timings/main", *short, *(["tables/claims", "tables/encoder"] if self.encoders() else []),
-                *by_set("map", "search", "coupling", datasets=everywhere), *(f"tables/map-{d}" for d in everywhere), "tables/criteria", "tables/search", "timings/search",
-                *(f"tables/ablation-{g}" for g in ("terms", "denoising", "layer", "timestep", "draws")), "figures/sensitivity", "tables/sensitivity",
-                *(["tables/pretraining", "figures/pretraining"] if self._variants else []), *(["tables/transfer"] if self._transfer else []), *by_set("training", "embedding", "confusion", "surest", "least-sure", "denoising"), "figures/efficiency", "tables/efficiency", "timings/efficiency-layers", "timings/efficiency", *hierarchy]
+        "Every table and figure, without suffix, in the order of the registry"
+        return [name.format(**w) for e in self.experiments for name in e.results for w in self.runs(e)]
