@@ -1,8 +1,8 @@
 """Compare new tables with the committed ones: `python -m workflow.check MADE COMMITTED`. `make check` runs it.
 
-Every row of MADE/tables/*.csv is one run. Its partner in COMMITTED/tables is the row with the same data set, method, seed and settings. The
-committed tables may hold more data sets and seeds. Every measured column is summarized, and a difference beyond its tolerance fails. The registry
-(nbs/experiments/experiments.yaml) says which columns are measured, how far they may differ, and which tables are not compared.
+Every row of MADE/tables/*.csv is one run. Its partner in COMMITTED/tables is the row with the same data set, method,
+seed and settings; the committed tables may hold more data sets and seeds. A difference beyond its tolerance fails.
+nbs/experiments/experiments.yaml says which columns are measured, their tolerances, and which tables are left out.
 """
 import argparse
 import sys
@@ -15,10 +15,9 @@ from workflow.registry import load
 
 REGISTRY = load()
 MEASURED = REGISTRY.measured | {c: limit for e in REGISTRY.experiments.values() for c, limit in e.measured.items()}
-# Runs on other machines and library versions differ by float rounding, which training and k-means amplify.
-SCORE = 0.02
-LOOSE_SCORE = 0.08 # where clusters do not fit the classes (accuracy below 0.7), and for methods whose layouts jump with float rounding
-LOOSE_METHODS = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"}
+SCORE = 0.02 # machines and library versions differ by float rounding, which training and k-means amplify
+LOOSE_SCORE = 0.08 # where clusters do not fit the classes (accuracy below 0.7), and for the methods below
+LOOSE_METHODS = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"} # layouts jump with float rounding
 REGRET = 0.05 # follows the timestep that the search finds
 
 
@@ -52,24 +51,31 @@ def compare(made: Path, committed: Path) -> tuple:
     new, old = (t.reindex(columns=columns, fill_value="") for t in (new, old))
     keys = [c for c in columns if c not in MEASURED]
     run = lambda row: {k: row[k] for k in keys if row[k] != ""}
-    complaints = [f"{path}: {len(rows)} rows for {run(rows.iloc[0])}; the setting that tells them apart is listed as measured"
-                  for path, t in ((made, new), (committed, old)) for _, rows in t.groupby(keys, sort=False) if len(rows) > 1]
-    both = new.merge(old.drop_duplicates(keys, keep="last"), on=keys, how="left", suffixes=("", " committed"), indicator="found")
+    complaints = [f"{path}: {len(rows)} rows for {run(rows.iloc[0])}; a setting is missing or listed as measured"
+                  for path, t in ((made, new), (committed, old))
+                  for _, rows in t.groupby(keys, sort=False) if len(rows) > 1]
+    old = old.drop_duplicates(keys, keep="last")
+    both = new.merge(old, on=keys, how="left", suffixes=("", " committed"), indicator="found")
     if "status" in both:
         skipped = both["status"].str.contains("is not installed")
-        for _, row in both[skipped].iterrows(): print(f"not compared: {row['method']} on {row['dataset']}, {row['status']}")
+        for _, row in both[skipped].iterrows():
+            print(f"not compared: {row['method']} on {row['dataset']}, {row['status']}")
         both = both[~skipped]
-    complaints += [f"{made.name}: no committed row for {run(row)}" for _, row in both[both["found"] == "left_only"].iterrows()]
+    alone = both[both["found"] == "left_only"]
+    complaints += [f"{made.name}: no committed row for {run(row)}" for _, row in alone.iterrows()]
     both, summary = both[both["found"] == "both"], []
     for column in sorted(set(columns) - set(keys)):
         texts, partners = both[column], both[f"{column} committed"]
         value, partner = numbers(texts), numbers(partners)
-        numeric, difference, allowed = value.notna() & partner.notna(), (value - partner).abs(), tolerance(column, partner, both)
+        numeric, difference = value.notna() & partner.notna(), (value - partner).abs()
+        allowed = tolerance(column, partner, both)
         wrong = both[numeric & ~(difference <= allowed) | ~numeric & (texts != partners)]
-        complaints += [f"{made.name}: {column} is {row[column]}, committed {row[f'{column} committed']}, allowed ± {allowed[i]:.3g}, for {run(row)}" for i, row in wrong.iterrows()]
-        d = difference[numeric]
-        if len(d): summary.append({"table": made.stem, "figure": column, "compared": len(d), "equal": int((d == 0).sum()),
-                                   "largest difference": f"{d.max():.3g}", "allowed": f"{allowed[numeric].max():.3g}"})
+        complaints += [f"{made.name}: {column} is {row[column]}, committed {row[f'{column} committed']}, "
+                       f"allowed ± {allowed[i]:.3g}, for {run(row)}" for i, row in wrong.iterrows()]
+        if numeric.any():
+            d = difference[numeric]
+            summary.append({"table": made.stem, "figure": column, "compared": len(d), "equal": int((d == 0).sum()),
+                            "largest difference": f"{d.max():.3g}", "allowed": f"{allowed[numeric].max():.3g}"})
     return summary, complaints
 
 
@@ -83,11 +89,13 @@ def main(argv=None):
     for p in found: left_out.setdefault(not_compared(p.stem), []).append(p.stem)
     if not tables: parser.error(f"made must be a folder with tables/*.csv, got {args.made}")
     outcomes = [compare(path, args.committed/"tables"/path.name) for path in tables]
-    rows, complaints = [r for summary, _ in outcomes for r in summary], [c for _, complaints in outcomes for c in complaints]
+    rows, complaints = [r for summary, _ in outcomes for r in summary], [c for _, found in outcomes for c in found]
     print(markdown_table(rows) if rows else "There is nothing to compare.")
     for c in complaints: print("OUT OF TOLERANCE ", c)
     n = sum(r["compared"] for r in rows)
-    print(f"\n{n} figures of {len(tables)} tables compared; {sum(r['equal'] for r in rows)} are equal to the last digit, {len(complaints)} are out of tolerance or without a partner.")
+    equal = sum(r["equal"] for r in rows)
+    print(f"\n{n} figures of {len(tables)} tables compared, {equal} of them equal to the last digit; "
+          f"{len(complaints)} complaint(s).")
     for why, names in left_out.items():
         if why: print(f"Not compared: {', '.join(names)} ({why}).")
     sys.exit(1 if complaints or not n else 0)
