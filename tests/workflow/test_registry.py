@@ -52,23 +52,24 @@ def copy(tmp_path):
     return place
 
 
-def reproduce(copy, *more):
-    command = [sys.executable, "-m", "workflow.reproduce", "--plan", str(PLAN), "--cores", "1", "--", *more]
+def snakemake(copy, *more):
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(PLAN), "--cores", "1", "--nolock", *more]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
 def test_one_notebook_and_one_entry_add_a_job(copy):
-    said = reproduce(copy, "-n", "-p", "results/tiny/report.html")
-    job = said[said.index("cluster_sizes:"):]
-    assert "results/tiny/tables/cluster-sizes.csv" in job and "tables/cluster-sizes" in said[said.index("report:"):]
+    said = snakemake(copy, "-n", "-p", "results/tiny/report.html")
+    job = said[said.index("rule cluster_sizes:"):]
+    assert "results/tiny/tables/cluster-sizes.csv" in job
+    assert "tables/cluster-sizes" in said[said.index("rule report:"):]
     assert '["../../runs/batch/cluster/digits/0.json", "../../runs/batch/cluster/digits/1.json"]' in job
 
 
 @pytest.mark.slow
 def test_one_notebook_and_one_entry_make_a_table(copy):
-    reproduce(copy, "results/tiny/tables/cluster-sizes.md")
+    snakemake(copy, "results/tiny/tables/cluster-sizes.md")
     table = (copy/"results"/"tiny"/"tables"/"cluster-sizes.csv").read_text().splitlines()
     assert table[0] == "dataset,method,seed,clusters" and len(table) > 4
     report = [sys.executable, "-m", "workflow.report", "results/tiny"]
