@@ -1,84 +1,103 @@
-"""Compare tables that were just made with the committed ones: `python -m workflow.check MADE COMMITTED`. `make check` runs it.
+"""Compare new tables with the committed ones: `python -m workflow.check MADE COMMITTED`. `make check` runs it.
 
-Every row of MADE/tables/*.csv is one run. Its partner in COMMITTED/tables is the row with the same data set, method, seed and settings; the
-committed tables may hold more data sets and seeds. Every difference is printed; one beyond its tolerance fails.
+Every row of MADE/tables/*.csv is one run. Its partner in COMMITTED/tables is the row with the same data set, method,
+seed and settings; the committed tables may hold more data sets and seeds. A difference beyond its tolerance fails.
+nbs/experiments/experiments.yaml says which columns are measured, their tolerances, and which tables are left out.
 """
 import argparse
 import sys
-from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from diec.evaluation.metrics import markdown_table
-from diec.evaluation.results import read_csv
+from workflow.registry import load
 
-# column -> (absolute tolerance, why). Runs on other machines and library versions differ by float rounding, which training carries on.
-SCORE = (0.02, "float rounding, carried on by training and by k-means' choice among near-equal optima")
-TOLERANCES = {
-    **dict.fromkeys(("ACC", "NMI", "ARI", "after", "neighbors", "probe", "regret", "stability", "silhouette", "shared neighbors", "share of operations", "ARI at K", "ARI at its own level", "modularity"), SCORE),
-    "denoising": (0.01, "a change of the denoising loss by a hundredth of itself"),
-    "gap": (0.05, "the deepest valley of S, as a share of its range; 0.05 is also where it begins to count"),
-    "t": (150, "S is flat at its top: timesteps this far apart score alike; what is lost by it is in the scores"),
-    "evaluations": (4, "follows t"), "epochs": (15, "stops when labels have settled"), "unimodal": (1, "a threshold on the gap"), "clusters": (3, "DDC chooses it"), "K found": (3, "halves of the data are drawn; near-equal levels"), "communities": (3, "the same"), "partial_fit against fit": (0.1, "which points are new decides it"),
-}
-RELATIVE = {"CHI": 0.05, "score": 0.1, "Davies-Bouldin": 0.05, "frechet": 0.1, "inertia": 0.02, "neighbor_information": 0.02} # these scale with the data
-SKIPPED = {"claims": "its words name all data sets of the plan", "encoder": "the clock decides how long it trains", "confused": "single images decide which pairs of classes come first; the shortfall table holds the accuracy"} # tables by the first word of their name
-MEASURED = {*TOLERANCES, *RELATIVE}
-LOOSE = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"} # libraries whose layouts jump with float rounding
-LOOSE_SCORE = 0.08
+REGISTRY = load()
+MEASURED = REGISTRY.measured | {c: limit for e in REGISTRY.experiments.values() for c, limit in e.measured.items()}
+SCORE = 0.02 # machines and library versions differ by float rounding, which training and k-means amplify
+LOOSE_SCORE = 0.08 # where clusters do not fit the classes (accuracy below 0.7), and for the methods below
+LOOSE_METHODS = {"DDC", "N2D", "UMAP + k-means", "spectral", "Gaussian mixture"} # layouts jump with float rounding
+REGRET = 0.05 # follows the timestep that the search finds
 
 
-def key(row: dict) -> tuple:
-    "What says which run a row is of: its words, and the numbers that are settings"
-    return tuple(sorted((k, v) for k, v in row.items() if k not in MEASURED))
+def not_compared(table: str) -> str | None:
+    "Why a table is not compared; None if it is"
+    found = REGISTRY.find(f"tables/{table}")
+    return found and found[1].not_compared
 
 
-def tolerance(column: str, value: float, row: dict) -> float:
-    if column in RELATIVE: return RELATIVE[column]*max(abs(value), 1.)
-    if row.get("method") in LOOSE and column in ("ACC", "NMI", "ARI"): return LOOSE_SCORE
-    if TOLERANCES[column] is SCORE and row.get("ACC", 1.) < 0.7: return LOOSE_SCORE # where clusters do not fit the classes, k-means and training end anywhere
-    if row.get("criterion") and column == "regret": return 0.05 # follows the timestep that was found
-    return TOLERANCES[column][0]
+def numbers(texts: pd.Series) -> pd.Series:
+    return pd.to_numeric(texts, errors="coerce")
+
+
+def tolerance(column: str, committed: pd.Series, rows: pd.DataFrame) -> pd.Series:
+    "The largest difference that is allowed in each row"
+    limit = MEASURED[column]
+    if str(limit).endswith("%"): return float(limit[:-1])/100*committed.abs().clip(lower=1)
+    if limit != "score": return pd.Series(float(limit), rows.index)
+    found = pd.Series(SCORE, rows.index)
+    if column == "regret" and "criterion" in rows: found[rows["criterion"] != ""] = REGRET
+    if "ACC" in rows: found[numbers(rows["ACC"]) < 0.7] = LOOSE_SCORE
+    if "method" in rows and column in ("ACC", "NMI", "ARI"): found[rows["method"].isin(LOOSE_METHODS)] = LOOSE_SCORE
+    return found
 
 
 def compare(made: Path, committed: Path) -> tuple:
     "(rows of the table of differences, complaints) for one CSV"
     if not committed.exists(): return [], [f"{committed} does not exist"]
-    rows, there, differences, complaints = read_csv(made), read_csv(committed), {}, []
-    partners = {key(r): r for r in there}
-    for name, found in ((made, rows), (committed, there)): # else a row would stand for another
-        for k, n in Counter(map(key, found)).items():
-            if n > 1: complaints.append(f"{name}: {n} rows for {dict(k)}; a setting tells them apart that is listed as measured")
-    for row in rows:
-        if "is not installed" in str(row.get("status")): print(f"not compared: {row['method']} on {row['dataset']}, {row['status']}"); continue
-        partner = partners.get(key(row))
-        if partner is None: complaints.append(f"{made.name}: no committed row for {dict(key(row))}"); continue
-        for column in sorted(MEASURED & (set(row) | set(partner))):
-            a, b = row.get(column), partner.get(column)
-            if a is None or b is None or isinstance(a, str) or isinstance(b, str):
-                if a != b: complaints.append(f"{made.name}: {column} is {a!r}, committed {b!r}, for {dict(key(row))}")
-                continue
-            allowed = tolerance(column, b, row)
-            differences.setdefault(column, []).append((abs(a - b), allowed))
-            if not abs(a - b) <= allowed: complaints.append(f"{made.name}: {column} is {a:.6g}, committed {b:.6g}, allowed ± {allowed:.3g}, for {dict(key(row))}")
-    return [{"table": made.stem, "figure": c, "compared": len(d), "equal": sum(x == 0 for x, _ in d), "largest difference": f"{max(x for x, _ in d):.3g}", "allowed": f"{max(t for _, t in d):.3g}"}
-            for c, d in sorted(differences.items())], complaints
+    new, old = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (made, committed))
+    columns = list(dict.fromkeys([*new, *old]))
+    new, old = (t.reindex(columns=columns, fill_value="") for t in (new, old))
+    keys = [c for c in columns if c not in MEASURED]
+    run = lambda row: {k: row[k] for k in keys if row[k] != ""}
+    complaints = [f"{path}: {len(rows)} rows for {run(rows.iloc[0])}; a setting is missing or listed as measured"
+                  for path, t in ((made, new), (committed, old))
+                  for _, rows in t.groupby(keys, sort=False) if len(rows) > 1]
+    old = old.drop_duplicates(keys, keep="last")
+    both = new.merge(old, on=keys, how="left", suffixes=("", " committed"), indicator="found")
+    if "status" in both:
+        skipped = both["status"].str.contains("is not installed")
+        for _, row in both[skipped].iterrows():
+            print(f"not compared: {row['method']} on {row['dataset']}, {row['status']}")
+        both = both[~skipped]
+    alone = both[both["found"] == "left_only"]
+    complaints += [f"{made.name}: no committed row for {run(row)}" for _, row in alone.iterrows()]
+    both, summary = both[both["found"] == "both"], []
+    for column in sorted(set(columns) - set(keys)):
+        texts, partners = both[column], both[f"{column} committed"]
+        value, partner = numbers(texts), numbers(partners)
+        numeric, difference = value.notna() & partner.notna(), (value - partner).abs()
+        allowed = tolerance(column, partner, both)
+        wrong = both[numeric & ~(difference <= allowed) | ~numeric & (texts != partners)]
+        complaints += [f"{made.name}: {column} is {row[column]}, committed {row[f'{column} committed']}, "
+                       f"allowed ± {allowed[i]:.3g}, for {run(row)}" for i, row in wrong.iterrows()]
+        if numeric.any():
+            d = difference[numeric]
+            summary.append({"table": made.stem, "figure": column, "compared": len(d), "equal": int((d == 0).sum()),
+                            "largest difference": f"{d.max():.3g}", "allowed": f"{allowed[numeric].max():.3g}"})
+    return summary, complaints
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("made", type=Path, help="folder with tables/, just made")
-    parser.add_argument("committed", type=Path, help="folder with tables/, to compare with")
+    parser.add_argument("made", type=Path, help="folder whose tables/ was just made")
+    parser.add_argument("committed", type=Path, help="folder whose tables/ to compare with")
     args = parser.parse_args(argv)
-    tables = sorted(p for p in (args.made/"tables").glob("*.csv") if p.stem.partition("-")[0] not in SKIPPED)
+    found = sorted((args.made/"tables").glob("*.csv"))
+    tables, left_out = [p for p in found if not not_compared(p.stem)], {}
+    for p in found: left_out.setdefault(not_compared(p.stem), []).append(p.stem)
     if not tables: parser.error(f"made must be a folder with tables/*.csv, got {args.made}")
-    rows, complaints = [], []
-    for path in tables:
-        found = compare(path, args.committed/"tables"/path.name)
-        rows += found[0]; complaints += found[1]
-    print(markdown_table(rows) if rows else "nothing to compare")
+    outcomes = [compare(path, args.committed/"tables"/path.name) for path in tables]
+    rows, complaints = [r for summary, _ in outcomes for r in summary], [c for _, found in outcomes for c in found]
+    print(markdown_table(rows) if rows else "There is nothing to compare.")
     for c in complaints: print("OUT OF TOLERANCE ", c)
     n = sum(r["compared"] for r in rows)
-    print(f"\n{n} figures of {len(tables)} tables compared, {sum(r['equal'] for r in rows)} of them equal to the last digit; {len(complaints)} complaint(s). Left out: {'; '.join(f'{k} ({why})' for k, why in SKIPPED.items())}.")
+    equal = sum(r["equal"] for r in rows)
+    print(f"\n{n} figures of {len(tables)} tables compared, {equal} of them equal to the last digit; "
+          f"{len(complaints)} complaint(s).")
+    for why, names in left_out.items():
+        if why: print(f"Not compared: {', '.join(names)} ({why}).")
     sys.exit(1 if complaints or not n else 0)
 
 

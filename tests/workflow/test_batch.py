@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -22,21 +22,23 @@ pytest.importorskip("snakemake")
 
 
 def reproduce(place, *more, plan=PLAN, env=None): # a running batch in a folder of its own
-    command = [sys.executable, "-m", "workflow.reproduce", "--plan", str(plan), "--runs", str(place/"runs"), "--out", str(place/"out"), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env)
+    command = [sys.executable, "-m", "workflow.reproduce", "--plan", str(plan),
+               "--runs", str(place/"runs"), "--out", str(place/"out"), *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True, env=env)
 
 
 def finish(process):
     try: out, err = process.communicate(timeout=1800)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL) # it would go on beside the other tests
+        os.killpg(process.pid, signal.SIGKILL) # it would run beside the other tests
         raise
     return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    "The tiny plan, made without disturbance"
+    "The tiny plan, made without interruption"
     place = tmp_path_factory.mktemp("made")
     status, out, err = finish(reproduce(place))
     assert status == 0, out[-3000:] + err[-5000:]
@@ -65,8 +67,8 @@ def test_provenance_stands_beside_each_result(made):
     for path in (made[0]/"out").rglob("*.json"):
         facts = json.loads(path.read_text())
         assert {"caption", "experiment", "parameters", "commit", "versions", "device", "seconds"} <= set(facts), path
-    seeds = {r["provenance"]["parameters"]["seed"] for p in (made[0]/"runs"/"cluster").rglob("?.json") for r in [json.loads(p.read_text())]}
-    assert seeds == {0, 1}
+    records = [json.loads(p.read_text()) for p in (made[0]/"runs"/"cluster").rglob("?.json")]
+    assert {r["provenance"]["parameters"]["seed"] for r in records} == {0, 1}
 
 
 @pytest.mark.slow
@@ -116,24 +118,24 @@ def test_killed_at_random_moments_ends_with_the_same_tables_and_repeats_no_finis
         if process.returncode == 0: break
     assert process.returncode == 0 and kills >= 3
     for p, t in finished.items(): assert p.stat().st_mtime_ns == t, f"{p} was made twice"
-    for name in ("main", "search", "ablation-terms", "ablation-draws"):
-        for s in ("md", "csv"): assert (tmp_path/"out"/"tables"/f"{name}.{s}").read_bytes() == (made[0]/"out"/"tables"/f"{name}.{s}").read_bytes(), name
+    for name in (f"{n}.{s}" for n in ("main", "search", "ablation-terms", "ablation-draws") for s in ("md", "csv")):
+        assert (tmp_path/"out"/"tables"/name).read_bytes() == (made[0]/"out"/"tables"/name).read_bytes(), name
 
 
 def _finished_jobs(place):
-    "Records that Snakemake holds for complete"
-    import base64
-    incomplete = {base64.b64decode(p.name.encode() + b"==", altchars=b"-_").decode(errors="replace") for p in (ROOT/".snakemake"/"incomplete").rglob("*") if p.is_file()} if (ROOT/".snakemake"/"incomplete").exists() else set()
+    "Records that Snakemake considers complete"
+    marks = [p.name.encode() + b"==" for p in (ROOT/".snakemake"/"incomplete").rglob("*") if p.is_file()]
+    incomplete = {b64decode(mark, altchars=b"-_").decode(errors="replace") for mark in marks}
     return [p for p in (place/"runs").rglob("[01].json") if str(p) not in incomplete]
 
 
 @pytest.mark.slow
 def test_a_failed_cell_is_named_and_leaves_its_notebook_and_the_rest_goes_on(made, tmp_path):
     plan = yaml.safe_load(PLAN.read_text())
-    plan["parameters"]["search"]["n_grid"] = 0
+    plan["experiments"]["search"] = {"parameters": {"n_grid": 0}}
     (tmp_path/"plan.yaml").write_text(yaml.safe_dump(plan))
     place = tmp_path/"made"
-    shutil.copytree(made[0], place) # the others are to find it whole, in whatever order they come
+    shutil.copytree(made[0], place) # other tests read the original
     shutil.rmtree(place/"runs"/"search") # a copy has no memory of the settings that it was made with
     for name in ("search", "main"): # of what is made again one depends on the failed cell, one does not
         for path in (place/"out"/"tables").glob(f"{name}.*"): path.unlink()
@@ -148,7 +150,8 @@ def test_a_failed_cell_is_named_and_leaves_its_notebook_and_the_rest_goes_on(mad
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("said, calls, status", [("Kernel died before replying to kernel_info", 2, 0), ("an error of another kind", 1, 1)])
+@pytest.mark.parametrize("said, calls, status", [
+    ("Kernel died before replying to kernel_info", 2, 0), ("an error of another kind", 1, 1)])
 def test_a_kernel_that_did_not_start_is_tried_again_and_nothing_else(tmp_path, said, calls, status):
     fake = tmp_path/"bin"/"setpriv" # stands before papermill in the rules
     fake.parent.mkdir()
@@ -161,7 +164,8 @@ exec "$@"
 """)
     fake.chmod(0o755)
     record = tmp_path/"runs"/"baselines"/"digits"/"classical"/"0.json"
-    found, out, err = finish(reproduce(tmp_path, "--", str(record), env=os.environ | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}))
+    env = os.environ | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    found, out, err = finish(reproduce(tmp_path, "--", str(record), env=env))
     assert found == status and record.exists() == (status == 0), err[-2000:]
     assert len((tmp_path/"calls").read_text().split()) == calls
 
@@ -178,15 +182,18 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", ["quick", "full"])
 def test_plans_can_be_read(plan):
-    found = subprocess.run([sys.executable, "-m", "snakemake", "--configfile", f"workflow/plans/{plan}.yaml", "-n", "--quiet", "--nolock"], cwd=ROOT, capture_output=True, text=True)
+    plan = f"workflow/plans/{plan}.yaml"
+    command = [sys.executable, "-m", "snakemake", "--configfile", plan, "-n", "--quiet", "--nolock"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize("plan", ["quick", "full"])
-def test_a_plan_writes_where_nothing_is_committed(plan): # a committed table would count as made, and a fresh clone would make nothing
+def test_a_plan_writes_where_nothing_is_committed(plan): # in a fresh clone, a committed table would count as made
     out = yaml.safe_load((ROOT/"workflow"/"plans"/f"{plan}.yaml").read_text())["out"]
-    assert subprocess.run(["git", "ls-files", out], cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
-    assert subprocess.run(["git", "check-ignore", f"{out}/tables/main.md"], cwd=ROOT, capture_output=True).returncode == 0
+    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    assert (tracked := git("ls-files", out)).returncode == 0 and tracked.stdout == ""
+    assert git("check-ignore", f"{out}/tables/main.md").returncode == 0
 
 
 @pytest.mark.slow
@@ -195,7 +202,7 @@ def test_records_come_back_from_a_main_table(made, tmp_path):
     restore.main([str(tmp_path/"out"), str(tmp_path/"runs")])
     settings = yaml.safe_load(PLAN.read_text()) | {"runs": str(tmp_path/"runs")}
     found, names = batch.Plan(settings), ("tables/main", "timings/main")
-    paths = found.records("cluster") + found.baselines() + found.autoencoders()
+    paths = found.records("cluster") + found.records("baselines") + found.records("autoencoder")
     assert paths and all(Path(p).is_file() for p in paths)
     before = {f"{n}{s}": (tmp_path/"out"/f"{n}{s}").read_bytes() for n in names for s in (".csv", ".md")}
     for name in before: (tmp_path/"out"/name).unlink()
@@ -208,46 +215,76 @@ def test_records_come_back_from_a_main_table(made, tmp_path):
 
 
 def test_unknown_plan_is_refused():
-    found = subprocess.run([sys.executable, "-m", "workflow.reproduce", "--plan", "fast"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "workflow.reproduce", "--plan", "fast"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 2 and "full, quick" in found.stderr and "'fast'" in found.stderr
 
 
+def plan_of(**more):
+    return batch.Plan({"name": "x", "out": "y", "runs": "r", "datasets": ["digits"], "seeds": [0],
+                       "baselines": ["classical"]} | more)
+
+
 def test_parameters_come_from_the_plan_the_data_set_and_the_method():
-    plan = batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], baselines=["classical"], parameters={"baselines": {"n_images": 50, "autoencoder": None}},
-                           by_dataset={"digits": {"baselines": {"n_images": 20}, "baselines/UMAP": {"n_images": None}}}))
-    job = lambda dataset, method: plan.parameters("baselines", SimpleNamespace(dataset=dataset, method=method, seed="3"))
-    assert job("mnist-5k", "DEC") == {"dataset": "mnist-5k", "seed": 3, "methods": "DEC", "n_images": 50, "autoencoder": None}
-    assert job("digits", "DEC")["n_images"] == 20 and job("digits", "UMAP")["n_images"] is None and job("mnist-5k", "UMAP")["n_images"] == 50
-    assert plan.parameters("cluster", SimpleNamespace(dataset="digits", seed="0")) == {"dataset": "digits", "seed": 0}
+    plan = plan_of(experiments={"baselines": {"parameters": {"n_images": 50, "autoencoder": None}}},
+                   by_dataset={"digits": {"baselines": {"n_images": 20}, "baselines/UMAP": {"n_images": None}}})
+    e = plan.registry.experiments
+    job = lambda dataset, method: plan.parameters(e["baselines"], {"dataset": dataset, "method": method, "seed": "3"})
+    general = {"n_images": 50, "autoencoder": None}
+    assert job("mnist-5k", "DEC") == {"dataset": "mnist-5k", "seed": 3, "methods": "DEC"} | general
+    assert job("digits", "DEC")["n_images"] == 20 and job("digits", "UMAP")["n_images"] is None
+    assert job("mnist-5k", "UMAP")["n_images"] == 50
+    assert plan.parameters(e["cluster"], {"dataset": "digits", "seed": "0"}) == {"dataset": "digits", "seed": 0}
 
 
-def test_a_data_set_and_the_studies_may_have_fewer_seeds():
-    plan = lambda seeds: batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits", "mnist-5k"], seeds=seeds, baselines=["classical"], by_dataset={"mnist-5k": {"seeds": [0, 2]}}, studies={"datasets": ["mnist-5k"], "seeds": [0, 1]}))
-    assert plan([0, 1, 2]).records("cluster") == [f"r/cluster/{d}/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
-    assert plan([0, 1, 2]).baselines() == [f"r/baselines/{d}/classical/{s}.json" for d, s in (("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2))]
-    assert plan([0, 1, 2]).study("search") == ["r/search/mnist-5k/0.json", "r/search/mnist-5k/1.json"]
-    fewer = batch.Plan(dict(name="x", out="y", runs="r", datasets=["digits"], seeds=[0, 1, 2], baselines=["classical"], by_dataset={"digits": {"seeds": [0, 2], "seeds_of_baselines": [1, 2]}}))
-    assert fewer.records("cluster") == ["r/cluster/digits/0.json", "r/cluster/digits/2.json"]
-    assert fewer.records("autoencoder") == ["r/autoencoder/digits/2.json"] and fewer.baselines() == ["r/baselines/digits/classical/2.json"]
-    assert plan([0]).records("cluster") == ["r/cluster/digits/0.json", "r/cluster/mnist-5k/0.json"] # seeds of the command line come first
+def test_a_data_set_and_an_experiment_may_have_fewer_seeds():
+    plan = lambda seeds: plan_of(datasets=["digits", "mnist-5k"], seeds=seeds,
+                                 by_dataset={"mnist-5k": {"seeds": [0, 2]}},
+                                 experiments={"search": {"datasets": ["mnist-5k"], "seeds": [0, 1]}})
+    files = lambda stem, *pairs: [f"r/{stem.format(d)}/{s}.json" for d, s in pairs]
+    pairs = [("digits", 0), ("digits", 1), ("digits", 2), ("mnist-5k", 0), ("mnist-5k", 2)]
+    assert plan([0, 1, 2]).records("cluster") == files("cluster/{}", *pairs)
+    assert plan([0, 1, 2]).records("baselines") == files("baselines/{}/classical", *pairs)
+    assert plan([0, 1, 2]).records("search") == files("search/{}", ("mnist-5k", 0))
+    assert plan([1, 2]).records("efficiency") == files("efficiency/{}", ("digits", 1), ("mnist-5k", 1)) # the first
+    assert plan([0]).records("cluster") == files("cluster/{}", ("digits", 0), ("mnist-5k", 0))
+    fewer = plan_of(seeds=[0, 1, 2], by_dataset={"digits": {"seeds": [0, 2], "seeds_of": {"baselines": [1, 2]}}})
+    assert fewer.records("cluster") == files("cluster/{}", ("digits", 0), ("digits", 2))
+    assert fewer.records("baselines") == files("baselines/{}/classical", ("digits", 2))
+
+
+def test_an_experiment_is_left_out_with_those_that_need_it():
+    plan = plan_of()
+    assert "tables/search" in plan.results() and "tables/pretraining" not in plan.results() # no ways of pretraining
+    plan = plan_of(leave_out=["search"])
+    assert "tables/search" not in plan.results() and "tables/main" in plan.results()
 
 
 def test_plan_names_what_is_wrong():
-    with pytest.raises(ValueError, match="baselines must be among .*'DECK'"): batch.Plan(dict(name="x", out="y", datasets=["digits"], seeds=[0], baselines=["DECK"]))
-    with pytest.raises(ValueError, match="must have 'seeds'"): batch.Plan(dict(name="x", out="y", datasets=["digits"]))
+    with pytest.raises(ValueError, match="baselines must be among .*'DECK'"): plan_of(baselines=["DECK"])
+    with pytest.raises(ValueError, match="must have 'seeds'"):
+        batch.Plan({"name": "x", "out": "y", "datasets": ["digits"]})
+    with pytest.raises(ValueError, match="leave_out: .*no experiment 'serch'"): plan_of(leave_out=["serch"])
+    with pytest.raises(ValueError, match="search.ipynb does not set n_gird"):
+        plan_of(experiments={"search": {"parameters": {"n_gird": 3}}})
+    with pytest.raises(ValueError, match="by_dataset, digits: .*no experiment 'clusters'"):
+        plan_of(by_dataset={"digits": {"clusters": {}}})
 
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
     "A notebook and two modules to change"
-    (tmp_path/"nb").mkdir(); (tmp_path/"diec"/"evaluation").mkdir(parents=True)
+    (tmp_path/"nb").mkdir()
+    (tmp_path/"diec"/"evaluation").mkdir(parents=True)
     for place in ("diec", "diec/evaluation"): (tmp_path/place/"__init__.py").touch()
     (tmp_path/"diec"/"a.py").write_text('"doc"\nfrom .b import g\ndef f(): return g()\n')
     (tmp_path/"diec"/"b.py").write_text("def g():\n    'doc'\n    return 1\n")
     (tmp_path/"diec"/"evaluation"/"plots.py").write_text("x = 1\n")
     cells = [("parameters", "n = 1"), ("", "from diec.a import f\nfrom diec.evaluation.plots import x\nf()")]
-    (tmp_path/"nb"/"e.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "metadata": {"tags": [t] if t else []}, "source": s} for t, s in cells]}))
-    monkeypatch.setattr(batch, "ROOT", tmp_path); monkeypatch.setattr(batch, "NOTEBOOKS", tmp_path/"nb")
+    cells = [{"cell_type": "code", "metadata": {"tags": [tag]}, "source": source} for tag, source in cells]
+    (tmp_path/"nb"/"e.ipynb").write_text(json.dumps({"cells": cells}))
+    monkeypatch.setattr(batch, "ROOT", tmp_path)
+    monkeypatch.setattr(batch, "NOTEBOOKS", tmp_path/"nb")
     def digest(**k):
         batch.code.cache_clear()
         return batch.code("e", **k)
@@ -256,8 +293,9 @@ def sources(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("file, old, new, again", [
-    ("diec/b.py", "return 1", "return 2", True), ("diec/b.py", "'doc'", "'other words'", False), ("diec/b.py", "return 1", "return 1  # why", False),
-    ("nb/e.ipynb", "f()", "f();f()", True), ("nb/e.ipynb", "n = 1", "n = 2", False), ("diec/evaluation/plots.py", "1", "2", False)])
+    ("diec/b.py", "return 1", "return 2", True), ("diec/b.py", "'doc'", "'other words'", False),
+    ("diec/b.py", "return 1", "return 1  # why", False), ("nb/e.ipynb", "f()", "f(f())", True),
+    ("nb/e.ipynb", "n = 1", "n = 2", False), ("diec/evaluation/plots.py", "1", "2", False)])
 def test_a_job_is_run_again_when_code_that_it_uses_has_changed(sources, file, old, new, again):
     place, digest = sources
     before = digest()

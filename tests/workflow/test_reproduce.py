@@ -1,4 +1,4 @@
-"What `make reproduce` says while it works."
+"What `make reproduce` prints while it runs."
 import os
 import subprocess
 import sys
@@ -24,13 +24,18 @@ def progress():
     return made
 
 
-def begin(progress, job, rule, **wildcards): return log(progress, "job_info", jobid=job, rule_name=rule, wildcards=wildcards)
-def end(progress, job, done, total): return log(progress, "job_finished", job_id=job) | log(progress, "progress", done=done, total=total)
+def begin(progress, job, rule, **wildcards):
+    return log(progress, "job_info", jobid=job, rule_name=rule, wildcards=wildcards)
+
+
+def end(progress, job, done, total):
+    return log(progress, "job_finished", job_id=job) | log(progress, "progress", done=done, total=total)
 
 
 def test_it_says_what_runs_how_much_is_done_and_what_is_left(progress):
     log(progress, "run_info", stats={"total": 4})
-    assert begin(progress, 1, "cluster", dataset="digits", seed="0") and begin(progress, 2, "search", dataset="digits", seed="0")
+    assert begin(progress, 1, "cluster", dataset="digits", seed="0")
+    assert begin(progress, 2, "search", dataset="digits", seed="0")
     assert progress.line() == "[0/4] 0 s: cluster-digits-0, search-digits-0"
     progress.now[0] = 60
     assert end(progress, 1, 1, 4)
@@ -52,15 +57,21 @@ def test_a_line_fits_80_columns(progress):
     assert len(progress.line()) == 80 and progress.line().endswith("...")
 
 
-@pytest.mark.parametrize("seconds, said", [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min"), (90000, "25 h 0 min")])
+@pytest.mark.parametrize("seconds, said", [
+    (0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min"), (90000, "25 h 0 min")])
 def test_durations(seconds, said): assert duration(seconds) == said
 
 
 def test_snakemake_hands_its_jobs_to_the_plugin(tmp_path):
-    (tmp_path/"Snakefile").write_text("rule all:\n    input: ['0.txt', '1.txt']\nrule one:\n    output: '{n}.txt'\n    shell: 'echo x > {output}'\n")
+    (tmp_path/"Snakefile").write_text("rule all:\n    input: ['0.txt', '1.txt']\n"
+                                      "rule one:\n    output: '{n}.txt'\n    shell: 'echo x > {output}'\n")
     start = "import sys; sys.path.append(sys.argv.pop(1)); from snakemake.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", start, str(ROOT/"workflow"/"plugins"), "--logger", "jobs", "--cores", "1", "--quiet", "rules", "host", "reason"], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"})
+    command = [sys.executable, "-c", start, str(ROOT/"workflow"/"plugins"), "--logger", "jobs", "--cores", "1",
+               "--quiet", "rules", "host", "reason"]
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=env)
     lines = [line for line in done.stderr.splitlines() if line.startswith("[")]
-    assert done.returncode == 0 and lines[0].startswith("[0/3]") and "one-" in lines[0] and lines[-1].startswith("[3/3]"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert lines[0].startswith("[0/3]") and "one-" in lines[0] and lines[-1].startswith("[3/3]"), done.stderr
     assert any(" left: " in line for line in lines) and all(len(line) <= 80 for line in lines)
     assert "Finished jobid" not in done.stderr and "steps (" not in done.stderr # our lines stand in their place

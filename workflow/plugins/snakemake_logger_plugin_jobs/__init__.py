@@ -1,4 +1,7 @@
-"What the batch is doing and how much of it is left, a line of at most 80 columns whenever a job begins or ends. Snakemake finds this plugin by its name."
+"""The progress of the batch: a line of at most 80 columns whenever a job begins or ends.
+
+Snakemake finds this plugin by its name.
+"""
 import logging
 import sys
 import time
@@ -8,27 +11,33 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 
 def duration(seconds: float) -> str:
+    "A duration in words"
     minutes = round(seconds/60)
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{minutes//60} h {minutes % 60} min"
+    if seconds < 90: return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes//60} h {minutes % 60} min"
 
 
 class Progress:
-    "Counts jobs. What is left is estimated from the time that the finished ones took"
+    "Counts jobs, and estimates the remaining time from the time that the finished ones took"
     def __init__(self, width=80, clock=time.monotonic):
-        self.width, self.clock, self.running, self.done, self.total = width, clock, {}, 0, None
-        self.start = clock()
+        self.width, self.clock, self.start = width, clock, clock()
+        self.running, self.done, self.total = {}, 0, None # jobid -> name
 
     def line(self) -> str:
-        elapsed = self.clock() - self.start
+        "The state of the batch"
+        elapsed, left = self.clock() - self.start, ""
         count = f"[{self.done}/{self.total}]" if self.total else f"[{self.done}]"
-        left = f", about {duration(elapsed/self.done*(self.total - self.done))} left" if self.total and self.total <= 4*self.done < 4*self.total else "" # the first jobs are the longest
+        if self.total and self.total <= 4*self.done < 4*self.total: # not in the first quarter: its jobs are the longest
+            left = f", about {duration(elapsed/self.done*(self.total - self.done))} left"
         text = f"{count} {duration(elapsed)}{left}: {', '.join(self.running.values()) or 'nothing runs'}"
         return text if len(text) <= self.width else text[:self.width - 3] + "..."
 
     def heard(self, record) -> bool:
-        "Take note of what Snakemake logs; whether there is something to say"
+        "Update the counts from a log record of Snakemake; returns whether there is a line to print"
         event = getattr(record, "event", None)
-        if event == LogEvent.JOB_INFO: self.running[record.jobid] = "-".join([record.rule_name, *map(str, dict(record.wildcards or {}).values())])
+        if event == LogEvent.JOB_INFO:
+            wildcards = map(str, dict(record.wildcards or {}).values())
+            self.running[record.jobid] = "-".join([record.rule_name, *wildcards])
         elif event == LogEvent.JOB_FINISHED: self.running.pop(record.job_id, None)
         elif event == LogEvent.JOB_ERROR: self.running.pop(record.jobid, None)
         elif event == LogEvent.RUN_INFO: self.total = (getattr(record, "stats", None) or {}).get("total")
@@ -37,15 +46,15 @@ class Progress:
 
 
 class LogHandler(LogHandlerBase):
-    "Writes the lines to standard error, and warnings and errors; all else that Snakemake says goes into its log file alone"
+    "Prints the progress, warnings and errors; everything else that Snakemake logs goes to its log file"
     writes_to_stream = has_filter = has_formatter = True
     writes_to_file = needs_rulegraph = False
 
     def __post_init__(self): self.progress = Progress()
 
     def emit(self, record):
-        message = record.getMessage()
-        if self.progress.heard(record): text = self.progress.line()
-        elif getattr(record, "event", None) != LogEvent.JOB_ERROR and record.levelno >= logging.WARNING or message.startswith("Nothing to be done"): text = message
-        else: return # workflow/reproduce.py names the notebooks that failed, so that JOB_ERROR need not
-        print(text, file=sys.stderr, flush=True)
+        message, failed = record.getMessage(), getattr(record, "event", None) == LogEvent.JOB_ERROR
+        if self.progress.heard(record): message = self.progress.line()
+        elif failed: return # workflow/reproduce.py names the notebooks that failed
+        elif record.levelno < logging.WARNING and not message.startswith("Nothing to be done"): return
+        print(message, file=sys.stderr, flush=True)
