@@ -12,7 +12,7 @@ from diec.data.datasets import load_dataset
 from diec.data.images import DataError
 from diec.estimator import DiEC
 from diec.core.files import atomic_file
-from diec.data.folder import find_images, open_pack, pack_folder
+from diec.data.folder import list_images, open_pack, pack_folder
 from diec.core.names import file_of
 
 
@@ -84,7 +84,7 @@ def test_the_confidence_is_that_in_the_own_cluster(made, photos, tmp_path):
 def test_other_names_give_the_same_clusters(made, photos, tmp_path):
     "Bit for bit: pretraining, search and fit see the pictures in the order of their pixels, whatever they are called and wherever they lie"
     rng, renamed = np.random.default_rng(0), {}
-    files = [f for f in find_images(photos) if f in labels_of(made/"labels.csv")]
+    files = [f for f in list_images(photos).files if f in labels_of(made/"labels.csv")]
     for new, f in zip(rng.permutation(len(files)), files):
         renamed[f] = f"{'ab'[new % 2]}/{new:03d}{Path(f).suffix}"
         (tmp_path/"in"/renamed[f]).parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def test_names_of_any_kind(tmp_path):
     for name in ("a b.png", "a,b\".png", "ä.png", "a__b.png", os.fsdecode(b"\xff\xfe.png")): picture(tmp_path/"in"/name, digit)
     picture(tmp_path/"in"/"a"/"b.png", digit) # becomes a__b.png too
     (tmp_path/"in"/"loop").symlink_to(tmp_path/"in")
-    files = find_images(tmp_path/"in")
+    files = list_images(tmp_path/"in").files
     assert len(files) == 6
     pack = pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8)
     assert pack.files == files and open_pack(tmp_path/"out"/"images").files == files
@@ -207,7 +207,7 @@ def test_a_pack_that_makes_no_sense(tmp_path, facts):
     store = tmp_path/"out"/"images"
     whole = np.array(pack_folder(tmp_path/"in", store, 8).images)
     (store/"images.json").write_text(facts)
-    with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
+    with pytest.raises(DataError, match="not a complete pack"): open_pack(store)
     assert np.array_equal(pack_folder(tmp_path/"in", store, 8).images, whole) # made anew
 
 
@@ -222,7 +222,7 @@ def test_a_pack_in_the_order_of_names_is_made_again(tmp_path):
     (store/"images.u8").write_bytes(whole[order].tobytes())
     facts = json.loads((store/"images.json").read_text()) | {"format": "diec-images-1", "files": [files[i] for i in order], "sha256": hashlib.sha256(whole[order].tobytes()).hexdigest()}
     (store/"images.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
+    with pytest.raises(DataError, match="not a complete pack"): open_pack(store)
     again = pack_folder(tmp_path/"in", store, 8)
     assert again.files == files and np.array_equal(again.images, whole)
 
@@ -232,8 +232,8 @@ def test_a_result_in_the_folder_is_left_out(tmp_path):
     digits = load_dataset("digits").images
     for i in range(4): picture(tmp_path/"in"/f"{i}.png", digits[i])
     picture(tmp_path/"in"/"out"/"images"/"5.png", digits[5]); picture(tmp_path/"in"/"out"/"other"/"6.png", digits[6])
-    assert find_images(tmp_path/"in", leave_out=tmp_path/"in"/"out") == ["0.png", "1.png", "2.png", "3.png"]
-    assert find_images(tmp_path/"in") == ["0.png", "1.png", "2.png", "3.png", "out/images/5.png", "out/other/6.png"]
+    assert list_images(tmp_path/"in", leave_out=tmp_path/"in"/"out").files == ["0.png", "1.png", "2.png", "3.png"]
+    assert list_images(tmp_path/"in").files == ["0.png", "1.png", "2.png", "3.png", "out/images/5.png", "out/other/6.png"]
     assert sorted(pack_folder(tmp_path/"in", tmp_path/"in"/"out"/"images", 8).files) == ["0.png", "1.png", "2.png", "3.png", "out/other/6.png"]
 
 
@@ -280,7 +280,7 @@ def test_a_folder_that_changed_is_sorted_anew(photos, tmp_path):
     shutil.copytree(photos, folder)
     words = "cluster", folder, "--unet", "digits", "-k", 3, "--out", out, "--quiet"
     run(*words)
-    first = find_images(folder)[0]
+    first = list_images(folder).files[0]
     picture(folder/first, load_dataset("digits").images[5], 32) # another picture of the same name
     run(*words)
     assert len(labels_of(out/"labels.csv")) == 75
@@ -305,7 +305,7 @@ def test_sorting_leaves_the_files_as_they_are(tmp_path):
         made = sorted(p for p in (tmp_path/"sorted"/"cluster-0").iterdir() if p.exists())
         assert len(made) == 5 and len({p.name.casefold() for p in made}) == 5 and all(len(p.name) < 210 for p in made)
         assert all((tmp_path/"in"/f).stat().st_mode & 0o777 == 0o400 for f in files)
-    assert find_images(tmp_path/"sorted"/"..", leave_out=None) == sorted(f"in/{f}" for f in files) # what was sorted is not found again
+    assert list_images(tmp_path/"sorted"/"..", leave_out=None).files == sorted(f"in/{f}" for f in files) # what was sorted is not found again
 
 
 def test_what_is_not_read_is_listed(tmp_path):
@@ -466,8 +466,8 @@ def test_a_folder_that_may_not_be_read_is_left_out(tmp_path, monkeypatch):
             return real(p)
         return asked
     monkeypatch.setattr(Path, "is_file", refuse(is_file)); monkeypatch.setattr(os, "scandir", refuse(scandir))
-    others = []
-    assert find_images(tmp_path/"in", others=others) == ["0.png", "1.png", "2.png"] and "Permission denied" in dict(others)["closed"]
+    found = list_images(tmp_path/"in")
+    assert found.files == ["0.png", "1.png", "2.png"] and "Permission denied" in dict(found.skipped)["closed"]
 
 
 # --- damage that no file's form shows
@@ -477,7 +477,7 @@ def test_pixels_that_changed_are_read_anew(tmp_path):
     whole = np.array(pack_folder(tmp_path/"in", tmp_path/"work"/"images", 8).images)
     file = tmp_path/"work"/"images"/"images.u8"
     file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
-    with pytest.raises(DataError, match="not what was written"): open_pack(tmp_path/"work"/"images")
+    with pytest.raises(DataError, match="images.u8 was changed"): open_pack(tmp_path/"work"/"images")
     assert np.array_equal(pack_folder(tmp_path/"in", tmp_path/"work"/"images", 8).images, whole)
 
 
