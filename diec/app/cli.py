@@ -357,7 +357,7 @@ def _write_out(out, diec, pack, clock, args):
     "Labels, model, page and sorted files; the names of those that could not be copied"
     from diec.core.files import note_settings, recorded_file
     from diec.core.distributed import is_main
-    from diec.app.html_report import write_sheets
+    from diec.app.html_report import write_report
     record, settings = out/MANIFEST, _settings(args, *_CLUSTER)
     if is_main(): note_settings(record, settings)
     diec.save_pretrained(out/"model")
@@ -372,7 +372,7 @@ def _write_out(out, diec, pack, clock, args):
     clock.lap("write")
     facts = [("images", f"{len(pack):,}"), ("left out", len(pack.skipped)), ("clusters", f"{diec.n_clusters_}" + ("" if args.n_clusters else ", estimated")), ("U-Net", args.unet or "pretrained on these images"),
              ("read at", f"{diec.layer_}, timestep {diec.timestep_}"), ("seed", args.seed)]
-    with recorded_file(out/"report.html", record, args.force) as f: write_sheets(f, diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
+    with recorded_file(out/"report.html", record, args.force) as f: write_report(f, diec, pack, z, confidence, distance, [{"what": a, "value": b} for a, b in facts], shown)
     missing = sort_into(args.into, args.folder, files, diec.labels_[order], args.copy, settings) if args.into else []
     clock.lap("report")
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)

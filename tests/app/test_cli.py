@@ -51,7 +51,7 @@ def test_a_folder_is_sorted(made, capsys):
     assert all(len(g) == 1 for g in groups) and len(set.union(*groups)) == 3
     assert all(0 < float(r["confidence"]) <= 1 and float(r["distance"]) >= 0 for r in rows)
     page = (made/"report.html").read_text()
-    assert "75 images in 3 groups" in page and "half.png" in page and "text.png" in page and "<script" not in page and "src=\"http" not in page
+    assert "75 images in 3 clusters" in page and "half.png" in page and "text.png" in page and "<script" not in page and "src=\"http" not in page
     sorted_ = sorted((made.parent/"sorted").glob("cluster-*/*"))
     assert len(sorted_) == 75 and all(p.is_symlink() and p.exists() for p in sorted_)
 
@@ -525,7 +525,7 @@ def test_large_images_come_in_small_batches():
 def page(tmp_path):
     "The page of a clustering whose files, facts and layer are hostile, and what it was made from"
     from types import SimpleNamespace
-    from diec.app.html_report import write_sheets
+    from diec.app.html_report import write_report
     class Pack(SimpleNamespace):
         def __len__(self): return len(self.files)
     rng = np.random.default_rng(0)
@@ -536,7 +536,7 @@ def page(tmp_path):
     history = {"stage": ["head"]*2, "epoch": [1, 2], "changed": [None, 0.1], "kl": [1., 0.5], "graph": [None]*2, "ent": [None]*2, "diff": [None]*2, "total": [1., 0.5]}
     diec = SimpleNamespace(labels_=labels, search_result_=None, layer_="<i>layer</i>", t_=5, history_=history, n_clusters_=2)
     pack = Pack(images=rng.integers(0, 256, (n, 1, 8, 8), np.uint8), files=files, skipped=[("<b>broken</b>.png", "<i>why</i> & wherefore")])
-    write_sheets(tmp_path/"page.html", diec, pack, z, confidence, distance, [{"what": "U-Net", "value": "<u>mine</u>"}])
+    write_report(tmp_path/"page.html", diec, pack, z, confidence, distance, [{"what": "U-Net", "value": "<u>mine</u>"}])
     return (tmp_path/"page.html").read_text(), labels, confidence, distance
 
 
@@ -545,7 +545,7 @@ def test_what_comes_from_outside_is_text_on_the_page(page):
     html = page[0]
     assert not any(tag in html for tag in ("<script", "<i>", "<u>", "<b>broken", '""', '"">'))
     assert "&lt;b&gt;broken&lt;/b&gt;.png" in html and "&lt;i&gt;why&lt;/i&gt; &amp; wherefore" in html and "&lt;u&gt;mine&lt;/u&gt;" in html
-    assert 'title="&quot;&gt;&lt;script&gt;' in html
+    assert 'title="&#34;&gt;&lt;script&gt;' in html
 
 
 def test_typical_pictures_are_near_the_center_and_outlying_ones_far(page):
