@@ -1,4 +1,4 @@
-"The command diec: a folder of images in, groups out."
+"The command diec: a folder of images in, clusters out."
 import csv, hashlib, json, os, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diec.app.cli import main, sort_into, write_labels
+from diec.app.cli import main, write_labels
+from diec.app.sort import sort_into
 from diec.data.datasets import load_dataset
 from diec.data.images import DataError
 from diec.estimator import DiEC
@@ -421,7 +422,7 @@ def test_two_folders_of_one_name(tmp_path, capsys, monkeypatch):
         for i in range(8): picture(tmp_path/place/"photos"/f"{i}.png", load_dataset("digits").images[i])
     run("cluster", "a/photos", "--unet", "digits", "-k", 2, "--quiet")
     with pytest.raises(SystemExit): run("cluster", "b/photos", "--unet", "digits", "-k", 2, "--quiet")
-    assert "groups of another folder" in capsys.readouterr().err
+    assert "clusters of another folder" in capsys.readouterr().err
 
 
 # --- what a user could lose

@@ -89,7 +89,7 @@ def read(path):
     (("cluster", "text.txt"), "diec: text.txt: this is a file, a folder was expected"),
     (("cluster", "photos", "-k", "1"), "diec: --n-clusters must be 2 or more, got 1"),
     (("cluster", "photos", "--copy"), "diec: --copy must come with --into"),
-    (("cluster", "photos", "--unet", "digits", "--steps", "3"), "diec: --steps and --image-size are of pretraining"),
+    (("cluster", "photos", "--unet", "digits", "--steps", "3"), "diec: --steps and --image-size are for pretraining"),
     (("cluster", "photos", "--unet", "digit"), "or a hub id 'owner/name' or 'owner/name@revision', got 'digit'"),
     (("cluster", "photos", "--unet", "nets/typo"), "there is no such folder: nets/typo"),
     (("cluster", "photos", "--unet", "./typo"), "there is no such folder: ./typo"),
