@@ -558,3 +558,35 @@ def test_typical_pictures_are_near_the_center_and_outlying_ones_far(page):
         rows = np.flatnonzero(labels == k)
         wanted = {"typical": rows[np.argsort(distance[rows])], "least certain": rows[np.argsort(confidence[rows])], "outlying": rows[np.argsort(-distance[rows])]}
         for names, kind in sheets[3*k:3*k + 3]: assert [int(i) for i in re.findall(r"<script>(\d\d)", html.unescape(names))] == wanted[kind][:10].tolist()
+
+
+# --- names that stand in several places, so that the help needs no PyTorch
+
+def test_names_of_criteria_and_starts_agree():
+    from inspect import signature
+    from typing import get_args
+    from diec.app.cli import search
+    from diec.core.schema import CRITERION_NAMES, INIT_NAMES
+    from diec.estimator import INITS
+    from diec.search import CRITERIA
+    assert set(get_args(signature(search).parameters["criterion"].annotation)) == set(CRITERION_NAMES) == set(CRITERIA)
+    assert set(INIT_NAMES) == set(INITS)
+
+
+def test_the_help_of_each_verb_explains_every_argument(capsys):
+    from inspect import signature
+    from diec.app.cli import VERBS
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as e: run(verb.__name__, "--help")
+        said = capsys.readouterr().out
+        assert e.value.code == 0 and f"  diec {verb.__name__}" in said # an example
+        for name, p in signature(verb).parameters.items():
+            positional = p.default is p.empty and p.kind is not p.KEYWORD_ONLY
+            assert (f"  {name.upper()}  " if positional else f"--{name.replace('_', '-')}") in said, (verb, name)
+
+
+def test_verbs_are_functions(made, capsys):
+    from diec.app.cli import info
+    info(str(made))
+    assert "cluster sizes      25, 25, 25" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no such folder"): info("nothing")
