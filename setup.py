@@ -22,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[cfg["lib_name"], f"{cfg['lib_name']}.*"]),
-    package_data={cfg["lib_name"]: ["unets/**/*", "py.typed", "**/*.pyi"]},
+    package_data={cfg["lib_name"]: ["unets/**/*", "py.typed", "**/*.pyi", "app/templates/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},

@@ -1,4 +1,4 @@
-"The command diec: a folder of images in, groups out."
+"The command diec: a folder of images in, clusters out."
 import csv, hashlib, json, os, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from diec.app.cli import main, sort_into, write_labels
+from diec.app.cli import main, write_labels
+from diec.app.sort import sort_into
 from diec.data.datasets import load_dataset
 from diec.data.images import DataError
 from diec.estimator import DiEC
 from diec.core.files import atomic_file
-from diec.data.folder import find_images, open_pack, pack_folder
+from diec.data.folder import list_images, open_pack, pack_folder
 from diec.core.names import file_of
 
 
@@ -51,7 +52,7 @@ def test_a_folder_is_sorted(made, capsys):
     assert all(len(g) == 1 for g in groups) and len(set.union(*groups)) == 3
     assert all(0 < float(r["confidence"]) <= 1 and float(r["distance"]) >= 0 for r in rows)
     page = (made/"report.html").read_text()
-    assert "75 images in 3 groups" in page and "half.png" in page and "text.png" in page and "<script" not in page and "src=\"http" not in page
+    assert "75 images in 3 clusters" in page and "half.png" in page and "text.png" in page and "<script" not in page and "src=\"http" not in page
     sorted_ = sorted((made.parent/"sorted").glob("cluster-*/*"))
     assert len(sorted_) == 75 and all(p.is_symlink() and p.exists() for p in sorted_)
 
@@ -84,7 +85,7 @@ def test_the_confidence_is_that_in_the_own_cluster(made, photos, tmp_path):
 def test_other_names_give_the_same_clusters(made, photos, tmp_path):
     "Bit for bit: pretraining, search and fit see the pictures in the order of their pixels, whatever they are called and wherever they lie"
     rng, renamed = np.random.default_rng(0), {}
-    files = [f for f in find_images(photos) if f in labels_of(made/"labels.csv")]
+    files = [f for f in list_images(photos).files if f in labels_of(made/"labels.csv")]
     for new, f in zip(rng.permutation(len(files)), files):
         renamed[f] = f"{'ab'[new % 2]}/{new:03d}{Path(f).suffix}"
         (tmp_path/"in"/renamed[f]).parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,7 @@ def test_names_of_any_kind(tmp_path):
     for name in ("a b.png", "a,b\".png", "ä.png", "a__b.png", os.fsdecode(b"\xff\xfe.png")): picture(tmp_path/"in"/name, digit)
     picture(tmp_path/"in"/"a"/"b.png", digit) # becomes a__b.png too
     (tmp_path/"in"/"loop").symlink_to(tmp_path/"in")
-    files = find_images(tmp_path/"in")
+    files = list_images(tmp_path/"in").files
     assert len(files) == 6
     pack = pack_folder(tmp_path/"in", tmp_path/"out"/"images", 8)
     assert pack.files == files and open_pack(tmp_path/"out"/"images").files == files
@@ -207,7 +208,7 @@ def test_a_pack_that_makes_no_sense(tmp_path, facts):
     store = tmp_path/"out"/"images"
     whole = np.array(pack_folder(tmp_path/"in", store, 8).images)
     (store/"images.json").write_text(facts)
-    with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
+    with pytest.raises(DataError, match="not a complete pack"): open_pack(store)
     assert np.array_equal(pack_folder(tmp_path/"in", store, 8).images, whole) # made anew
 
 
@@ -222,7 +223,7 @@ def test_a_pack_in_the_order_of_names_is_made_again(tmp_path):
     (store/"images.u8").write_bytes(whole[order].tobytes())
     facts = json.loads((store/"images.json").read_text()) | {"format": "diec-images-1", "files": [files[i] for i in order], "sha256": hashlib.sha256(whole[order].tobytes()).hexdigest()}
     (store/"images.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match="not a whole pack"): open_pack(store)
+    with pytest.raises(DataError, match="not a complete pack"): open_pack(store)
     again = pack_folder(tmp_path/"in", store, 8)
     assert again.files == files and np.array_equal(again.images, whole)
 
@@ -232,8 +233,8 @@ def test_a_result_in_the_folder_is_left_out(tmp_path):
     digits = load_dataset("digits").images
     for i in range(4): picture(tmp_path/"in"/f"{i}.png", digits[i])
     picture(tmp_path/"in"/"out"/"images"/"5.png", digits[5]); picture(tmp_path/"in"/"out"/"other"/"6.png", digits[6])
-    assert find_images(tmp_path/"in", leave_out=tmp_path/"in"/"out") == ["0.png", "1.png", "2.png", "3.png"]
-    assert find_images(tmp_path/"in") == ["0.png", "1.png", "2.png", "3.png", "out/images/5.png", "out/other/6.png"]
+    assert list_images(tmp_path/"in", leave_out=tmp_path/"in"/"out").files == ["0.png", "1.png", "2.png", "3.png"]
+    assert list_images(tmp_path/"in").files == ["0.png", "1.png", "2.png", "3.png", "out/images/5.png", "out/other/6.png"]
     assert sorted(pack_folder(tmp_path/"in", tmp_path/"in"/"out"/"images", 8).files) == ["0.png", "1.png", "2.png", "3.png", "out/other/6.png"]
 
 
@@ -280,7 +281,7 @@ def test_a_folder_that_changed_is_sorted_anew(photos, tmp_path):
     shutil.copytree(photos, folder)
     words = "cluster", folder, "--unet", "digits", "-k", 3, "--out", out, "--quiet"
     run(*words)
-    first = find_images(folder)[0]
+    first = list_images(folder).files[0]
     picture(folder/first, load_dataset("digits").images[5], 32) # another picture of the same name
     run(*words)
     assert len(labels_of(out/"labels.csv")) == 75
@@ -305,7 +306,7 @@ def test_sorting_leaves_the_files_as_they_are(tmp_path):
         made = sorted(p for p in (tmp_path/"sorted"/"cluster-0").iterdir() if p.exists())
         assert len(made) == 5 and len({p.name.casefold() for p in made}) == 5 and all(len(p.name) < 210 for p in made)
         assert all((tmp_path/"in"/f).stat().st_mode & 0o777 == 0o400 for f in files)
-    assert find_images(tmp_path/"sorted"/"..", leave_out=None) == sorted(f"in/{f}" for f in files) # what was sorted is not found again
+    assert list_images(tmp_path/"sorted"/"..", leave_out=None).files == sorted(f"in/{f}" for f in files) # what was sorted is not found again
 
 
 def test_what_is_not_read_is_listed(tmp_path):
@@ -421,7 +422,7 @@ def test_two_folders_of_one_name(tmp_path, capsys, monkeypatch):
         for i in range(8): picture(tmp_path/place/"photos"/f"{i}.png", load_dataset("digits").images[i])
     run("cluster", "a/photos", "--unet", "digits", "-k", 2, "--quiet")
     with pytest.raises(SystemExit): run("cluster", "b/photos", "--unet", "digits", "-k", 2, "--quiet")
-    assert "groups of another folder" in capsys.readouterr().err
+    assert "clusters of another folder" in capsys.readouterr().err
 
 
 # --- what a user could lose
@@ -466,8 +467,8 @@ def test_a_folder_that_may_not_be_read_is_left_out(tmp_path, monkeypatch):
             return real(p)
         return asked
     monkeypatch.setattr(Path, "is_file", refuse(is_file)); monkeypatch.setattr(os, "scandir", refuse(scandir))
-    others = []
-    assert find_images(tmp_path/"in", others=others) == ["0.png", "1.png", "2.png"] and "Permission denied" in dict(others)["closed"]
+    found = list_images(tmp_path/"in")
+    assert found.files == ["0.png", "1.png", "2.png"] and "Permission denied" in dict(found.skipped)["closed"]
 
 
 # --- damage that no file's form shows
@@ -477,7 +478,7 @@ def test_pixels_that_changed_are_read_anew(tmp_path):
     whole = np.array(pack_folder(tmp_path/"in", tmp_path/"work"/"images", 8).images)
     file = tmp_path/"work"/"images"/"images.u8"
     file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
-    with pytest.raises(DataError, match="not what was written"): open_pack(tmp_path/"work"/"images")
+    with pytest.raises(DataError, match="images.u8 was changed"): open_pack(tmp_path/"work"/"images")
     assert np.array_equal(pack_folder(tmp_path/"in", tmp_path/"work"/"images", 8).images, whole)
 
 
@@ -525,7 +526,7 @@ def test_large_images_come_in_small_batches():
 def page(tmp_path):
     "The page of a clustering whose files, facts and layer are hostile, and what it was made from"
     from types import SimpleNamespace
-    from diec.app.html_report import write_sheets
+    from diec.app.html_report import write_report
     class Pack(SimpleNamespace):
         def __len__(self): return len(self.files)
     rng = np.random.default_rng(0)
@@ -536,7 +537,7 @@ def page(tmp_path):
     history = {"stage": ["head"]*2, "epoch": [1, 2], "changed": [None, 0.1], "kl": [1., 0.5], "graph": [None]*2, "ent": [None]*2, "diff": [None]*2, "total": [1., 0.5]}
     diec = SimpleNamespace(labels_=labels, search_result_=None, layer_="<i>layer</i>", t_=5, history_=history, n_clusters_=2)
     pack = Pack(images=rng.integers(0, 256, (n, 1, 8, 8), np.uint8), files=files, skipped=[("<b>broken</b>.png", "<i>why</i> & wherefore")])
-    write_sheets(tmp_path/"page.html", diec, pack, z, confidence, distance, [{"what": "U-Net", "value": "<u>mine</u>"}])
+    write_report(tmp_path/"page.html", diec, pack, z, confidence, distance, [{"what": "U-Net", "value": "<u>mine</u>"}])
     return (tmp_path/"page.html").read_text(), labels, confidence, distance
 
 
@@ -545,7 +546,7 @@ def test_what_comes_from_outside_is_text_on_the_page(page):
     html = page[0]
     assert not any(tag in html for tag in ("<script", "<i>", "<u>", "<b>broken", '""', '"">'))
     assert "&lt;b&gt;broken&lt;/b&gt;.png" in html and "&lt;i&gt;why&lt;/i&gt; &amp; wherefore" in html and "&lt;u&gt;mine&lt;/u&gt;" in html
-    assert 'title="&quot;&gt;&lt;script&gt;' in html
+    assert 'title="&#34;&gt;&lt;script&gt;' in html
 
 
 def test_typical_pictures_are_near_the_center_and_outlying_ones_far(page):
@@ -557,3 +558,35 @@ def test_typical_pictures_are_near_the_center_and_outlying_ones_far(page):
         rows = np.flatnonzero(labels == k)
         wanted = {"typical": rows[np.argsort(distance[rows])], "least certain": rows[np.argsort(confidence[rows])], "outlying": rows[np.argsort(-distance[rows])]}
         for names, kind in sheets[3*k:3*k + 3]: assert [int(i) for i in re.findall(r"<script>(\d\d)", html.unescape(names))] == wanted[kind][:10].tolist()
+
+
+# --- names that stand in several places, so that the help needs no PyTorch
+
+def test_names_of_criteria_and_starts_agree():
+    from inspect import signature
+    from typing import get_args
+    from diec.app.cli import search
+    from diec.core.schema import CRITERION_NAMES, INIT_NAMES
+    from diec.estimator import INITS
+    from diec.search import CRITERIA
+    assert set(get_args(signature(search).parameters["criterion"].annotation)) == set(CRITERION_NAMES) == set(CRITERIA)
+    assert set(INIT_NAMES) == set(INITS)
+
+
+def test_the_help_of_each_verb_explains_every_argument(capsys):
+    from inspect import signature
+    from diec.app.cli import VERBS
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as e: run(verb.__name__, "--help")
+        said = capsys.readouterr().out
+        assert e.value.code == 0 and f"  diec {verb.__name__}" in said # an example
+        for name, p in signature(verb).parameters.items():
+            positional = p.default is p.empty and p.kind is not p.KEYWORD_ONLY
+            assert (f"  {name.upper()}  " if positional else f"--{name.replace('_', '-')}") in said, (verb, name)
+
+
+def test_verbs_are_functions(made, capsys):
+    from diec.app.cli import info
+    info(str(made))
+    assert "cluster sizes      25, 25, 25" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no such folder"): info("nothing")

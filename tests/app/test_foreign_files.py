@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diec.app.cli import main, sort_into
+from diec.app.cli import main
+from diec.app.sort import sort_into
 from diec.data.datasets import load_dataset
 from diec.core.files import lock_file, read_record, work_folder
 
@@ -426,11 +427,11 @@ def test_two_processes_with_one_into_at_once(images, tmp_path):
 # --- a crash
 
 def test_a_full_disk_is_not_the_fault_of_a_picture(again, place, images, monkeypatch):
-    import diec.app.cli
+    import diec.app.sort
     def full(source, target): raise OSError(28, "No space left on device", str(target))
-    monkeypatch.setattr(diec.app.cli, "_copy", full)
+    monkeypatch.setattr(diec.app.sort, "_copy", full)
     status, said = again("cluster", images, "--unet", "digits", "-k", 2, "--out", "new", "--into", "new.sorted", "--copy", "--quiet")
-    assert status == 2 and "not copied" not in said and said.endswith("the same command goes on from there\n") and not (place/"new.sorted").exists()
+    assert status == 2 and "not copied" not in said and said.endswith("repeat the command to resume\n") and not (place/"new.sorted").exists()
 
 
 @pytest.mark.parametrize("verb", ["cluster", "predict"])

@@ -16,7 +16,7 @@ import diec
 from diec.app.cli import main, write_labels
 from diec.data.datasets import dataset_available, load_dataset
 from diec.data.formats import read_image, to_square
-from diec.data.folder import find_images
+from diec.data.folder import list_images
 from diec.core.names import cell_of, file_of, find_unet, printable, unet_names
 
 EVIL = "\x1b]0;owned\x07" # sets the title of a terminal
@@ -89,7 +89,7 @@ def read(path):
     (("cluster", "text.txt"), "diec: text.txt: this is a file, a folder was expected"),
     (("cluster", "photos", "-k", "1"), "diec: --n-clusters must be 2 or more, got 1"),
     (("cluster", "photos", "--copy"), "diec: --copy must come with --into"),
-    (("cluster", "photos", "--unet", "digits", "--steps", "3"), "diec: --steps and --image-size are of pretraining"),
+    (("cluster", "photos", "--unet", "digits", "--steps", "3"), "diec: --steps and --image-size are for pretraining"),
     (("cluster", "photos", "--unet", "digit"), "or a hub id 'owner/name' or 'owner/name@revision', got 'digit'"),
     (("cluster", "photos", "--unet", "nets/typo"), "there is no such folder: nets/typo"),
     (("cluster", "photos", "--unet", "./typo"), "there is no such folder: ./typo"),
@@ -208,7 +208,7 @@ NAMES = ["=1+1.png", "+x.png", "-x.png", "@x.png", "\t=x.png", "\r=x.png", " =x.
 def test_a_table_is_harmless_and_finds_the_files(tmp_path):
     pandas = pytest.importorskip("pandas")
     for name in NAMES: draw(tmp_path/"in"/name)
-    files = find_images(tmp_path/"in")
+    files = list_images(tmp_path/"in").files
     assert sorted(files) == sorted(NAMES)
     write_labels(tmp_path/"labels.csv", files, np.arange(len(files)), np.ones(len(files)), np.zeros(len(files)))
     table = pandas.read_csv(tmp_path/"labels.csv")

@@ -15,7 +15,7 @@ WITHIN = {  # the same inside a part
     "diec.data": ["images", "formats", "folder", "datasets"],
     "diec.evaluation": ["metrics", "plots", "baselines", "results"],
     "diec.hierarchy": ["graph", "condensation", "selection", "estimator", "plots"],
-    "diec.app": ["pretrain", "html_report", "cli"],
+    "diec.app": ["pretrain", "html_report", "sort", "locks", "cli"],
 }
 MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in sorted((ROOT/"diec").rglob("*.py")) if p.stem not in ("__init__", "_modidx")}
 

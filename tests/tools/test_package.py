@@ -57,6 +57,7 @@ def test_the_wheel_holds_the_modules_and_the_unets(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for module in ("unet", "features", "search", "model", "losses", "trainer", "estimator", "data/datasets", "hierarchy/estimator", "evaluation/metrics", "core/checkpoint", "app/cli"):
         assert f"diec/{module}.py" in names
+    assert "diec/app/templates/report.html" in names
     for unet in UNETS:
         for file in ("README.md", "model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
             assert f"diec/unets/{unet}/{file}" in names
