@@ -23,7 +23,7 @@ from .core.validation import check_integer, check_seed
 from .search import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
 from .data.images import as_images
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from .features import DEFAULT_LAYER, Extractor, layer_modules, activations, join_features
+from .features import DEFAULT_LAYER, Extractor, Layer, layer_modules, activations, join_features, split_layers
 from .core.distributed import device as default_device, is_main, barrier
 from .core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, ModelSettings, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .trainer import ClusterModel, LossWeights, TrainingConfig, Trainer
@@ -63,11 +63,11 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         images = as_images(X, argument="X")
         _check_params(self, len(images))
         extract = _extractor(self)
-        images = _prepare(extract, images)
+        images = _fit_to_unet(extract, images)
         if self.checkpoint: extract.cache_dir = f"{self.checkpoint}.embeddings"
         K = self.n_clusters or _estimate_n_clusters(self, extract, images)
         layer, t, found = _find_layer_and_timestep(self, extract, images, K)
-        e = extract(images, [layer], t, progress=self.progress)[layer]
+        e = extract.embed(images, (layer,), t, self.progress)[layer]
         model = _initial_model(self, extract, images, e, K, layer, t)
         training_config = asdict(self.training_config or TrainingConfig()) | {"random_state": self.seed_}
         if not self.fine_tune_unet: training_config["joint_epochs"] = 0
@@ -81,8 +81,8 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def _assign(self, X): # z (N, d), q (N, K)
         "The deterministic way from images to assignments"
         check_is_fitted(self, "model_")
-        images = _prepare(self.extract_, as_images(X, argument="X"))
-        e = self.extract_(images, [self.layer_], self.timestep_, progress=self.progress)[self.layer_]
+        images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
+        e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
         with torch.no_grad(): z, q = (v.numpy() for v in self.model_(self.model_.embed_all(e)))
         if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
             raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: the values of head, centers or scale are out of proportion")
@@ -211,9 +211,9 @@ True
 """
 
 # %% ../nbs/method/07_estimator.ipynb #19e1d70f
-def _prepare(extract:Extractor, images):
+def _fit_to_unet(extract:Extractor, images):
     "Make images fit the U-Net; complaints name X"
-    try: return extract.prepare(images)
+    try: return extract.fit_to_unet(images)
     except ValueError as e: raise ValueError(f"X: {e}") from e
 
 # %% ../nbs/method/07_estimator.ipynb #3e224948
@@ -248,7 +248,7 @@ def _extractor(d:DiEC) -> Extractor:
     d.seed_ = check_seed(d.random_state)
     extract = Extractor(unet.eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
     try:
-        if d.layer != "search": layer_modules(unet, [d.layer])
+        if d.layer != "search": layer_modules(unet, split_layers(d.layer))
         if d.timestep != "search": extract.check_timestep(d.timestep)
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return extract
@@ -256,9 +256,10 @@ def _extractor(d:DiEC) -> Extractor:
 # %% ../nbs/method/07_estimator.ipynb #fa155d8c
 def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, K:int) -> tuple:
     "(layer, t, search result or None)"
-    if d.timestep != "search" and d.layer != "search": return d.layer, int(d.timestep), None
+    layer = d.layer if d.layer == "search" else Layer(d.layer)
+    if d.timestep != "search" and d.layer != "search": return layer, int(d.timestep), None
     S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_, d.checkpoint and f"{d.checkpoint}.search.json")
-    if d.layer != "search": found = search_timestep(S, d.layer, progress=d.progress)
+    if d.layer != "search": found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, t=None if d.timestep == "search" else int(d.timestep), progress=d.progress)
     return found.layer, found.t, found
 
@@ -267,9 +268,9 @@ COUNT_SIZE = 3000 # images that K is estimated from, at most
 
 def _estimate_n_clusters(d:DiEC, extract:Extractor, images) -> int:
     "K, where it is not given"
-    layer, t = DEFAULT_LAYER if d.layer == "search" else d.layer, extract.T//8 if d.timestep == "search" else int(d.timestep)
+    layer, t = DEFAULT_LAYER if d.layer == "search" else Layer(d.layer), extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
-    e = extract(images[some], [layer], t, progress=d.progress)[layer]
+    e = extract.embed(images[some], (layer,), t, d.progress)[layer]
     tree = ReverseHierarchicalDiffusion(random_state=d.seed_).fit(CommonSpace.fit(e, random_state=d.seed_).transform(e))
     return max(2, tree.n_clusters_)
 
@@ -301,7 +302,7 @@ def _restarted(tensors:dict, labels) -> ClusterModel:
 
 def _clear_cache(extract:Extractor, images, layer:str, t:int):
     "After training: of what is kept, the embeddings of this run and those of its final U-Net stay, and no more are added"
-    extract._name(images, [layer], t) # counts as used
+    extract.used.add(extract.cache_name(images, (layer,), t))
     if is_main(): extract.clear_stale()
     extract.cache_dir = None
 
@@ -412,7 +413,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     d, found = cls(**params, unet=unet, random_state=config["seed"]), config["search_result"]
     try: d.extract_ = _extractor(d)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
-    d.layer_, d.timestep_, d.history_, d.labels_ = config["layer"], config["timestep"], config["history"], tensors.pop("labels").numpy()
+    d.layer_, d.timestep_, d.history_, d.labels_ = Layer(config["layer"]), config["timestep"], config["history"], tensors.pop("labels").numpy()
     d.search_result_ = found and COTResult(**found | {"evaluations": [Evaluation(**e) for e in found["evaluations"]]})
     (d.n_clusters_, n_components), n_features = tensors["centers"].shape, len(tensors["space.mean"])
     d.model_ = ClusterModel(n_features, n_components, d.n_clusters_, head=any(k.startswith("head.") for k in tensors))

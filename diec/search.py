@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from .core.files import atomic_file
 from .core.validation import check_integer, check_number
-from .features import DEFAULT_LAYER, Extractor, layer_names
+from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
 from .core.interrupt import deferred_signals, finished
 from .core.distributed import is_main, barrier
 from .evaluation.plots import plot_score_map, plot_timestep_scores
@@ -153,7 +153,7 @@ class Clusterability:
         check_integer(f"n_clusters (with {min(m, len(images))} images in the subset)", n_clusters, 2, min(m, len(images)) - 1)
         self.extract, self.n_clusters, self.criterion, self.random_state = extract, n_clusters, criterion, random_state
         index = np.random.default_rng(random_state).permutation(len(images))[:m]
-        self.subset, self.images = np.sort(index), extract.prepare(images)[np.sort(index)]
+        self.subset, self.images = np.sort(index), images[np.sort(index)]
         self.evaluations = {} # (layer, t) -> Evaluation, in the order in which they were made
         self.cache_file = cache_file and Path(cache_file)
         if self.cache_file: self._read(); barrier() # all processes know the same before one of them writes
@@ -168,7 +168,7 @@ def _origin(self:Clusterability) -> str:
 def _read(self:Clusterability):
     try:
         kept = json.loads(self.cache_file.read_text())
-        if kept["origin"] == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e) for e in kept["evaluations"]}
+        if kept["origin"] == self._origin(): self.evaluations = {(e["layer"], e["t"]): Evaluation(**e | {"layer": Layer(e["layer"])}) for e in kept["evaluations"]}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): pass # none, or not whole
 
 # %% ../nbs/method/03_search.ipynb #3f5ac411
@@ -181,6 +181,7 @@ def _write(self:Clusterability):
 @patch
 def at(self:Clusterability, layers, t:int) -> list: # an `Evaluation` for each layer
     "Evaluate several layers in one pass over the subset"
+    layers = split_layers(layers)
     if new := [l for l in layers if (l, t) not in self.evaluations]:
         with deferred_signals(bool(self.cache_file)) as signals:
             for l, draws in self.extract.draws(self.images, new, t).items():
@@ -193,8 +194,9 @@ def at(self:Clusterability, layers, t:int) -> list: # an `Evaluation` for each l
 # %% ../nbs/method/03_search.ipynb #397663b0
 @patch
 def _evaluate(self:Clusterability, layer, t, draws) -> Evaluation:
-    space = CommonSpace.fit(draws.mean(0), random_state=self.random_state)
-    z = space.transform(draws.mean(0))
+    mean = mean_over_draws(({layer: e} for e in draws), len(draws))[layer]
+    space = CommonSpace.fit(mean, random_state=self.random_state)
+    z = space.transform(mean)
     labels = kmeans(z, self.n_clusters, self.random_state).labels_
     chi, near = (float(calinski_harabasz_score(z, labels)), neighbor_consistency(z, labels)) if len(set(labels)) > 1 else (0., 0.) # images that are all alike
     agreement = stability(space.transform(draws), self.n_clusters, self.random_state) if self.criterion == "stable_chi" else None

@@ -21,11 +21,11 @@ from .core.checkpoint import fingerprint, load_state, save_state
 from .core.validation import check_integer, check_number
 from .search import CommonSpace, kmeans
 from .model import ResidualHead
-from .features import Extractor, activations, join_features
+from .features import Extractor, Layer, activations, join_features
 from .core.interrupt import deferred_signals, finished
 from .losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .core.distributed import all_reduce, is_main, barrier, rank_and_world_size
-from .core.distributed import has_fast_bfloat16, said_if_threads_differ
+from .core.distributed import has_fast_bfloat16, warn_if_threads_differ
 from .core.rng import Stream, generator
 from .unet import denoising_loss
 
@@ -168,7 +168,7 @@ class Trainer:
         loss_weights:LossWeights=LossWeights(), # what is minimized
         training_config:TrainingConfig=TrainingConfig(), # how
     ):
-        self.extract, self.model, self.layer, self.t = extract, model, layer, extract.check_timestep(t)
+        self.extract, self.model, self.layer, self.t = extract, model, Layer(layer), extract.check_timestep(t)
         self.loss_weights, self.training_config = loss_weights, training_config
         loss_weights.check(); training_config.check()
         self.start = {"unet": fingerprint(extract.unet.state_dict().values()), "n_clusters": len(model.centers), "noise": int(extract.random_state)}
@@ -221,7 +221,7 @@ def load(self:Trainer, path, images):
     state = load_state(path)
     if state.get("origin") != self._origin(images):
         raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, now asked for {self._origin(images)}")
-    said_if_threads_differ(path, state)
+    warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
     self.begun = state.get("begun")
     self.graph = state["graph"] and Graph(*state["graph"])
@@ -356,7 +356,7 @@ def fit(self:Trainer,
     progress:bool=False, # show a bar
 ) -> np.ndarray: # labels (N,); the model, U-Net and history are changed in place
     "Train until both stages are done. Killed and started again with the same checkpoint, it ends with the same bits (on one CPU, with as many threads)."
-    images, training_config, extract = self.extract.prepare(images), self.training_config, self.extract
+    training_config, extract = self.training_config, self.extract
     if checkpoint and Path(checkpoint).exists(): self.load(checkpoint, images); e = e if self.stage == "head" else None
     if checkpoint: barrier() # all have looked before one writes
     used = set(extract.used)
@@ -367,7 +367,7 @@ def fit(self:Trainer,
             else:
                 if e is None:
                     extract.used &= used # those of earlier epochs are not needed again
-                    with _name_stage(self): e = extract(images, [self.layer], self.t)[self.layer]
+                    with _name_stage(self): e = extract.embed(images, (self.layer,), self.t)[self.layer]
                     if extract.cache_dir and is_main(): extract.clear_stale()
                 view, changed = self.refresh(e)
                 limit = training_config.head_epochs if self.stage == "head" else training_config.joint_epochs

@@ -589,7 +589,8 @@ def _search(args):
     unet, scheduler = load_unet(args.unet or args.images)
     images, _ = _images_of(args, unet)
     kept = Path(args.work)/f"search-{_settings_hash(str(args.unet), os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed)}.json"
-    S = Clusterability(Extractor(unet.to(device()), scheduler, random_state=args.seed), images, args.n_clusters, args.criterion, random_state=args.seed, cache_file=kept)
+    extract = Extractor(unet.to(device()), scheduler, random_state=args.seed)
+    S = Clusterability(extract, extract.prepare(images), args.n_clusters, args.criterion, random_state=args.seed, cache_file=kept)
     found = search_layer(S, progress=not args.quiet) if args.layer == "search" else search_timestep(S, args.layer or DEFAULT_LAYER, progress=not args.quiet)
     for e in sorted(S.evaluations.values(), key=lambda e: (e.layer, e.t)): _print_result(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
     _print_result(f"best: {found.layer}, timestep {found.t} ({len(S.evaluations)} evaluations)")

@@ -23,7 +23,7 @@ from diffusers.training_utils import EMAModel
 from tqdm.auto import tqdm
 
 from ..core.checkpoint import fingerprint, load_state, save_state
-from ..core.distributed import has_fast_bfloat16, said_if_threads_differ, rank_and_world_size
+from ..core.distributed import has_fast_bfloat16, warn_if_threads_differ, rank_and_world_size
 from ..core.files import check_replaceable
 from ..core.interrupt import deferred_signals, finished
 from ..core.rng import Stream, generator
@@ -129,7 +129,7 @@ class _Run:
         state = load_state(path)
         if state.get("origin") != origin:
             raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, now asked for {origin}")
-        said_if_threads_differ(path, state)
+        warn_if_threads_differ(path, state)
         self.step, self.history = state["step"], state["history"]
         self.accelerator.unwrap_model(self.unet).load_state_dict(state["unet"])
         self.optimizer.load_state_dict(state["optimizer"])
