@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
@@ -31,7 +30,7 @@ from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, UNet2DModel, forward_cost, unet_fingerprint
+from .unet import ACTIVATION_BYTES, DDPMScheduler, UNet2DModel, forward_cost, unet_fingerprint
 
 # %% ../nbs/method/02_features.ipynb #cdb6aef3
 def layer_names(unet:UNet2DModel) -> tuple[str, ...]:
@@ -265,7 +264,8 @@ def _max_batch_size(self:Extractor) -> int:
     "Images that one forward pass may take, 1 or more"
     config = self.unet.config
     if not config.sample_size: return MAX_PIXELS
-    side, copies = int(np.max(config.sample_size)), 4*self.n_draws # noise and noised images, each in a list and a tensor
+    side = int(np.max(config.sample_size))
+    copies = 4*self.n_draws # noise and noised images, each in a list and in a tensor
     n_bytes = forward_cost(config).n_bytes + 4*copies*config.in_channels*side**2
     return max(1, min(MAX_PIXELS//side**2, ACTIVATION_BYTES//n_bytes))
 
@@ -312,7 +312,8 @@ def fit_to_unet(self:Extractor, images:torch.Tensor) -> torch.Tensor:
 def check_timestep(self:Extractor, t:int) -> int:
     "Return a timestep of the schedule; raise `ValueError` for another"
     if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < self.T:
-        raise ValueError(f"timestep must be an integer in 0..{self.T - 1} (the schedule has T = {self.T} steps), got {t!r}")
+        raise ValueError(f"timestep must be an integer in 0..{self.T - 1} (the schedule has T = {self.T} steps), "
+                         f"got {t!r}")
     return int(t)
 
 # %% ../nbs/method/02_features.ipynb #e63c35f6
@@ -431,12 +432,13 @@ def result(self:EmbeddingCache) -> dict:
     "Layer -> embeddings; what is written to them does not reach the files"
     if rank_and_world_size()[1] == 1:
         return {layer: self._open(i, e.shape[1], "c") for i, (layer, e) in enumerate(self.arrays.items())}
-    copies = {layer: _allocate(e.shape, self.max_bytes) for layer, e in self.arrays.items()} # they take the sum over processes
+    # the sum over processes must not go to the files
+    copies = {layer: _allocate(e.shape, self.max_bytes) for layer, e in self.arrays.items()}
     for layer, e in self.arrays.items(): copies[layer][:] = e
     return copies
 
 # %% ../nbs/method/02_features.ipynb #9779f486
-def clear_stale(folder:str|Path, used:set):
+def delete_stale(folder:str|Path, used:set):
     "Delete cached embeddings whose name is not in `used`, or that another number of processes wrote"
     pattern = re.compile(r"([0-9a-f]{16})(?:\.\d+of(\d+))?(?:\.json|-\d+\.f32)")
     for file in Path(folder).glob("*"):
@@ -461,7 +463,7 @@ def cache_name(self:Extractor, images:torch.Tensor, layers:tuple[Layer, ...], t:
 @patch
 def clear_stale(self:Extractor):
     "Delete the cached embeddings that this extractor has not been asked for"
-    clear_stale(self.cache_dir, self.used)
+    delete_stale(self.cache_dir, self.used)
 
 # %% ../nbs/method/02_features.ipynb #9dcee7f2
 @patch

@@ -527,4 +527,4 @@ def test_dead_clusters_are_named_with_the_epoch_and_the_stage(caplog):
 def test_images_that_are_all_alike_leave_clusters_dead():
     x = np.zeros((20, 1, 8, 8), np.float32)
     t, _ = subprocess_cases.trainer(n_clusters=3, data=x)
-    assert len(t.fit(x)) == 20 # and it ends
+    assert len(t.fit(torch.from_numpy(x))) == 20 # and it ends
