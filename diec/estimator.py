@@ -49,7 +49,7 @@ from .unet import DDPMScheduler, UNet2DModel, load_unet, read_unet_design, read_
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
-                 layer:str=str(DEFAULT_LAYER), timestep:int|str="search", criterion:str="neighbors", n_draws:int=4,
+                 layer:str=DEFAULT_LAYER, timestep:int|str="search", criterion:str="neighbors", n_draws:int=4,
                  search_size:int=1000, init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
@@ -68,41 +68,41 @@ the clusters with a residual head under a self-training loss. It uses no labels.
 
 Parameters
 ----------
-n_clusters : int or None, default 10
+n_clusters : int or None, default=10
     Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.
-unet : str, Path or (UNet2DModel, scheduler), default "digits"
+unet : str, Path or (UNet2DModel, scheduler), default="digits"
     A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a
     pair, which is not changed.
-layer : str, default "mid_block+up_blocks.0"
+layer : str, default="mid_block+up_blocks.0"
     Name of a layer, of several joined by "+", or "search" for the clustering-optimal layer. The paper's is "mid_block".
-timestep : int or "search", default "search"
+timestep : int or "search", default="search"
     Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.
-criterion : {"neighbors", "chi", "stable_chi"}, default "neighbors"
+criterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"
     What the search maximizes: agreement of k-means with the nearest neighbors, the Calinski-Harabasz index (the
     paper's), or that index times the agreement between noise draws.
-n_draws : int, default 4
+n_draws : int, default=4
     Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi".
-search_size : int, default 1000
+search_size : int, default=1000
     Images m that the search looks at; more than K.
-init : {"diffusion", "k-means"}, default "diffusion"
+init : {"diffusion", "k-means"}, default="diffusion"
     Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the
     paper's).
-fine_tune_unet : bool, default False
+fine_tune_unet : bool, default=False
     Train the U-Net too, after the head. It takes several times as long.
-loss_weights : LossWeights or None, default None
+loss_weights : LossWeights or None, default=None
     Weights of the terms of the loss. None: `LossWeights()`.
-training_config : TrainingConfig or None, default None
+training_config : TrainingConfig or None, default=None
     Epochs and learning rates; its `random_state` is replaced by the one below. None: `TrainingConfig()`.
-checkpoint : str, Path or None, default None
+checkpoint : str, Path or None, default=None
     File from which `fit` resumes and to which it writes. Beside it, `.search.json`, `.start.safetensors` and the folder
     `.embeddings` store what is computed before training. None: nothing is saved.
-batch_size : int, default 256
+batch_size : int, default=256
     Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.
-device : str or None, default None
+device : str or None, default=None
     Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.
-random_state : int, RandomState or None, default None
+random_state : int, RandomState or None, default=None
     Seed. An int gives the same result each time on one machine.
-progress : bool, default False
+progress : bool, default=False
     Show progress bars.
 
 Attributes
@@ -297,7 +297,7 @@ COUNT_SIZE = 3000 # images that K is estimated from, at most
 
 def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) -> int:
     "K, where it is not given"
-    layer, t = layer or DEFAULT_LAYER, extract.T//8 if d.timestep == "search" else int(d.timestep)
+    layer, t = layer or Layer(DEFAULT_LAYER), extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
     e = extract.embed(images[some], (layer,), t, d.progress)[layer]
     z = CommonSpace.fit(e, random_state=d.seed_).transform(e)

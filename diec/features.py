@@ -211,7 +211,7 @@ def join_features(found:dict[str, torch.Tensor], layer:str, max_side:int=4) -> t
     return vectors[0] if len(vectors) == 1 else torch.cat([F.normalize(v, dim=1) for v in vectors], 1)
 
 # %% ../nbs/method/02_features.ipynb #6fc3d726
-DEFAULT_LAYER = Layer("mid_block+up_blocks.0") # bottleneck and first decoder level; the paper's layer is the bottleneck
+DEFAULT_LAYER = "mid_block+up_blocks.0" # bottleneck and first decoder level; the paper's layer is the bottleneck
 
 # %% ../nbs/method/02_features.ipynb #27e336c8
 def mean_over_draws(draws:Iterable[dict], n_draws:int) -> dict:
