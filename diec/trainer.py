@@ -164,7 +164,9 @@ class LossWeights:
         check_integer("n_neighbors", self.n_neighbors, 1)
 
 # %% ../nbs/method/06_trainer.ipynb #bb49acb3
-LossWeights.__doc__ = """Weights of L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent; 0 switches a term off.
+LossWeights.__doc__ = """Set the weights of the terms of the loss; 0 switches a term off.
+
+L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent.
 
 Parameters
 ----------
