@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 
 # %% ../../nbs/app/00_pretrain.ipynb #d4462f23
 from diec.core.checkpoint import fingerprint, load_state, save_state
-from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, said_if_threads_differ
+from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
 from diec.core.interrupt import deferred_signals, finished
 from diec.core.rng import Stream, generator
@@ -190,7 +190,7 @@ def load(self:_Run, path, origin:dict):
     if state.get("origin") != origin:
         raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
                          f"now asked for {origin}")
-    said_if_threads_differ(path, state)
+    warn_if_threads_differ(path, state)
     self.step, self.history = state["step"], state["history"]
     self.accelerator.unwrap_model(self.unet).load_state_dict(state["unet"])
     self.optimizer.load_state_dict(state["optimizer"])

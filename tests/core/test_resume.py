@@ -93,7 +93,7 @@ def extractor(place, **kwargs): return Extractor(subprocess_cases.small().eval()
 
 def embedded(place): return extractor(place, cache_dir=place/"embeddings")(subprocess_cases.images(), ["mid_block"], 50)
 
-def searched(place): return search_timestep(Clusterability(extractor(place), subprocess_cases.images(), 3, cache_file=place/"search.json"), "mid_block").evaluations
+def searched(place): return search_timestep(Clusterability(extractor(place), torch.from_numpy(subprocess_cases.images()), 3, cache_file=place/"search.json"), "mid_block").evaluations
 
 def fitted(place, **kwargs):
     model = DiEC(3, (subprocess_cases.small().eval(), new_scheduler()), n_draws=2, batch_size=7, timestep=50, layer="mid_block", fine_tune_unet=True, training_config=subprocess_cases.QUICK, checkpoint=place/"fit", random_state=0, device="cpu").fit(subprocess_cases.images())

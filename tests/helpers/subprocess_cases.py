@@ -133,8 +133,8 @@ QUICK = TrainingConfig(head_epochs=4, warmup_epochs=1, joint_epochs=4, batch_siz
 
 def trainer(random_state=0, n_clusters=3, loss_weights=LossWeights(n_neighbors=5), training_config=QUICK, data=None, unet=None):
     "A trainer on a small untrained U-Net, and its images"
-    x = images() if data is None else data
     extract = Extractor(unet or small(), new_scheduler(), n_draws=2, random_state=random_state)
+    x = extract.prepare(images() if data is None else data)
     e = extract(x, ["mid_block"], 50)["mid_block"]
     model = ClusterModel.start(e, n_clusters, random_state=random_state)
     return Trainer(extract, model, "mid_block", 50, loss_weights, training_config), x

@@ -1,5 +1,5 @@
 "The scikit-learn face: conventions, kinds of input, saving and loading, and errors that name the argument."
-import json, os, shutil, signal
+import json, os, shutil, signal, sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
 import subprocess_cases
+import diec.data.images
 import diec.estimator as E
 import diec.trainer
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
+from diec.features import Layer
 from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import new_scheduler, new_unet
 
@@ -485,3 +487,25 @@ def test_its_unet_still_is_a_diffusion_model_for_others(saved):
     pipe = DDPMPipeline.from_pretrained(saved/"unet", local_files_only=True)
     assert pipe.unet.config.sample_size == 8 and load_unet(saved/"unet")[0].config.sample_size == 8
     assert len(quick(unet=str(saved/"unet")).fit(PIXELS).labels_) == 60
+
+
+# --- the way of an image
+
+def test_a_fit_scans_the_pixels_once(digits, monkeypatch):
+    "`as_images` is called where images enter, and nowhere behind"
+    real, scans = diec.data.images.as_images, []
+    def counted(*args, **kwargs):
+        scans.append(args)
+        return real(*args, **kwargs)
+    for module in [m for name, m in sys.modules.items() if name.startswith("diec") and hasattr(m, "as_images")]: monkeypatch.setattr(module, "as_images", counted)
+    model = DiEC(3, "digits", search_size=20, n_draws=1, random_state=0).fit(digits[:40])
+    assert len(scans) == 1
+    model.predict(digits[:5])
+    assert len(scans) == 2
+
+
+def test_the_name_of_a_layer_is_parsed_in_one_place(digits):
+    package = Path(E.__file__).parent # the modules of the method
+    assert [p.name for p in package.glob("*.py") for _ in range(p.read_text().count('split("+")'))] == ["features.py"]
+    model = DiEC(3, "digits", "mid_block+up_blocks.0", 50, n_draws=1, random_state=0).fit(digits[:10])
+    assert type(model.layer_) is Layer and model.layer_.names == ("mid_block", "up_blocks.0")

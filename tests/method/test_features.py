@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.profiler import ProfilerActivity, profile
 
-from diec.features import Extractor, activations, pool_features, image_noise, layer_names
+from diec.features import Extractor, activations, pool_features, image_noise, layer_names, split_layers
 from diec.unet import new_scheduler, new_unet
 
 
@@ -101,7 +101,7 @@ def test_no_hook_is_left_after_an_error_in_the_middle(error):
     extract = Extractor(unet, new_scheduler())
     with pytest.raises(error): extract(np.zeros((3, 1, 8, 8), np.float32), ["mid_block"], 5)
     assert not hooks(unet)
-    batches = Extractor(UNETS["plain"](), new_scheduler(), batch_size=1).batches(np.zeros((3, 1, 8, 8), np.float32), ["mid_block"], 5)
+    batches = Extractor(UNETS["plain"](), new_scheduler()).draw_batch(torch.zeros(3, 1, 8, 8), split_layers("mid_block"), 5)
     next(batches) # left half-way
     batches.close()
     assert not hooks(unet)
@@ -242,8 +242,8 @@ def test_bad_settings_are_named(kwargs, words):
 @pytest.mark.parametrize("t", [-1, 1000, 10**9, 1.0, "5", None, True, np.float32(5), [5]])
 def test_bad_timesteps_are_named(t):
     extract = Extractor(UNETS["plain"](), new_scheduler())
-    for call in (extract, extract.draws, lambda *a: next(extract.batches(*a))):
-        with pytest.raises(ValueError) as e: call(IMAGES, ["mid_block"], t)
+    for call in (extract, extract.draws, extract.embed):
+        with pytest.raises(ValueError) as e: call(torch.from_numpy(IMAGES), split_layers("mid_block"), t)
         assert "timestep must be" in str(e.value) and "0..999" in str(e.value) and repr(t) in str(e.value)
 
 

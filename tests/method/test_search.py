@@ -242,7 +242,8 @@ def test_without_candidates_all_layers_are_compared_and_the_default(monkeypatch)
 
 @pytest.fixture(scope="module")
 def real(digits, digits_unet):
-    return Extractor(*digits_unet, n_draws=2), digits
+    extract = Extractor(*digits_unet, n_draws=2)
+    return extract, extract.prepare(digits)
 
 
 def test_chi_is_that_of_the_documented_procedure(real):
@@ -346,8 +347,6 @@ class Groups:
         self.n_draws, self.asked = n_draws, []
         self.noise, self.centers = np.random.default_rng(0).normal(size=(n_draws, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
 
-    def prepare(self, images): return images
-
     def fingerprint(self, images, **facts): return f"{len(images)} images, {facts}"
 
     def draws(self, images, layers, t):
@@ -428,7 +427,7 @@ def test_kept_evaluations_that_are_not_whole_are_made_again(tmp_path):
 def test_images_that_are_all_alike_have_no_clusters(real):
     "A clear error, or a score of nothing: not the inner complaint of a library"
     extract, _ = real
-    same = np.zeros((30, 1, 8, 8), np.float32)
+    same = torch.zeros(30, 1, 8, 8)
     try: assert Clusterability(extract, same, 3)("mid_block", 100) == 0
     except ValueError as e: assert "images" in str(e)
 
@@ -446,7 +445,7 @@ def test_bad_arguments_of_the_score_are_named(real, kwargs, words):
 def test_one_draw_is_enough_where_draws_are_not_compared(digits, digits_unet):
     extract = Extractor(*digits_unet, n_draws=1)
     with pytest.raises(ValueError, match="n_draws must be 2 or more.*got 1"): Clusterability(extract, digits, 4, "stable_chi")
-    assert all(np.isfinite(Clusterability(extract, digits, 4, c, m=50)("mid_block", 100)) for c in ("chi", "neighbors"))
+    assert all(np.isfinite(Clusterability(extract, extract.prepare(digits), 4, c, m=50)("mid_block", 100)) for c in ("chi", "neighbors"))
 
 
 # --- the common space
