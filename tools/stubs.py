@@ -4,6 +4,7 @@ With --check: change nothing, and exit with status 1 if a stub is out of step wi
 """
 import argparse
 import ast
+import copy
 import sys
 from pathlib import Path
 
@@ -32,20 +33,29 @@ def as_method(function: ast.FunctionDef) -> ast.FunctionDef:
     return method
 
 
-def stub(source: str) -> str | None:
-    "The stub of a module; None if the module has no patched methods"
-    module = ast.parse(source)
+def owner_of(node: ast.stmt) -> str | None:
+    "The name of the class that a patched function becomes a method of; None for everything else"
+    if not isinstance(node, ast.FunctionDef) or not any(name_of(d) == "patch" for d in node.decorator_list): return None
+    return ast.unparse(node.args.args[0].annotation)
+
+
+def imports_of(module: ast.Module) -> list:
+    return [node for node in module.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def stub(module: ast.Module, others: list) -> str | None:
+    "The stub of a module, to whose classes it and the others may add methods; None if none does"
     classes = {node.name: node for node in module.body if isinstance(node, ast.ClassDef)}
-    patched = [node for node in module.body if isinstance(node, ast.FunctionDef) and any(name_of(d) == "patch" for d in node.decorator_list)]
-    if not patched: return None
+    sources = [m for m in (module, *others) if any(owner_of(node) in classes for node in m.body)]
+    if not sources: return None
     for cls in classes.values():
         cls.body = [without_body(n) if isinstance(n, ast.FunctionDef) else n for n in cls.body]
-    for function in patched:
-        owner = ast.unparse(function.args.args[0].annotation)
-        classes[owner].body.append(as_method(function))
-    rest = [node for node in module.body if node not in patched and isinstance(node, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.ClassDef, ast.FunctionDef))]
-    module.body = [without_body(n) if isinstance(n, ast.FunctionDef) else n for n in rest]
-    return ast.unparse(ast.fix_missing_locations(module)) + "\n"
+    methods = [(owner_of(node), node) for m in sources for node in m.body if owner_of(node) in classes]
+    for owner, function in methods: classes[owner].body.append(as_method(copy.deepcopy(function)))
+    own = [node for node in module.body if owner_of(node) is None and isinstance(node, (ast.Assign, ast.AnnAssign, ast.ClassDef, ast.FunctionDef))]
+    own = [without_body(n) if isinstance(n, ast.FunctionDef) else n for n in own]
+    body = [*imports_of(module), *(i for m in sources if m is not module for i in imports_of(m)), *own]
+    return ast.unparse(ast.fix_missing_locations(ast.Module(body, []))) + "\n"
 
 
 def stub_of_package(source: str) -> str:
@@ -56,7 +66,11 @@ def stub_of_package(source: str) -> str:
 
 def stubs() -> dict:
     "Path -> text of every stub that the package needs"
-    made = {path.with_suffix(".pyi"): stub(path.read_text()) for path in sorted((ROOT/"diec").rglob("*.py"))}
+    texts = {path: path.read_text() for path in sorted((ROOT/"diec").rglob("*.py"))}
+    made = {}
+    for path, text in texts.items(): # parsed for each module, because making a stub takes its functions apart
+        others = [ast.parse(t) for p, t in texts.items() if p.parent == path.parent and p != path]
+        made[path.with_suffix(".pyi")] = stub(ast.parse(text), others)
     made[ROOT/"diec"/"__init__.pyi"] = stub_of_package((ROOT/"diec"/"__init__.py").read_text()) + "__version__: str\n"
     return {path: HEADER.format(path.with_suffix(".py").name) + text for path, text in made.items() if text}
 
