@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 PLAN ?= quick
 SAMPLE ?= 50
-.PHONY: help env lab reproduce check keep faults mutants test test-slow unets readme notebooks lock clean
+.PHONY: help env lab reproduce check keep faults mutants test test-slow unets readme notebooks docs lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,7 +48,7 @@ test-slow: env ## the slow tests: kills in a loop, the whole batch, several proc
 	$(RUN) bash tools/test.sh slow
 
 lab: env ## JupyterLab on the notebooks
-	$(RUN) jupyter lab --notebook-dir nbs
+	$(RUN) jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/index.ipynb
 
 unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the shipped U-Nets from nothing (hours)
 
@@ -61,6 +61,9 @@ readme: env ## README.md from nbs/index.ipynb
 notebooks: env ## run every notebook and store its outputs
 	$(RUN) bash tools/notebooks.sh
 
+docs: env ## the documentation site in _docs; open _docs/index.html
+	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+
 faults: env ## kill, fill and feed rubbish, and see what is left; results/tables/faults (an hour)
 	$(RUN) python -m tools.faults --out results $(ARGS)
 
@@ -71,4 +74,4 @@ lock: ## the lock files with the newest versions that settings.ini allows; ARGS=
 	bash tools/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove what can be made again (.venv and runs/, the records of hours, stay)
-	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/full results/tiny runs/check
+	rm -rf build dist *.egg-info _docs _proc .pytest_cache results/quick results/full results/tiny runs/check

@@ -15,8 +15,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
-from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer
+
+from tools.docs_markup import formulas, in_theme, mathml, with_formulas
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, RESULTS = ROOT/"nbs", ROOT/"results"
@@ -122,36 +123,22 @@ def on_config(config):
     return config
 
 
-def mathml(formula: str, display: str) -> str:
-    "A formula in LaTeX as MathML; one with a command that the converter does not know fails the build."
-    html = convert(formula.replace(r"\arg", r"\operatorname{arg}"), display=display)
-    if "\\" in html: log.warning(f"unknown command in the formula {formula}")
-    return html
-
-
 IPythonRenderer.block_math = lambda self, body: mathml(body, "block")  # mkdocs-jupyter's renderer inherits these
 IPythonRenderer.inline_math = lambda self, body: mathml(body, "inline")
-
-NOTEBOOK = re.compile(r'<div class="jp-Notebook".*</div>(?= <!-- jp-Notebook)', re.S)  # without styles and scripts
-COPY = re.compile(r'<div class="zeroclipboard.*?</clipboard-copy>\s*</div>|<div [^>]*clipboard-copy-txt.*?</div>', re.S)
-STYLE = re.compile(r"<style.*?</style>", re.S)
-CODE = re.compile(r'<div class="(?:highlight|codehilite)[^"]*"><pre>(?:<span></span>)?(.*?)</pre></div>', re.S)
-ARITHMATEX = re.compile(r'<(div|span) class="arithmatex">\\[[(](.+?)\\[])]</\1>', re.S)
 
 
 def on_page_content(html, page, **_):
     "A notebook in the theme's own markup, with the links of the site; the formulas of the other pages."
     name = page.file.src_uri
-    if not name.endswith(".ipynb"):
-        return ARITHMATEX.sub(lambda m: mathml(unescape(m[2]), "block" if m[1] == "div" else "inline"), html)
-    html = STYLE.sub("", COPY.sub("", NOTEBOOK.search(html)[0]))
-    html = CODE.sub(lambda m: m[1].strip() and f'<div class="highlight"><pre><code>{m[1]}</code></pre></div>', html)
-    html = re.sub("<table[^>]*>", "<table>", html).replace('class="anchor-link"', 'class="headerlink"')
-    html = html.replace("No description has been provided for this image", f"A figure of this notebook, {page.title}")
+    if not name.endswith(".ipynb"): return with_formulas(html)
+    html = in_theme(html, page.title)
     for url in {*re.findall(r'\b(?:href|src)="((?!data:)[^"]+)"', html)}:
         found = link(unescape(url), NBS/name, name)
         if "://" not in found: found = re.sub(r"\.(ipynb|md)(?=#|$)", ".html", found)
         html = html.replace(f'="{url}"', f'="{found}"')
+    contents = list(page.toc)
+    for item in contents: contents += item.children
+    for item in contents: item.title = formulas(item.title)
     page.title, page.edit_url = LABELS.get(name, page.title), f"{cfg['git_url']}/blob/{cfg['branch']}/nbs/{name}"
     return html
 
