@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+from mkdocs_jupyter.utils import slugify
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
 from tools.docs_markup import formulas, in_theme, mathml, with_formulas
@@ -138,7 +139,9 @@ def on_page_content(html, page, **_):
         html = html.replace(f'="{url}"', f'="{found}"')
     contents = list(page.toc)
     for item in contents: contents += item.children
-    for item in contents: item.title = formulas(item.title)
+    for item in (i for i in contents if "$" in i.title):
+        item.title = formulas(item.title)
+        item.id = slugify(unescape(re.sub("<[^>]*>", "", item.title)))  # as mkdocs-jupyter names the heading
     page.title, page.edit_url = LABELS.get(name, page.title), f"{cfg['git_url']}/blob/{cfg['branch']}/nbs/{name}"
     return html
 

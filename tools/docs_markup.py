@@ -11,7 +11,7 @@ NOTEBOOK = re.compile(r'<div class="jp-Notebook".*</div>(?= <!-- jp-Notebook)', 
 COPY = re.compile(r'<div class="zeroclipboard.*?</clipboard-copy>\s*</div>|<div [^>]*clipboard-copy-txt.*?</div>', re.S)
 STYLE = re.compile(r"<style.*?</style>", re.S)
 CODE = re.compile(r'<div class="(?:highlight|codehilite)[^"]*"><pre>(.*?)</pre></div>', re.S)
-ARITHMATEX = re.compile(r'<(div|span) class="arithmatex">\\[[(](.+?)\\[])]</\1>', re.S)
+ARITHMATEX = re.compile(r'<(div|span) class="arithmatex">\\[\[(](.+?)\\[\])]</\1>', re.S)
 
 
 def mathml(formula: str, display: str) -> str:
@@ -20,7 +20,7 @@ def mathml(formula: str, display: str) -> str:
     html = convert(formula.replace(r"\arg", r"\operatorname{arg}"), display=display)
     if "\\" in html: log.warning(f"unknown command in the formula {formula}")
     html = html.replace("<mo>&#x02016;", '<mo stretchy="false">&#x02016;')  # norms as high as a letter
-    return re.sub(r"([[(,=]</mo>)<mo>&#x02212;", r'\1<mo form="prefix">&#x02212;', html)  # a sign, not a difference
+    return re.sub(r"([\[(,=]</mo>)<mo>&#x02212;", r'\1<mo form="prefix">&#x02212;', html)  # a sign, not a difference
 
 
 def formulas(text: str) -> str:
