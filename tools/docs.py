@@ -100,8 +100,8 @@ def on_config(config):
     shown = {p: part for p in RESULTS.glob("*/*") if f'id="{(part := f"{p.parent.name}-{p.stem}")}"' in report}
     site.update({path: f"results/report.html#{part}" for path, part in shown.items()})
     site.update({RESULTS: "results/index.md", RESULTS/"README.md": "results/index.md", ROOT/"README.md": "index.ipynb"})
-    site.update({RESULTS/"report.html": "results/report.html"})
-    site.update({ROOT/"CONTRIBUTING.md": "contributing.md", ROOT/"CHANGELOG.md": "changelog.md"})
+    site.update({RESULTS/"report.html": "results/report.html", ROOT/"CONTRIBUTING.md": "contributing.md"})
+    site.update({ROOT/"CHANGELOG.md": "changelog.md"})
 
     texts = {page: nbformat.writes(n) for room in rooms.values() for page, n in room.items()}
     texts |= {page: reference(*module) for page, module in modules.items()}
