@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+from mkdocs.exceptions import PluginError
 from mkdocs_jupyter.utils import slugify
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
@@ -78,7 +79,8 @@ def reference(notebook: nbformat.NotebookNode, page: str) -> str:
 def results(start: nbformat.NotebookNode, experiments: dict) -> str:
     "The page of the results: the start page's table, the report, and the notebooks that make it."
     outputs = [o.get("data", {}) for c in start.cells for o in c.get("outputs", [])]
-    table = next(o["text/markdown"] for o in outputs if "text/markdown" in o)
+    table = next((o["text/markdown"] for o in outputs if "text/markdown" in o), None)
+    if table is None: raise PluginError("nbs/index.ipynb must show the table of results as Markdown: no output of it is")
     made = "\n".join(f"- [{notebook.metadata.title}](../{page})" for page, notebook in experiments.items())
     return (f"# Results\n\nAccuracy in percent, mean ± standard deviation over seeds.\n\n{table}\n\n"
             "The report shows every table and figure on one page, each with its caption and origin.\n\n"
@@ -100,8 +102,8 @@ def on_config(config):
     shown = {p: part for p in RESULTS.glob("*/*") if f'id="{(part := f"{p.parent.name}-{p.stem}")}"' in report}
     site.update({path: f"results/report.html#{part}" for path, part in shown.items()})
     site.update({RESULTS: "results/index.md", RESULTS/"README.md": "results/index.md", ROOT/"README.md": "index.ipynb"})
-    site.update({RESULTS/"report.html": "results/report.html", ROOT/"CONTRIBUTING.md": "contributing.md"})
-    site.update({ROOT/"CHANGELOG.md": "changelog.md"})
+    site.update({RESULTS/"report.html": "results/report.html"})
+    site.update({ROOT/f"{name}.md": f"{name.lower()}.md" for name in ("CONTRIBUTING", "CHANGELOG")})
 
     texts = {page: nbformat.writes(n) for room in rooms.values() for page, n in room.items()}
     texts |= {page: reference(*module) for page, module in modules.items()}
