@@ -24,6 +24,7 @@ from tools.docs_markup import formulas, in_theme, mathml, with_formulas
 ROOT = Path(__file__).resolve().parent.parent
 NBS, RESULTS = ROOT/"nbs", ROOT/"results"
 ROOMS = ["method", "data", "hierarchy", "evaluation", "core", "app"]  # the order in the site; a new folder comes last
+PAGES = ["CONTRIBUTING.md", "CHANGELOG.md"]  # documents of the repository that are pages of the site
 APART = ["nbs", "experiments", "guides"]  # folders of notebooks that are not rooms
 LABELS = {"index.ipynb": "Start", "tutorial.ipynb": "Tutorial"}  # for the navigation, where the titles are longer
 log = logging.getLogger("mkdocs.hooks.docs")  # with --strict, a warning fails the build
@@ -57,8 +58,7 @@ def link(url: str, source: Path, page: str) -> str:
     target = Path(os.path.normpath(source.parent/unquote(path)))
     if target in site: return os.path.relpath(site[target], os.path.dirname(page)) + (anchor and f"#{anchor.lower()}")
     if not target.exists(): log.warning(f"{source.relative_to(ROOT)} links to {url}, which does not exist")
-    kind = "tree" if target.is_dir() else "blob"
-    return f"{cfg['git_url']}/{kind}/{cfg['branch']}/{os.path.relpath(target, ROOT)}"
+    return f"{cfg['git_url']}/{'tree' if target.is_dir() else 'blob'}/{cfg['branch']}/{os.path.relpath(target, ROOT)}"
 
 
 def document(path: Path) -> str:
@@ -80,7 +80,7 @@ def results(start: nbformat.NotebookNode, experiments: dict) -> str:
     "The page of the results: the start page's table, the report, and the notebooks that make it."
     outputs = [o.get("data", {}) for c in start.cells for o in c.get("outputs", [])]
     table = next((o["text/markdown"] for o in outputs if "text/markdown" in o), None)
-    if table is None: raise PluginError("nbs/index.ipynb must show the table of results as Markdown: no output of it is")
+    if table is None: raise PluginError("nbs/index.ipynb must show the table of results as a Markdown output")
     made = "\n".join(f"- [{notebook.metadata.title}](../{page})" for page, notebook in experiments.items())
     return (f"# Results\n\nAccuracy in percent, mean ± standard deviation over seeds.\n\n{table}\n\n"
             "The report shows every table and figure on one page, each with its caption and origin.\n\n"
@@ -102,13 +102,12 @@ def on_config(config):
     shown = {p: part for p in RESULTS.glob("*/*") if f'id="{(part := f"{p.parent.name}-{p.stem}")}"' in report}
     site.update({path: f"results/report.html#{part}" for path, part in shown.items()})
     site.update({RESULTS: "results/index.md", RESULTS/"README.md": "results/index.md", ROOT/"README.md": "index.ipynb"})
-    site.update({RESULTS/"report.html": "results/report.html"})
-    site.update({ROOT/f"{name}.md": f"{name.lower()}.md" for name in ("CONTRIBUTING", "CHANGELOG")})
+    site.update({RESULTS/"report.html": "results/report.html"} | {ROOT/name: name.lower() for name in PAGES})
 
     texts = {page: nbformat.writes(n) for room in rooms.values() for page, n in room.items()}
     texts |= {page: reference(*module) for page, module in modules.items()}
-    texts |= {site[path]: document(path) for path in (ROOT/"CONTRIBUTING.md", ROOT/"CHANGELOG.md")}
-    texts |= {"results/index.md": results(rooms["nbs"]["index.ipynb"], rooms["experiments"])}
+    texts |= {site[ROOT/name]: document(ROOT/name) for name in PAGES}
+    texts["results/index.md"] = results(rooms["nbs"]["index.ipynb"], rooms["experiments"])
     texts |= {"results/report.html": report, "style.css": (ROOT/"docs"/"style.css").read_text(encoding="utf-8")}
     for page, text in texts.items():
         path = Path(folder.name)/page
@@ -121,14 +120,12 @@ def on_config(config):
     part = {name: list(pages) for name, pages in rooms.items()}
     made = ["results/index.md", {"Experiments": part["experiments"]}]
     config.nav = [*part["nbs"], {"Method": part["method"]}, {"Modules": [{n.capitalize(): part[n]} for n in names[1:]]},
-                  {"Results": made}, {"Guides": part["guides"]}, {"Reference": list(modules)},
-                  site[ROOT/"CONTRIBUTING.md"], site[ROOT/"CHANGELOG.md"]]
+                  {"Results": made}, {"Guides": part["guides"]}, {"Reference": list(modules)}, *map(str.lower, PAGES)]
     return config
 
 
 IPythonRenderer.block_math = lambda self, body: mathml(body, "block")  # mkdocs-jupyter's renderer inherits these
 IPythonRenderer.inline_math = lambda self, body: mathml(body, "inline")
-
 
 def on_page_content(html, page, **_):
     "A notebook in the theme's own markup, with the links of the site; the formulas of the other pages."
