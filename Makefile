@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 PLAN ?= quick
 SAMPLE ?= 50
-.PHONY: help env lab reproduce check keep faults mutants format test test-slow unets readme notebooks lock clean
+.PHONY: help env lab reproduce check keep faults mutants format test test-slow unets readme notebooks docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,7 +48,7 @@ test-slow: env ## run the slow tests: repeated kills, the complete batch, severa
 	$(RUN) bash tools/test.sh slow
 
 lab: env ## open the notebooks in JupyterLab
-	$(RUN) jupyter lab --notebook-dir nbs
+	$(RUN) jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/index.ipynb
 
 unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the U-Nets of the package from scratch (hours)
 
@@ -60,10 +60,13 @@ readme: env ## write README.md from nbs/index.ipynb
 
 format: env ## fix imports and simple errors with ruff, then export and clean the notebooks
 	$(RUN) ruff check --fix nbs tests tools workflow
-	$(RUN) nbdev_export && nbdev_clean
+	$(RUN) nbdev_export && nbdev_clean && python -m tools.stubs
 
 notebooks: env ## run all notebooks, store their outputs, and write README.md
 	$(RUN) bash tools/notebooks.sh
+
+docs: env ## build the documentation site in _docs; open _docs/index.html
+	$(RUN) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 faults: env ## test kills, full disks and damaged files, and write results/tables/faults (an hour)
 	$(RUN) python -m tools.faults --out results $(ARGS)
@@ -75,4 +78,4 @@ lock: ## write the lock files with the newest versions that settings.ini allows;
 	bash tools/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove generated files, but not .venv and runs/, which take hours
-	rm -rf build dist *.egg-info _proc .pytest_cache results/quick results/full results/tiny runs/check
+	rm -rf build dist *.egg-info _docs _proc .pytest_cache results/quick results/full results/tiny runs/check

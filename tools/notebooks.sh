@@ -9,4 +9,5 @@ for nb in nbs/*.ipynb nbs/{core,data,evaluation,hierarchy,method,app,guides,expe
   jupyter nbconvert --to notebook --execute --inplace --log-level ERROR --ExecutePreprocessor.timeout=1200 "$nb"
 done
 nbdev_clean
+python -m tools.stubs
 python -m tools.readme

@@ -60,7 +60,7 @@ def stub(module: ast.Module, others: list) -> str | None:
 
 def stub_of_package(source: str) -> str:
     "The stub of `diec/__init__.py`, which imports its names on first use"
-    assigned = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "_FACE")
+    assigned = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "_MODULE_OF")
     return "".join(f"from .{module} import {name} as {name}\n" for name, module in ast.literal_eval(assigned.value).items())
 
 
