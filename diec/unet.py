@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .core.compat import mend_torchvision
 
@@ -160,7 +160,7 @@ def new_unet(image_size:int, in_channels:int=1, block_out_channels:tuple[int, ..
                            down_block_types=("DownBlock2D",)*len(channels), up_block_types=("UpBlock2D",)*len(channels))
 
 # %% ../nbs/method/01_unet.ipynb #bbf00f74
-def unet_fingerprint(unet:UNet2DModel, scheduler:DDPMScheduler, tensors:Iterable=(), **facts) -> str:
+def unet_fingerprint(unet:UNet2DModel, scheduler:DDPMScheduler, tensors:Iterable=(), **facts:Any) -> str:
     """Compute a checksum of everything that determines what a U-Net computes.
 
     Parameters
@@ -171,7 +171,7 @@ def unet_fingerprint(unet:UNet2DModel, scheduler:DDPMScheduler, tensors:Iterable
         Its noise schedule.
     tensors : iterable, default ()
         Further tensors, such as images; see `fingerprint`.
-    **facts
+    **facts : Any
         Further settings by name, as JSON can hold them.
 
     Returns
