@@ -10,6 +10,7 @@ import copy
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -443,7 +444,7 @@ def unet_(self:DiEC) -> UNet2DModel:
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
 @patch(cls_method=True)
 def paper(cls:DiEC, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
-          **overrides) -> DiEC:
+          **overrides:Any) -> DiEC:
     """Return the configuration that the paper describes; what it leaves open is as in `DiEC()`.
 
     Parameters

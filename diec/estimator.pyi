@@ -1,9 +1,10 @@
 # Made from estimator.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
-__all__ = ['COUNT_SIZE', 'INITS', 'NOT_SAVED', 'DiEC', 'save_pretrained', 'from_pretrained']
-import copy, json
+import copy
+import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 import numpy as np
 import torch
 from fastcore.basics import patch
@@ -11,39 +12,40 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from .core.checkpoint import load_state, save_state, write_tensors
+from .core.distributed import barrier, is_main
+from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder
+from diec.core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, ModelSettings, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .core.validation import check_integer, check_seed
-from .search import COTResult, CRITERIA, Clusterability, CommonSpace, Evaluation, search_layer, search_timestep
 from .data.images import as_images
+from .features import DEFAULT_LAYER, Extractor, Layer, activations, join_features, layer_modules
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from .features import DEFAULT_LAYER, Extractor, layer_modules, activations, join_features
-from .core.distributed import device as default_device, is_main, barrier
-from .core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, ModelSettings, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, blamed, check_header, check_values, checked, find_file, read_header, read_json
-from .trainer import ClusterModel, LossWeights, TrainingConfig, Trainer
-from .unet import read_unet_design, read_unet_weights, load_unet, save_unet
+from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
+from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
+from .unet import DDPMScheduler, UNet2DModel, load_unet, read_unet_design, read_unet_weights, save_unet
+__all__ = ['DiEC']
 
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
-    """Diffusion Embedded Clustering (Hu et al., arXiv 2512.20905)"""
 
-    def __init__(self, n_clusters: int | None=10, unet='digits', layer: str=DEFAULT_LAYER, timestep: int | str='search', criterion: str='neighbors', n_draws: int=4, search_size: int=1000, init: str='diffusion', fine_tune_unet: bool=False, loss_weights: LossWeights | None=None, training_config: TrainingConfig | None=None, checkpoint: str | None=None, batch_size: int=256, device: str | None=None, random_state=None, progress: bool=False):
+    def __init__(self, n_clusters: int | None=10, unet: str | Path | tuple[UNet2DModel, DDPMScheduler]='digits', layer: str=DEFAULT_LAYER, timestep: int | str='search', criterion: str='neighbors', n_draws: int=4, search_size: int=1000, init: str='diffusion', fine_tune_unet: bool=False, loss_weights: LossWeights | None=None, training_config: TrainingConfig | None=None, checkpoint: str | Path | None=None, batch_size: int=256, device: str | None=None, random_state: int | np.random.RandomState | None=None, progress: bool=False):
         ...
 
-    def fit(self, X, y=None):
+    def fit(self, X: np.ndarray | torch.Tensor, y: None=None) -> DiEC:
         ...
 
-    def _assign(self, X):
+    def _assign(self, X) -> tuple[np.ndarray, np.ndarray]:
         ...
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: np.ndarray | torch.Tensor) -> np.ndarray:
         ...
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: np.ndarray | torch.Tensor) -> np.ndarray:
         ...
 
-    def transform(self, X) -> np.ndarray:
+    def transform(self, X: np.ndarray | torch.Tensor) -> np.ndarray:
         ...
 
-    def hierarchy(self, X) -> ReverseHierarchicalDiffusion:
+    def hierarchy(self, X: np.ndarray | torch.Tensor) -> ReverseHierarchicalDiffusion:
         ...
 
     @property
@@ -51,62 +53,99 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         ...
 
     @property
-    def unet_(self):
+    def unet_(self) -> UNet2DModel:
         ...
 
-    def paper(cls, n_clusters: int | None=10, unet='digits', **overrides) -> DiEC:
+    def paper(cls, n_clusters: int | None=10, unet: str | Path | tuple[UNet2DModel, DDPMScheduler]='digits', **overrides: Any) -> DiEC:
         ...
-DiEC.__doc__ = 'Diffusion Embedded Clustering of images.\n\nRead an embedding off a pretrained diffusion U-Net, at the layer and timestep where it clusters best, and refine the clusters with a\nresidual head under a self-training loss. Labels are never seen. Nothing is checked before `fit`.\n\nParameters\n----------\nn_clusters : int or None, default=10\n    Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.\nunet : str, Path or (UNet2DModel, scheduler), default="digits"\n    A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a pair, which is not\n    changed.\nlayer : str, default="mid_block+up_blocks.0"\n    A layer\'s name, several joined by "+", or "search" for the clustering-optimal layer. The paper\'s is "mid_block".\ntimestep : int or "search", default="search"\n    Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.\ncriterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"\n    What the search maximizes: agreement of k-means with the nearest neighbors, the Calinski-Harabasz index (the paper\'s), or that index\n    times the agreement between noise draws.\nn_draws : int, default=4\n    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi".\nsearch_size : int, default=1000\n    Images m that the search looks at; more than K.\ninit : {"diffusion", "k-means"}, default="diffusion"\n    Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the paper\'s).\nfine_tune_unet : bool, default=False\n    Train the U-Net too, after the head. It takes several times as long.\nloss_weights : LossWeights or None, default=None\n    Weights of the terms of the loss. None: `LossWeights()`.\ntraining_config : TrainingConfig or None, default=None\n    Epochs and learning rates; its `random_state` is replaced by the one below. None: `TrainingConfig()`.\ncheckpoint : str, Path or None, default=None\n    File from which `fit` resumes and to which it writes. Beside it, `.search.json`, `.start.safetensors` and the folder `.embeddings`\n    keep what came before training. None: nothing is kept.\nbatch_size : int, default=256\n    Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.\ndevice : str or None, default=None\n    Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.\nrandom_state : int, RandomState or None, default=None\n    Seed. An int gives the same result each time on one machine.\nprogress : bool, default=False\n    Show progress bars.\n\nAttributes\n----------\nlabels_ : ndarray of shape (N,), int64\n    Cluster of each image, from 0 to K - 1.\nn_clusters_ : int\n    K, also where it was estimated.\ncluster_centers_ : ndarray of shape (K, d), float32\n    Centers, in the space of `transform`.\nlayer_, timestep_ : str, int\n    Where the U-Net was read.\nsearch_result_ : COTResult or None\n    The search: its evaluations, a note, and `plot()`. None if layer and timestep were given.\nhistory_ : dict of lists\n    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.\nunet_ : UNet2DModel\n    The U-Net as it is after `fit`.\nmodel_ : ClusterModel\n    Common space, head and centers.\nextract_ : Extractor\n    Reads embeddings off `unet_`.\nseed_ : int\n    The seed that was used.\n\nRaises\n------\nValueError\n    From `fit`, for a parameter or images out of range; the message names the parameter, what came and what is allowed.\nFloatingPointError\n    If the loss or the embedding is no longer finite.\n\nSee Also\n--------\nDiEC.paper : The configuration that the paper describes.\nReverseHierarchicalDiffusion : A tree of clusters over any features or network.\n\nReferences\n----------\nHu et al., "DiEC: Diffusion Embedded Clustering", arXiv 2512.20905.\n\nExamples\n--------\n>>> from diec import DiEC, load_dataset\n>>> images = load_dataset("digits").images[:300]\n>>> diec = DiEC(n_clusters=10, unet="digits", timestep=100, random_state=0).fit(images)\n>>> diec.labels_.shape, diec.cluster_centers_.shape\n((300,), (10, 64))\n>>> diec.predict(images[:3]).tolist() == diec.labels_[:3].tolist()\nTrue\n'
 
-def _prepare(extract: Extractor, images):
+    def save_pretrained(self, path: str | Path) -> None:
+        ...
+
+    def from_pretrained(cls, path: str | Path) -> DiEC:
+        ...
+DiEC.__doc__ = 'Diffusion Embedded Clustering of images.\n\nDiEC reads an embedding off a pretrained diffusion U-Net, at the layer and timestep where it clusters best, and refines\nthe clusters with a residual head under a self-training loss. It uses no labels. Parameters are checked in `fit`.\n\nParameters\n----------\nn_clusters : int or None, default=10\n    Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.\nunet : str, Path or (UNet2DModel, scheduler), default="digits"\n    A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a\n    pair, which is not changed.\nlayer : str, default="mid_block+up_blocks.0"\n    Name of a layer, of several joined by "+", or "search" for the clustering-optimal layer. The paper\'s is "mid_block".\ntimestep : int or "search", default="search"\n    Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.\ncriterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"\n    What the search maximizes: agreement of k-means with the nearest neighbors, the Calinski-Harabasz index (the\n    paper\'s), or that index times the agreement between noise draws.\nn_draws : int, default=4\n    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi".\nsearch_size : int, default=1000\n    Images m that the search looks at; more than K.\ninit : {"diffusion", "k-means"}, default="diffusion"\n    Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the\n    paper\'s).\nfine_tune_unet : bool, default=False\n    Train the U-Net too, after the head. It takes several times as long.\nloss_weights : LossWeights or None, default=None\n    Weights of the terms of the loss. None: `LossWeights()`.\ntraining_config : TrainingConfig or None, default=None\n    Epochs and learning rates; its `random_state` is replaced by the one below. None: `TrainingConfig()`.\ncheckpoint : str, Path or None, default=None\n    File from which `fit` resumes and to which it writes. Beside it, `.search.json`, `.start.safetensors` and the folder\n    `.embeddings` store what is computed before training. None: nothing is saved.\nbatch_size : int, default=256\n    Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.\ndevice : str or None, default=None\n    Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.\nrandom_state : int, RandomState or None, default=None\n    Seed. An int gives the same result each time on one machine.\nprogress : bool, default=False\n    Show progress bars.\n\nAttributes\n----------\nlabels_ : ndarray of shape (N,), int64\n    Cluster of each image, from 0 to K - 1.\nn_clusters_ : int\n    K, also where it was estimated.\ncluster_centers_ : ndarray of shape (K, d), float32\n    Centers, in the space of `transform`.\nlayer_, timestep_ : str, int\n    Where the U-Net was read.\nsearch_result_ : COTResult or None\n    The search: its evaluations, a note, and `plot()`. None if layer and timestep were given.\nhistory_ : dict of lists\n    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.\nunet_ : UNet2DModel\n    The U-Net as it is after `fit`.\nmodel_ : ClusterModel\n    Common space, head and centers.\nextract_ : Extractor\n    Reads embeddings off `unet_`.\nseed_ : int\n    The seed that was used.\n\nRaises\n------\nValueError\n    From `fit`, for a parameter or images out of range; the message names the parameter, what came and what is allowed.\nFloatingPointError\n    If the loss or the embedding is no longer finite.\n\nSee Also\n--------\nDiEC.paper : The configuration that the paper describes.\nReverseHierarchicalDiffusion : A tree of clusters over any features or network.\n\nReferences\n----------\nHu et al., "DiEC: Diffusion Embedded Clustering", arXiv 2512.20905.\n\nExamples\n--------\n>>> from diec import DiEC, load_dataset\n>>> images = load_dataset("digits").images[:300]\n>>> diec = DiEC(n_clusters=10, unet="digits", timestep=100, random_state=0).fit(images)\n>>> diec.labels_.shape, diec.cluster_centers_.shape\n((300,), (10, 64))\n>>> diec.predict(images[:3]).tolist() == diec.labels_[:3].tolist()\nTrue\n'
+
+def _set_fitted(d: DiEC, trainer: Trainer, K: int, search_result: COTResult | None) -> DiEC:
+    ...
+
+def _training_config(d: DiEC) -> TrainingConfig:
+    ...
+
+def _check_input(d: DiEC, X) -> tuple:
+    ...
+
+def _fit_to_unet(extract: Extractor, images: torch.Tensor) -> torch.Tensor:
     ...
 
 def _check_params(d: DiEC, n_images: int):
     ...
 
-def _extractor(d: DiEC) -> Extractor:
+def _check_types(d: DiEC):
     ...
 
-def _find_layer_and_timestep(d: DiEC, extract: Extractor, images, K: int) -> tuple:
+def _check_choices(d: DiEC):
+    ...
+
+def _make_extractor(d: DiEC) -> Extractor:
+    ...
+
+def _unet_and_scheduler(unet) -> tuple:
+    ...
+
+def _check_layer_and_timestep(d: DiEC, extract: Extractor) -> Layer | None:
+    ...
+
+def _find_layer_and_timestep(d: DiEC, extract: Extractor, images, layer: Layer | None, K: int) -> tuple:
     ...
 COUNT_SIZE = 3000
 
-def _estimate_n_clusters(d: DiEC, extract: Extractor, images) -> int:
+def _estimate_n_clusters(d: DiEC, extract: Extractor, images, layer: Layer | None) -> int:
     ...
 INITS = {'diffusion': {}, 'k-means': {'diffusion': 0, 'by_information': False}}
 
-def _initial_model(d: DiEC, extract: Extractor, images, e, K: int, layer: str, t: int) -> ClusterModel:
+def _initial_model(d: DiEC, extract: Extractor, images, e, K: int, layer: Layer, t: int) -> ClusterModel:
     ...
 
-def _restarted(tensors: dict, labels) -> ClusterModel:
+def _saved_initial_model(path: Path, origin: str) -> ClusterModel | None:
     ...
 
-def _clear_cache(extract: Extractor, images, layer: str, t: int):
+def _load_initial_model(tensors: dict, labels: torch.Tensor) -> ClusterModel:
+    ...
+
+def _finish_cache(extract: Extractor, images, layer: Layer, t: int):
     ...
 NOT_SAVED = ('checkpoint', 'device')
 
 def _config(d: DiEC) -> dict:
     ...
 
-def save_pretrained(self: DiEC, path: str | Path):
+def _write_model(d: DiEC, path: str | Path):
     ...
 
-def _write(self, path):
+def _read_model(cls, path: Path) -> DiEC:
     ...
-DiEC.save_pretrained = save_pretrained
 
-def from_pretrained(cls, path: str | Path) -> DiEC:
+def _check_schedule(design, config: dict):
     ...
-DiEC.from_pretrained = classmethod(from_pretrained)
 
-def _length(design, config: dict) -> int:
+def _n_features(design, config: dict) -> int:
     ...
 
 def _read_tensors(file: Path, config: dict, design) -> dict:
     ...
 
-def _part(kind, given: dict | None, key: str):
+def _check_sizes(stored: dict, rules: dict, name: str, config: dict, D: int) -> int:
+    ...
+
+def _read_settings(kind: type, given: dict | None, key: str):
     ...
 
 def _rebuild(cls, config: dict, tensors: dict, unet: tuple) -> DiEC:
+    ...
+
+def _read_search_result(found: dict | None) -> COTResult | None:
+    ...
+
+def _read_cluster_model(tensors: dict) -> ClusterModel:
     ...

@@ -1,39 +1,62 @@
 # Made from features.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
-__all__ = ['DEFAULT_LAYER', 'SAVE_INTERVAL', 'MAX_PIXELS', 'layer_names', 'split_layers', 'layer_modules', 'activations', 'image_noise', 'pool_features', 'join_features', 'EmbeddingCache', 'Extractor']
-import hashlib, json, math, os, re, tempfile, time, zlib
+import json
+import math
+import os
+import re
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 import numpy as np
-from fastcore.basics import patch
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from tqdm.auto import tqdm
+from .core.distributed import Shard, rank_and_world_size
 from .core.files import atomic_file
-from .core.validation import check_integer
-from .data.images import as_images, fit_to
 from .core.interrupt import deferred_signals, finished
-from .core.distributed import all_reduce, rank_and_world_size
 from .core.rng import Stream, generator
-from .unet import ACTIVATION_BYTES, UNet2DModel, forward_cost, unet_fingerprint
+from .core.validation import check_integer
+from .data.images import StoredImages, as_images, fit_to
+from .unet import ACTIVATION_BYTES, DDPMScheduler, UNet2DModel, forward_cost, unet_fingerprint
+__all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_features', 'join_features', 'Extractor']
 
-def layer_names(unet) -> tuple:
+def layer_names(unet: UNet2DModel) -> tuple[str, ...]:
     ...
 
-def split_layers(layers) -> tuple:
+class Layer(str):
+    """The name of a layer, or of several joined by "+"; `names` holds the single ones, each once"""
+
+    def __new__(cls, name):
+        ...
+
+def split_layers(layers: str | Iterable[str]) -> tuple[Layer, ...]:
     ...
 
-def layer_modules(unet, layers) -> dict:
+def single_names(layers: Iterable[Layer]) -> tuple[str, ...]:
     ...
 
-class _Enough(Exception):
-    """Raised inside a forward pass when everything that was asked for has been seen"""
+def check_unet(unet):
+    ...
+
+def layer_modules(unet: UNet2DModel, layers: Iterable[Layer]) -> dict:
+    ...
+
+class _LastLayer(Exception):
+    """Raised inside a forward pass after the last of the wanted layers"""
 
 @contextmanager
-def _hooked(unet, layers, early_exit: bool):
+def _hooked(modules: dict, early_exit: bool):
     ...
 
-def activations(unet: UNet2DModel, xt: torch.Tensor, t, layers, early_exit: bool=True) -> dict:
+def activations(unet: UNet2DModel, xt: torch.Tensor, t: int | torch.Tensor, layers: str | Iterable[str], early_exit: bool=True) -> dict[str, torch.Tensor]:
+    ...
+
+def _run_to_layers(unet, xt, t, layers: tuple[Layer, ...], early_exit: bool) -> dict:
     ...
 
 def image_noise(images: torch.Tensor, n_draws: int, random_state: int=0) -> torch.Tensor:
@@ -42,87 +65,116 @@ def image_noise(images: torch.Tensor, n_draws: int, random_state: int=0) -> torc
 def pool_features(a: torch.Tensor, max_side: int=4) -> torch.Tensor:
     ...
 
-def join_features(found: dict, layer: str, max_side: int=4) -> torch.Tensor:
+def join_features(found: dict[str, torch.Tensor], layer: str, max_side: int=4) -> torch.Tensor:
     ...
 DEFAULT_LAYER = 'mid_block+up_blocks.0'
 
-def _reserve(f, n_bytes: int):
+def mean_over_draws(draws: Iterable[dict], n_draws: int) -> dict:
     ...
-SAVE_INTERVAL = 30
-
-class EmbeddingCache:
-    """Embeddings in files, and a note of the batches of this process that are whole: rows and checksum of each"""
-
-    def __init__(self, folder: Path, name: str, n_images: int, n_batches: int):
-        ...
-
-    def room(self, layer: str, D: int):
-        ...
-
-    @property
-    def done(self) -> int:
-        ...
-
-    def _crc(self, where: slice) -> int:
-        ...
-
-    def _open(self, i, D, mode='r+'):
-        ...
-
-    def count(self, where: slice):
-        ...
-
-    def save(self):
-        ...
-
-    def whole(self):
-        ...
-MAX_PIXELS = 2 ** 22
 
 class Extractor:
-    """Reads the embeddings e_bar(l, t) of a data set off a U-Net"""
 
-    def __init__(self, unet: UNet2DModel, scheduler, n_draws: int=4, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None):
+    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, n_draws: int=4, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None):
         ...
 
-    def starts(self, n_images: int) -> range:
-        ...
-
-    def draws(self, images, layers, t: int, progress: bool=False) -> dict:
-        ...
-
-    def _most(self) -> int:
-        ...
-
-    def prepare(self, images) -> torch.Tensor:
+    def _max_batch_size(self) -> int:
         ...
 
     def noised(self, x0: torch.Tensor, t: int) -> torch.Tensor:
         ...
 
-    def check_timestep(self, t) -> int:
+    def draw_batch(self, x0: torch.Tensor, layers: tuple[Layer, ...], t: int) -> Iterator[dict]:
         ...
 
-    def batches(self, images, layers, t: int, progress: bool=False, skip: int=0):
+    def embed_batch(self, x0: torch.Tensor, layers: tuple[Layer, ...], t: int) -> dict:
         ...
 
-    def __call__(self, images, layers, t: int, progress: bool=False) -> dict:
+    def prepare(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         ...
 
-    def _copy(self, e) -> np.ndarray:
+    def fit_to_unet(self, images: torch.Tensor) -> torch.Tensor:
         ...
 
-    def _name(self, images, layers, t) -> str:
+    def check_timestep(self, t: int) -> int:
         ...
 
-    def fingerprint(self, images, **facts) -> str:
+    def _check_prepared(self, images):
+        ...
+
+    def fingerprint(self, images: torch.Tensor, **settings) -> str:
+        ...
+
+    def cache_name(self, images: torch.Tensor, layers: tuple[Layer, ...], t: int) -> str:
         ...
 
     def clear_stale(self):
         ...
 
-    def _room(self, *shape) -> np.ndarray:
+    def embed(self, images: torch.Tensor, layers: tuple[Layer, ...], t: int, progress: bool=False) -> dict:
         ...
 
-    def _whole(self, out: dict, n_images: int) -> dict:
+    def _store(self, images, layers, t: int, shard: Shard) -> EmbeddingArrays:
         ...
+
+    def __call__(self, images: np.ndarray | torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:
+        ...
+
+    def draws(self, images: torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:
+        ...
+Extractor.__doc__ = 'Read the embeddings e_bar(l, t) of images off a U-Net.\n\nParameters\n----------\nunet : UNet2DModel\n    The pretrained network, which is not changed.\nscheduler : DDPMScheduler\n    Its noise schedule.\nn_draws : int, default 4\n    Noise draws R that an embedding is averaged over, 1 or more.\nrandom_state : int, default 0\n    Seed of the noise.\nbatch_size : int, default 256\n    Images in one forward pass; reduced where activations or draws would take more than `ACTIVATION_BYTES`.\nmax_side : int, default 4\n    Largest height and width of a pooled map, see `pool_features`.\nmax_bytes : int, default 2**31\n    Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.\ncache_dir : str, Path or None, default None\n    Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.\n'
+MAX_PIXELS = 2 ** 22
+
+def _reserve(f, n_bytes: int):
+    ...
+
+def _allocate(shape: tuple, max_bytes: int) -> np.ndarray:
+    ...
+
+class EmbeddingArrays:
+    """The embeddings of a data set, filled batch by batch: layer -> (N, D)"""
+
+    def __init__(self, n_images: int, max_bytes: int):
+        ...
+
+    def allocate(self, layer: str, n_features: int) -> np.ndarray:
+        ...
+
+    def write(self, where: slice, batch: dict):
+        ...
+
+    def result(self) -> dict:
+        ...
+SAVE_INTERVAL = 30
+
+class EmbeddingCache(EmbeddingArrays):
+    """Embeddings in files, with an index of the completed batches of this process"""
+
+    def __init__(self, folder: Path, name: str, n_images: int, n_batches: int, max_bytes: int=2 ** 31):
+        ...
+
+    def _read_index(self):
+        ...
+
+    def _open(self, i: int, n_features: int, mode: str='r+') -> np.memmap:
+        ...
+
+    def allocate(self, layer: str, n_features: int) -> np.memmap:
+        ...
+
+    def _checksum(self, where: slice) -> int:
+        ...
+
+    def write(self, where: slice, batch: dict):
+        ...
+
+    def save(self):
+        ...
+
+    def result(self) -> dict:
+        ...
+
+def delete_stale(folder: str | Path, used: set):
+    ...
+
+def _bar(batches: list, t: int, progress: bool) -> Iterable[slice]:
+    ...

@@ -1,13 +1,14 @@
 # Made from search.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
-__all__ = ['BLOCK', 'CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 import json
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
-from fastcore.basics import patch
 import torch
+from fastcore.basics import patch
+from matplotlib.axes import Axes
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -15,46 +16,73 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from tqdm.auto import tqdm
+from .core.distributed import barrier, is_main
 from .core.files import atomic_file
-from .core.validation import check_integer, check_number
-from .features import DEFAULT_LAYER, Extractor, layer_names
 from .core.interrupt import deferred_signals, finished
-from .core.distributed import is_main, barrier
+from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
-BLOCK = 100000
+from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
+__all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
 class CommonSpace(nn.Module):
-    """Center, project to principal components, scale each vector to unit length; a fixed map that gradients pass through"""
+    """Center, project to principal components, and scale each vector to unit length; gradients pass through.
+
+    Parameters
+    ----------
+    n_features : int
+        Length D of an embedding.
+    n_components : int, default 64
+        Length d of a projected one.
+    """
 
     def __init__(self, n_features: int, n_components: int=64):
         ...
 
-    @classmethod
-    def fit(cls, e, n_components: int=64, random_state: int=0):
+    def fit(cls, e: np.ndarray, n_components: int=64, random_state: int=0) -> CommonSpace:
         ...
 
     def forward(self, e: torch.Tensor) -> torch.Tensor:
         ...
 
-    def transform(self, e) -> np.ndarray:
+    def transform(self, e: np.ndarray) -> np.ndarray:
         ...
+BLOCK = 100000
 
-def neighbor_information(labels, near) -> float:
+def _rows_in_memory(e, random_state: int) -> np.ndarray:
     ...
 
-def kmeans(z, n_clusters: int, random_state: int=0, n_init: int=10, near=None) -> KMeans:
+def neighbor_information(labels: np.ndarray, near: np.ndarray) -> float:
     ...
 
-def stability(z_draws, n_clusters: int, random_state: int=0) -> float:
+def kmeans(z: np.ndarray, n_clusters: int, random_state: int=0, n_init: int=10, near: np.ndarray | None=None) -> KMeans:
     ...
 
-def neighbor_consistency(z, labels, k: int=10) -> float:
+def stability(z_draws: np.ndarray, n_clusters: int, random_state: int=0) -> float:
+    ...
+
+def neighbor_consistency(z: np.ndarray, labels: np.ndarray, k: int=10) -> float:
     ...
 CRITERIA = {'chi': lambda e: e.chi, 'stable_chi': lambda e: e.chi * max(e.stability, 0.0), 'neighbors': lambda e: e.neighbors}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found at one layer and timestep"""
+    """Hold the scores of one layer and timestep.
+
+    Parameters
+    ----------
+    layer : str
+        Layer l.
+    t : int
+        Timestep.
+    chi : float
+        Calinski-Harabasz index of k-means on the mean embedding.
+    stability : float or None
+        Agreement between noise draws, see `stability`; None if the criterion does not use it.
+    neighbors : float
+        Nearest-neighbor consistency, see `neighbor_consistency`.
+    score : float, default nan
+        S(l, t) under the criterion in use.
+    """
     layer: str
     t: int
     chi: float
@@ -63,9 +91,8 @@ class Evaluation:
     score: float = float('nan')
 
 class Clusterability:
-    """The function S(l, t) that the search maximizes; no labels in it"""
 
-    def __init__(self, extract: Extractor, images, n_clusters: int, criterion: str='neighbors', m: int=1000, random_state: int=0, cache_file: str | Path | None=None):
+    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='neighbors', m: int=1000, random_state: int=0, cache_file: str | Path | None=None):
         ...
 
     def _origin(self) -> str:
@@ -77,24 +104,44 @@ class Clusterability:
     def _write(self):
         ...
 
-    def at(self, layers, t: int) -> list:
+    def at(self, layers: str | Iterable[str], t: int) -> list[Evaluation]:
         ...
 
-    def _evaluate(self, layer, t, draws) -> Evaluation:
+    def _evaluate(self, layer: Layer, t: int, draws: np.ndarray) -> Evaluation:
         ...
 
     def __call__(self, layer: str, t: int) -> float:
         ...
 
-    def rescored(self, criterion: str):
+    def rescored(self, criterion: str) -> Clusterability:
         ...
+Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "neighbors"\n    A name in `CRITERIA`.\nm : int, default 1000\n    Images in the subset; all of them if there are fewer.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\n'
 
-def unimodality_gap(scores) -> float:
+def _check_search(extract: Extractor, n_images: int, n_clusters: int, criterion: str, m: int, random_state: int):
+    ...
+
+def unimodality_gap(scores: Iterable[float]) -> float:
     ...
 
 @dataclass
 class COTResult:
-    """What the search found"""
+    """Hold the result of a search.
+
+    Parameters
+    ----------
+    layer : str
+        The best layer l*.
+    t : int
+        The best timestep t*.
+    criterion : str
+        What was maximized.
+    evaluations : list of Evaluation
+        Every evaluation made for this result, in order.
+    unimodal : bool
+        Whether S looked unimodal along t.
+    note : str, default ""
+        Anything unusual.
+    """
     layer: str
     t: int
     criterion: str
@@ -106,24 +153,52 @@ class COTResult:
     def score(self) -> float:
         ...
 
-    def along_t(self):
+    def along_t(self) -> Iterable[np.ndarray]:
         ...
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None=None) -> Axes:
         ...
 
-def _refine(f, low: int, high: int, evaluations: int):
+def _refine(f: Callable, low: int, high: int, evaluations: int):
+    ...
+
+def _local_maxima(scores: np.ndarray) -> list:
+    ...
+
+def _refine_each(f: Callable, seen: dict, ts: list, tops: list, limit: int):
     ...
 
 def search_timestep(S: Clusterability, layer: str=DEFAULT_LAYER, max_evaluations: int=12, grid: int=9, tolerance: float=0.05, progress: bool=False) -> COTResult:
     ...
 
-def search_layer(S: Clusterability, layers=None, start: str=DEFAULT_LAYER, t: int | None=None, max_evaluations: int=12, progress: bool=False) -> COTResult:
+def _once_each(S: Clusterability, layer: Layer, seen: dict, bar: tqdm) -> Callable:
+    ...
+
+def _note_on_tops(gap: float, n_tops: int, n_evaluations: int) -> str:
+    ...
+
+def search_layer(S: Clusterability, layers: Iterable[str] | None=None, start: str=DEFAULT_LAYER, t: int | None=None, max_evaluations: int=12, progress: bool=False) -> COTResult:
+    ...
+
+def _best(evaluations: Iterable[Evaluation]) -> Evaluation:
+    ...
+
+def _merge(S: Clusterability, layers: tuple[Layer, ...], first: COTResult, across: list, second: COTResult) -> COTResult:
     ...
 
 @dataclass
 class ScoreMap:
-    """S on a grid of layers and timesteps"""
+    """Hold S on a grid of layers and timesteps.
+
+    Parameters
+    ----------
+    layers : tuple of str
+        Rows of the grid.
+    timesteps : tuple of int
+        Columns of the grid.
+    evaluations : list of list of Evaluation
+        One row for each layer.
+    """
     layers: tuple
     timesteps: tuple
     evaluations: list
@@ -131,11 +206,11 @@ class ScoreMap:
     def values(self, name: str='score') -> np.ndarray:
         ...
 
-    def best(self):
+    def best(self) -> tuple[str, int]:
         ...
 
-    def plot(self, name: str='score', ax=None):
+    def plot(self, name: str='score', ax: Axes | None=None) -> Axes:
         ...
 
-def score_map(S: Clusterability, layers=None, timesteps=None, progress: bool=False) -> ScoreMap:
+def score_map(S: Clusterability, layers: Iterable[str] | None=None, timesteps: Iterable[int] | None=None, progress: bool=False) -> ScoreMap:
     ...

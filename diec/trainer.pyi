@@ -1,7 +1,8 @@
 # Made from trainer.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
-__all__ = ['SAVE_EVERY', 'ClusterModel', 'LossWeights', 'TrainingConfig', 'EpochView', 'Trainer']
-import logging, time
+import logging
+import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,39 +12,43 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 from .core.checkpoint import fingerprint, load_state, save_state
-from .core.validation import check_integer, check_number
-from .search import CommonSpace, kmeans
-from .model import ResidualHead
-from .features import Extractor, activations, join_features
-from .core.interrupt import deferred_signals, finished
-from .losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
-from .core.distributed import all_reduce, is_main, barrier, rank_and_world_size
-from .core.distributed import has_fast_bfloat16, said_if_threads_differ
+from diec.core.distributed import all_reduce, barrier, has_fast_bfloat16, is_main, rank_and_world_size, warn_if_threads_differ
+from .core.interrupt import Signals, deferred_signals, finished
 from .core.rng import Stream, generator
+from .core.validation import check_integer, check_number
+from .features import Extractor, Layer, activations, join_features
+from diec.losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
+from .model import ResidualHead
+from .search import CommonSpace, kmeans
 from .unet import denoising_loss
+__all__ = ['ClusterModel', 'LossWeights', 'TrainingConfig', 'Trainer']
 
 class ClusterModel(nn.Module):
-    """Embedding -> common space -> residual head -> soft assignment"""
 
     def __init__(self, n_features: int, n_components: int, n_clusters: int, head: bool=True, random_state: int=0):
-        ...
-
-    @classmethod
-    def start(cls, e, n_clusters: int, head: bool=True, random_state: int=0, diffusion: int=20, n_init: int=20, by_information: bool=True):
         ...
 
     def embed(self, e: torch.Tensor) -> torch.Tensor:
         ...
 
-    def embed_all(self, e) -> torch.Tensor:
+    def embed_all(self, e: np.ndarray) -> torch.Tensor:
         ...
 
-    def forward(self, x: torch.Tensor):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ...
+
+    def start(cls, e: np.ndarray, n_clusters: int, head: bool=True, random_state: int=0, diffusion: int=20, n_init: int=20, by_information: bool=True) -> ClusterModel:
+        ...
+
+    def _set_centers(self, z: np.ndarray, labels: np.ndarray, centers: np.ndarray):
+        ...
+ClusterModel.__doc__ = "Map an embedding to the common space, through the residual head, to soft assignments.\n\nParameters\n----------\nn_features : int\n    Length D of an embedding.\nn_components : int\n    Dimensions d of the common space.\nn_clusters : int\n    Number of clusters K.\nhead : bool, default True\n    False: no residual head, z = e, for the ablation.\nrandom_state : int, default 0\n    Seed of the head's weights.\n"
+
+def _initial_clusters(z: np.ndarray, n_clusters: int, random_state: int, diffusion: int, n_init: int, by_information: bool):
+    ...
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weights of L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent; 0 switches a term off"""
     lambda_kl: float = 1.0
     lambda_graph: float = 0.1
     lambda_ent: float = 0.1
@@ -53,10 +58,10 @@ class LossWeights:
 
     def check(self):
         ...
+LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.1\n    Adaptive neighbor graph.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nn_neighbors : int, default 10\n    Neighbors k of the graph.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast; the same for all data sets"""
     head_epochs: int = 40
     warmup_epochs: int = 10
     joint_epochs: int = 3
@@ -69,16 +74,19 @@ class TrainingConfig:
 
     def check(self):
         ...
+TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\n'
 
 class EpochView:
-    """The data set as the current model sees it: refreshed once an epoch, constant within it"""
+    """The data set as the current model sees it; constant within an epoch"""
 
-    def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, learn: torch.Tensor | None=None):
+    def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, fixed_labels: torch.Tensor | None=None):
         ...
 
-    @classmethod
-    def kept(cls, x: torch.Tensor, target: torch.Tensor, graph: Graph | None):
+    def restored(cls, x: torch.Tensor, target: torch.Tensor, graph: Graph | None) -> EpochView:
         ...
+
+def _certain(labels: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    ...
 
 def _reseed(model: ClusterModel, view: EpochView) -> list:
     ...
@@ -87,12 +95,31 @@ def _clustering_terms(model: ClusterModel, view: EpochView, loss_weights: LossWe
     ...
 
 class Trainer:
-    """Refines a clustering at a place (l, t) of a U-Net"""
+    """Refine a clustering at a layer and timestep of a U-Net.
+
+    Parameters
+    ----------
+    extract : Extractor
+        Reads embeddings; its U-Net is trained in place in the joint stage.
+    model : ClusterModel
+        Trained in place.
+    layer : str
+        Layer l.
+    t : int
+        Timestep.
+    loss_weights : LossWeights, default LossWeights()
+        Weights of the loss.
+    training_config : TrainingConfig, default TrainingConfig()
+        Epochs and learning rates.
+    """
 
     def __init__(self, extract: Extractor, model: ClusterModel, layer: str, t: int, loss_weights: LossWeights=LossWeights(), training_config: TrainingConfig=TrainingConfig()):
         ...
 
-    def _optimizer(self):
+    def _set_start(self):
+        ...
+
+    def _reset_optimizer(self):
         ...
 
     @property
@@ -105,34 +132,64 @@ class Trainer:
     def next_stage(self):
         ...
 
-    def _origin(self, images) -> dict:
+    def _origin(self, images: torch.Tensor) -> dict:
         ...
 
-    def save(self, path, images):
+    def save(self, path: str | Path, images: torch.Tensor):
         ...
 
-    def load(self, path, images):
+    def load(self, path: str | Path, images: torch.Tensor):
         ...
 
-    def head_terms(self, view: EpochView, images, index, step) -> dict:
+    def head_terms(self, view: EpochView, images: torch.Tensor, index: torch.Tensor, step: int) -> dict:
         ...
 
     def _reduce_gradients(self, n: int, terms: dict):
         ...
 
-    def joint_terms(self, view: EpochView, images, index, step) -> dict:
+    def joint_terms(self, view: EpochView, images: torch.Tensor, index: torch.Tensor, step: int) -> dict:
         ...
 
-    def one_epoch(self, view: EpochView, images: torch.Tensor, changed: float | None, after_step=lambda n_steps: None):
+    def _draw_noise(self, shape: tuple, step: int) -> tuple:
         ...
 
-    def refresh(self, e) -> tuple:
+    def _embed_with_gradient(self, x0: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         ...
 
-    def _checkpointer(self, images, checkpoint, signals):
+    def _denoising_losses(self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         ...
 
-    def fit(self, images, e=None, checkpoint: str | Path | None=None, stop_after: int | None=None, progress: bool=False) -> np.ndarray:
+    def one_epoch(self, view: EpochView, images: torch.Tensor, changed: float | None, after_step: Callable=lambda n_steps: None):
+        ...
+
+    def _update(self, terms: dict, n: int) -> dict:
+        ...
+
+    def _add_to_sums(self, terms: dict, n_batches: int):
+        ...
+
+    def _end_epoch(self, changed: float | None):
+        ...
+
+    def refresh(self, e: np.ndarray) -> tuple[EpochView, float | None]:
+        ...
+
+    def _embed(self, images: torch.Tensor, used: set):
+        ...
+
+    def _begin_epoch(self, images: torch.Tensor, used: set) -> tuple:
+        ...
+
+    def _checkpointer(self, images: torch.Tensor, checkpoint: str | Path | None, signals: Signals) -> Callable:
+        ...
+
+    def fit(self, images: torch.Tensor, e: np.ndarray | None=None, checkpoint: str | Path | None=None, stop_after: int | None=None, progress: bool=False) -> np.ndarray:
+        ...
+
+    def _resume(self, checkpoint: str | Path, images: torch.Tensor):
+        ...
+
+    def _bar(self, progress: bool) -> tqdm:
         ...
 
 def _share(n: int) -> slice:
@@ -142,6 +199,6 @@ def _all_rows(e: torch.Tensor, n: int, share: slice) -> torch.Tensor:
     ...
 
 @contextmanager
-def _name_stage(trainer: Trainer):
+def _add_epoch_to_error(trainer: Trainer):
     ...
 SAVE_EVERY = 60

@@ -769,7 +769,8 @@ def _scores(args):
     settings = os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed
     stored = Path(args.work)/f"search-{_settings_hash(str(args.unet), *settings)}.json"
     extract = Extractor(unet.to(device()), scheduler, random_state=args.seed)
-    return Clusterability(extract, images, args.n_clusters, args.criterion, random_state=args.seed, cache_file=stored)
+    return Clusterability(extract, extract.prepare(images), args.n_clusters, args.criterion, random_state=args.seed,
+                          cache_file=stored)
 
 # %% ../../nbs/app/04_cli.ipynb #9c4070d5
 _PREDICT = "model", "folder", "seed" # what predictions depend on

@@ -500,7 +500,7 @@ def test_a_damaged_checkpoint_says_what_to_do(made, photos, tmp_path, capsys):
     (out/"labels.csv").unlink() # else there is nothing to do
     for f in out.glob("work/fit-*.safetensors"): f.write_bytes(f.read_bytes()[:-1] + b"x")
     with pytest.raises(SystemExit): run("cluster", photos, "--unet", "digits", "-k", 3, "--out", out, "--quiet")
-    assert "delete it to begin anew" in capsys.readouterr().err
+    assert "delete it to start from the beginning" in capsys.readouterr().err
 
 
 def test_the_tree_is_of_the_clusters():

@@ -114,7 +114,7 @@ def test_a_state_of_another_format_is_refused_by_name(tmp_path):
     write_tensors({"0": torch.zeros(2)}, tmp_path/"s", header | {"format": "diec-state-2"})
     with pytest.raises(ValueError, match="its format is 'diec-state-2', not 'diec-state-1'"): load_state(tmp_path/"s")
     write_tensors({"0": torch.ones(2)}, tmp_path/"s", header)
-    with pytest.raises(ValueError, match="do not match their checksum; delete it to begin anew"): load_state(tmp_path/"s")
+    with pytest.raises(ValueError, match="do not match their checksum; delete it to start from the beginning"): load_state(tmp_path/"s")
 
 
 def test_any_damaged_byte_is_noticed(tmp_path):

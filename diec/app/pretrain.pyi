@@ -1,0 +1,160 @@
+# Made from pretrain.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
+
+import argparse
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+from diec.core.compat import mend_torchvision
+import diffusers
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.training_utils import EMAModel
+from fastcore.basics import patch
+from torch.nn.functional import affine_grid, grid_sample
+from tqdm.auto import tqdm
+from diec.core.checkpoint import fingerprint, load_state, save_state
+from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
+from diec.core.files import check_replaceable
+from diec.core.interrupt import deferred_signals, finished
+from diec.core.rng import Stream, generator
+from diec.core.validation import check_integer, check_number
+from diec.data.datasets import dataset_names, load_dataset
+from diec.data.images import as_images, fit_to
+from diec.unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
+__all__ = ['Recipe', 'Pretrained', 'pretrain', 'make_unet']
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a U-Net is pretrained.
+
+    Parameters
+    ----------
+    n_steps : int, default 8000
+        Optimizer steps.
+    batch_size : int, default 64
+        Images a step, over all processes.
+    learning_rate : float, default 1e-3
+        Peak of the learning rate of AdamW, between a linear warm-up and a cosine to zero.
+    warmup_steps : int, default 500
+        Steps of warm-up.
+    weight_decay : float, default 1e-2
+        Weight decay of AdamW.
+    ema_decay : float, default 0.999
+        Decay of the exponential moving average of the weights, which is the result.
+    grad_clip : float, default 1.0
+        Largest norm of the gradient.
+    prediction_type : str, default "epsilon"
+        What the network predicts, see `new_scheduler`.
+    beta_schedule : str, default "squaredcos_cap_v2"
+        How noise grows, see `new_scheduler`.
+    snr_gamma : float or None, default None
+        Bound of the signal-to-noise ratio in min-SNR weighting (Hang et al., 2023); None weighs all timesteps alike.
+    augment : float, default 0.05
+        Size of random affine maps of the images, as a share of their side; 0 leaves the images as they are.
+    random_state : int, default 0
+        Seed of weights, batches, timesteps and noise.
+    """
+    n_steps: int = 8000
+    batch_size: int = 64
+    learning_rate: float = 0.001
+    warmup_steps: int = 500
+    weight_decay: float = 0.01
+    ema_decay: float = 0.999
+    grad_clip: float = 1.0
+    prediction_type: str = 'epsilon'
+    beta_schedule: str = 'squaredcos_cap_v2'
+    snr_gamma: float | None = None
+    augment: float = 0.05
+    random_state: int = 0
+
+    def check(self):
+        ...
+
+def _learning_rate(recipe: Recipe, step: int) -> float:
+    ...
+
+def loss_weight(scheduler, t, snr_gamma: float | None):
+    ...
+
+def warped(x, amount: float, g):
+    ...
+
+def _batch_rows(n: int, recipe: Recipe, step: int) -> list:
+    ...
+
+def _batch(images, recipe: Recipe, step: int, n_timesteps: int):
+    ...
+
+class Pretrained(NamedTuple):
+    """The result of pretraining.
+
+    Parameters
+    ----------
+    unet : UNet2DModel
+        The U-Net with the averaged weights, in evaluation mode.
+    scheduler : DDPMScheduler
+        Its noise schedule.
+    history : dict
+        The lists "step" and "loss", and "seconds".
+    """
+    unet: UNet2DModel
+    scheduler: DDPMScheduler
+    history: dict
+
+class _Run:
+    """The state of a pretraining run: everything that a checkpoint must hold"""
+
+    def __init__(self, unet, recipe: Recipe, accelerator):
+        ...
+
+    def save(self, path, origin: dict):
+        ...
+
+    def load(self, path, origin: dict):
+        ...
+
+def _loss(run: _Run, scheduler, images):
+    ...
+
+def _train_step(run: _Run, scheduler, images) -> float:
+    ...
+
+def _start(images, recipe: Recipe, unet) -> tuple:
+    ...
+
+def pretrain(images: np.ndarray | torch.Tensor, recipe: Recipe=Recipe(), unet: UNet2DModel | None=None, checkpoint: str | Path | None=None, checkpoint_every: int=500, stop_at: int | None=None, progress: bool=True) -> Pretrained:
+    ...
+WINDOW = 100
+
+def _least(loss):
+    ...
+
+def diverging(loss: list) -> bool:
+    ...
+
+def _check_loss(run: _Run, loss: float):
+    ...
+
+def _timed_step(run: _Run, scheduler, images, bar):
+    ...
+
+def _train(run: _Run, scheduler, images, end: int, checkpoint, every: int, origin: dict, progress: bool):
+    ...
+_CARD = '---\nlibrary_name: diffusers\nlicense: apache-2.0\ntags: [diffusion, clustering, unconditional-image-generation]\n---\n# U-Net `{name}`\n\nA `UNet2DModel` pretrained to denoise the {n:,} images of *{name}* ({source}),\n{channels} x {size} x {size} after padding, in [-1, 1]. Labels were not used.\n\nDiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too small to generate good images.\n\n- Parameters: {parameters:,}, stored as float16. Levels: {levels}. Cosine schedule, T = {T}.\n- Recipe: {recipe}.\n- Data checksum (SHA-256 of the images): `{checksum}`.\n- {epochs:.0f} epochs in {minutes:.0f} minutes on {device}; torch {torch}, diffusers {diffusers}.\n- Denoising loss, mean of the first 100 steps: {first:.4f}; of the last 100: {last:.4f}. The curve, in `history.json`:\n\n| step | loss (mean of a twentieth of the run) |\n| ---: | ---: |\n{curve}\n\nMake it again: `python -m diec.app.pretrain {name} --out FOLDER`.\n'
+
+def _curve(loss) -> str:
+    ...
+
+def _model_card(data, recipe: Recipe, trained: Pretrained) -> str:
+    ...
+
+def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None) -> Pretrained:
+    ...
+
+def main(argv=None):
+    ...
