@@ -38,6 +38,7 @@ class CommonSpace(nn.Module):
     def __init__(self, n_features: int, n_components: int=64):
         ...
 
+    @classmethod
     def fit(cls, e: np.ndarray, n_components: int=64, random_state: int=0) -> CommonSpace:
         ...
 

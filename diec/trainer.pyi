@@ -37,6 +37,7 @@ class ClusterModel(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ...
 
+    @classmethod
     def start(cls, e: np.ndarray, n_clusters: int, head: bool=True, random_state: int=0, diffusion: int=20, n_init: int=20, by_information: bool=True) -> ClusterModel:
         ...
 
@@ -82,6 +83,7 @@ class EpochView:
     def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, fixed_labels: torch.Tensor | None=None):
         ...
 
+    @classmethod
     def restored(cls, x: torch.Tensor, target: torch.Tensor, graph: Graph | None) -> EpochView:
         ...
 

@@ -449,7 +449,7 @@ def load_unet(name:str|Path) -> tuple[UNet2DModel, DDPMScheduler]:
         The U-Net in evaluation mode, float32, on the CPU, and its scheduler.
     """
     if folder := find_unet(name): return _read_folder(folder)
-    return _from_hub(name)
+    return _from_hub(str(name))
 
 # %% ../nbs/method/01_unet.ipynb #1be69259
 def _from_hub(name:str) -> tuple:

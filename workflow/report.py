@@ -20,6 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from diec.core.files import atomic_file
+from diec.evaluation.results import beside_best_other
 from workflow.registry import KINDS, load
 
 REGISTRY = load()
@@ -188,26 +189,17 @@ def by_group(results: list) -> list:
     return [(heading, members) for heading, members in found.items() if members]
 
 
-def best_others(main: pd.DataFrame) -> pd.DataFrame:
-    "Accuracy in % of DiEC and of the best other method on each data set: mean and standard deviation over seeds"
-    runs = main.dropna(subset="ACC").groupby(["dataset", "method"], sort=False)["ACC"]
-    scores = runs.agg(["mean", "std"]).mul(100).reset_index()
-    other = scores[~scores["method"].str.startswith("DiEC")]
-    best = other.loc[other.groupby("dataset", sort=False)["mean"].idxmax()]
-    return scores[scores["method"] == "DiEC"].merge(best, on="dataset", how="left", suffixes=("", " other"))
-
-
 def summary_of(out: Path, names: list) -> list:
     "Tables that a reader looks for first: accuracy beside the best other method, and the verdicts on the claims"
     found = []
     main = pd.read_csv(out/"tables"/"main.csv") if "tables/main" in names else pd.DataFrame()
     if {"dataset", "method", "ACC"} <= set(main) and pd.api.types.is_numeric_dtype(main["ACC"]):
-        said = lambda mean, std: f"{mean:.1f}" + (f" ± {std:.1f}" if pd.notna(std) else "")
-        gain = lambda r: f"{r['mean'] - r['mean other']:+.1f}".replace("-", "−")
-        other = lambda r: [said(r["mean other"], r["std other"]), r["method other"], gain(r)]
+        said = lambda mean, std: f"{100*mean:.1f}" + (f" ± {100*std:.1f}" if pd.notna(std) else "")
+        gain = lambda r: f"{100*(r['mean'] - r['other_mean']):+.1f}".replace("-", "−")
+        other = lambda r: [said(r["other_mean"], r["other_std"]), r["other"], gain(r)]
         none = ["none", "", ""]
-        rows = [[r["dataset"], said(r["mean"], r["std"]), *(other(r) if pd.notna(r["mean other"]) else none)]
-                for _, r in best_others(main).iterrows()]
+        rows = [[data, said(r["mean"], r["std"]), *(other(r) if pd.notna(r["other_mean"]) else none)]
+                for data, r in beside_best_other(main).dropna(subset="mean").iterrows()]
         heads = ["data set", "DiEC: accuracy in %", "best other method", "which", "difference"]
         found.append(grid(heads, [False, True, True, False, True], [(None, rows)]))
     if "tables/claims" in names:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def _flat_name(name, label, width, taken) -> str:
 
 # %% ../../nbs/app/02_sort.ipynb #d41d5a4e
 def sort_into(
-    into: str | Path, folder: str | Path, files: Sequence[str], labels: Sequence[int], copy: bool = False,
+    into: str | Path, folder: str | Path, files: Sequence[str], labels: Iterable[int], copy: bool = False,
     settings: dict | None = None
 ) -> list[tuple[str, str]]:
     """Sort files into one folder for each cluster; sub-folders become part of the names.

@@ -70,7 +70,8 @@ def _usps(X: np.ndarray, y: np.ndarray, what) -> tuple[np.ndarray, np.ndarray]:
 # %% ../../nbs/data/03_datasets.ipynb #a726f268
 def _read_usps(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     "Images in [-1, 1] and classes of USPS from its two libsvm files."
-    parts = [_usps(*read_libsvm(p, 256), p) for p in (_find(folder, "usps"), _find(folder, "usps.t"))]
+    files = _find(folder, "usps"), _find(folder, "usps.t")
+    parts = [_usps(X, y, p) for p in files for X, y in [read_libsvm(p, 256)]]
     return tuple(map(np.concatenate, zip(*parts)))
 
 # %% ../../nbs/data/03_datasets.ipynb #dd6cc7c1
@@ -152,7 +153,7 @@ _CLUSTPY = {"stick-figures": ("stickfigures.data", 2, (20, 20, 1)),
 def _clustpy_file(name: str) -> Path|None:
     "The file of a set in ClustPy, which is not imported; None without ClustPy."
     spec = importlib.util.find_spec("clustpy")
-    return Path(spec.origin).parent/"data"/"datasets"/_CLUSTPY[name][0] if spec else None
+    return Path(str(spec.origin)).parent/"data"/"datasets"/_CLUSTPY[name][0] if spec else None
 
 # %% ../../nbs/data/03_datasets.ipynb #d6bf85b7
 def _from_clustpy(name: str) -> ImageSet:

@@ -146,7 +146,7 @@ def encode(network: "FeedforwardAutoencoder", images: np.ndarray) -> np.ndarray:
 # %% ../../nbs/evaluation/02_baselines.ipynb #acdc1eed
 def _settings(name: str, n_clusters: int, random_state: int, autoencoder) -> dict:
     "Arguments of one of ClustPy's methods."
-    settings = dict(random_state=random_state)
+    settings: dict = dict(random_state=random_state)
     if name in WITH_AUTOENCODER and autoencoder is not None: settings["neural_network"] = autoencoder
     if name == "N2D":
         umap = dict(n_neighbors=20, min_dist=0., n_components=n_clusters, n_jobs=1, random_state=random_state)

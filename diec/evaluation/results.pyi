@@ -16,6 +16,9 @@ from fastcore.basics import patch
 from ..core.files import atomic_file
 from .metrics import format_mean_std, markdown_table
 from .plots import save_figure
+import pandas as pd
+from matplotlib.figure import Figure
+from diec.data.images import ImageSet
 __all__ = ['Provenance', 'save_record', 'load_records', 'mean_std', 'beside_best_other', 'gain', 'write_csv', 'read_csv', 'save_table', 'keep_figure']
 
 def _git(*args: str) -> str:

@@ -16,6 +16,7 @@ from ..evaluation.plots import check_same_length
 from .condensation import Tree
 from .graph import grains, neighbor_affinity, neighborhood, rescale, sorted_affinity, to_unit
 from .selection import MIN_AGREEMENT, agreement_by_level, most_agreed, resampled_halves, reweighted_graphs
+import networkx
 from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +28,6 @@ from matplotlib.patches import Rectangle
 from sklearn.utils.validation import check_is_fitted
 from ..core.validation import check_integer
 from ..evaluation.plots import COLORS, as_plot_array, as_plot_images, check_same_length, get_axis, to_two_dimensions
-from .estimator import ReverseHierarchicalDiffusion, leaf_centrality
 __all__ = ['Level', 'Explanation', 'ReverseHierarchicalDiffusion']
 
 @dataclass(frozen=True, eq=False)

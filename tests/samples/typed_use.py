@@ -10,7 +10,8 @@ def right() -> None:
     labels.mean()
     tree = ReverseHierarchicalDiffusion().fit(images.reshape(len(images), -1))
     tree.cut(10)
-    Extractor(*load_unet("digits")).fingerprint(images)
+    extract = Extractor(*load_unet("digits"))
+    extract.fingerprint(extract.prepare(images))
 
 
 def wrong() -> None:
