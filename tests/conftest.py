@@ -1,18 +1,22 @@
 "What several test files share. No test reaches for a network, and all compute on one thread, as a killed and resumed run must."
+
 import os
 import signal
 import tempfile
 
-os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
-import tools.guard.sitecustomize # from here on this process reaches no other machine
+os.environ["HF_HUB_OFFLINE"] = "1"  # before diffusers is imported
 
-for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): # nohup and shells in the background have some ignored, which the commands under test would inherit
-    if signal.getsignal(_signal) == signal.SIG_IGN: signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
+for _signal in (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+):  # nohup and shells in the background have some ignored, which the commands under test would inherit
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
 
 _data_home = tempfile.TemporaryDirectory(prefix="no-data-")
-os.environ["SCIKIT_LEARN_DATA"] = _data_home.name # empty: no test depends on what the user has in a cache
+os.environ["SCIKIT_LEARN_DATA"] = _data_home.name  # empty: no test depends on what the user has in a cache
 
-import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
@@ -31,7 +35,8 @@ def pytest_collection_modifyitems(items):
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    with threadpool_limits(1): yield # scikit-learn's, too
+    with threadpool_limits(1):
+        yield  # scikit-learn's, too
     torch.set_num_threads(before)
 
 
@@ -52,18 +57,22 @@ def digits():
 @pytest.fixture
 def tiny():
     "A fresh untrained U-Net for 8x8 images with its scheduler; the same weights for the same seed"
+
     def make(random_state=0, in_channels=1):
         unet = new_unet(8, in_channels, block_out_channels=(8, 16, 16), random_state=random_state)
         return unet.eval(), new_scheduler()
+
     return make
 
 
 @pytest.fixture
 def same():
     "Whether two modules (or state dicts) hold the same bits"
+
     def equal(a, b):
         a, b = (getattr(m, "state_dict", lambda: m)() for m in (a, b))
         return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
     return equal
 
 
@@ -71,11 +80,15 @@ def same():
 def marker(tmp_path):
     "A pickle whose loading creates a file: (its bytes, the file)"
     import pickle
-    made = tmp_path/"the-pickle-was-loaded"
+
+    made = tmp_path / "the-pickle-was-loaded"
+
     class Planted:
-        def __reduce__(self): return os.mkdir, (str(made),)
+        def __reduce__(self):
+            return os.mkdir, (str(made),)
+
     data = pickle.dumps(Planted())
     pickle.loads(data)
-    assert made.exists() # else the tests that use it could not fail
+    assert made.exists()  # else the tests that use it could not fail
     made.rmdir()
     return data, made

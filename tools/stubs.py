@@ -105,9 +105,8 @@ def main():
     if check:
         stale = [p for p in {*made, *present} if p not in made or not p.exists() or p.read_text() != made[p]]
         if stale:
-            sys.exit(
-                f"Type stubs are out of step: {', '.join(str(p.relative_to(ROOT)) for p in sorted(stale))}. Run: python -m tools.stubs"
-            )
+            names = ", ".join(str(p.relative_to(ROOT)) for p in sorted(stale))
+            sys.exit(f"Type stubs are out of step: {names}. Run: python -m tools.stubs")
         return
     for path in present - set(made):
         path.unlink()

@@ -14,6 +14,7 @@ fi
 
 step "style and imports (ruff)"
 ruff check nbs tests tools workflow
+ruff format --check tests
 
 step "nbdev_export and nbdev_clean change nothing"
 before=$(fingerprint)

@@ -2,12 +2,13 @@
 
 These tests come last: once their libraries are loaded, this process computes to other last bits, which the bitwise tests of training notice.
 """
+
 import numpy as np
 import pytest
 
-from diec.evaluation.baselines import BASELINES, DEEP, PEERS, run_baseline, train_autoencoder, untrained_autoencoder
 from diec.core.checkpoint import load_state, save_state
 from diec.data.datasets import load_dataset
+from diec.evaluation.baselines import BASELINES, DEEP, PEERS, run_baseline, train_autoencoder, untrained_autoencoder
 
 X = load_dataset("digits").subset(150, random_state=0).images
 
@@ -20,7 +21,8 @@ def test_classical(name):
 
 @pytest.mark.parametrize("name", ["", "kmeans", "dec"])
 def test_unknown_name(name):
-    with pytest.raises(ValueError, match="name must be one of"): run_baseline(name, X, 4)
+    with pytest.raises(ValueError, match="name must be one of"):
+        run_baseline(name, X, 4)
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +41,15 @@ def test_deep_with_a_trained_autoencoder(name, autoencoder):
 
 def test_deep_methods_exist():
     deep = pytest.importorskip("clustpy.deep")
-    for name in DEEP: assert hasattr(deep, name)
+    for name in DEEP:
+        assert hasattr(deep, name)
     assert PEERS == ("UMAP + k-means", *DEEP)
 
 
 def test_autoencoder_survives_a_file(autoencoder, tmp_path):
-    save_state(tmp_path/"w.safetensors", dict(autoencoder.state_dict()))
+    save_state(tmp_path / "w.safetensors", dict(autoencoder.state_dict()))
     again = untrained_autoencoder(64)
-    again.load_state_dict(load_state(tmp_path/"w.safetensors"))
+    again.load_state_dict(load_state(tmp_path / "w.safetensors"))
     assert (run_baseline("DDC", X, 4, 1, again) == run_baseline("DDC", X, 4, 1, autoencoder)).all()
 
 

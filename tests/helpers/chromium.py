@@ -1,4 +1,5 @@
 """A headless Chromium, spoken to over its DevTools protocol: what a page logs, and what its script says of it."""
+
 import json
 import re
 import shutil
@@ -12,8 +13,10 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 def is_error(method: str, params: dict) -> bool:
     "Whether an event of the protocol says that something went wrong in the page"
-    if method in ("Runtime.exceptionThrown", "Network.loadingFailed"): return True
-    if method == "Runtime.consoleAPICalled": return params["type"] == "error"
+    if method in ("Runtime.exceptionThrown", "Network.loadingFailed"):
+        return True
+    if method == "Runtime.consoleAPICalled":
+        return params["type"] == "error"
     return method == "Log.entryAdded" and params["entry"]["level"] == "error"
 
 
@@ -29,7 +32,8 @@ class Chromium:
         self.socket, self.n, self.events, self.session = websocket.create_connection(address, timeout=60), 0, [], None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"): self.call(f"{domain}.enable")
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
         return self
 
     def __exit__(self, *_):
@@ -42,7 +46,8 @@ class Chromium:
     def receive(self) -> dict:
         "The next message; events are kept"
         message = json.loads(self.socket.recv())
-        if "method" in message: self.events.append(message)
+        if "method" in message:
+            self.events.append(message)
         return message
 
     def call(self, method: str, **params) -> dict:
@@ -50,8 +55,10 @@ class Chromium:
         self.n += 1
         request = {"id": self.n, "method": method, "params": params}
         self.socket.send(json.dumps(request | ({"sessionId": self.session} if self.session else {})))
-        while (message := self.receive()).get("id") != self.n: pass
-        if "error" in message: raise RuntimeError(f"{method}: {message['error']}")
+        while (message := self.receive()).get("id") != self.n:
+            pass
+        if "error" in message:
+            raise RuntimeError(f"{method}: {message['error']}")
         return message["result"]
 
     def open(self, url: str, width: int, height: int = 900, dark: bool = False) -> list:
@@ -62,12 +69,14 @@ class Chromium:
         self.call("Emulation.setEmulatedMedia", features=[palette])
         self.events.clear()
         self.call("Page.navigate", url=url)
-        while not any(e["method"] == "Page.loadEventFired" for e in self.events): self.receive()
+        while not any(e["method"] == "Page.loadEventFired" for e in self.events):
+            self.receive()
         self.run("new Promise(done => setTimeout(done, 300))")  # scripts that start when the page has loaded
         return [e for e in self.events if is_error(e["method"], e["params"])]
 
     def run(self, script: str):
         "The value of a JavaScript expression in the page"
         result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in result: raise RuntimeError(result["exceptionDetails"])
+        if "exceptionDetails" in result:
+            raise RuntimeError(result["exceptionDetails"])
         return result["result"].get("value")

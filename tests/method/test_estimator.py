@@ -1,16 +1,21 @@
 "The scikit-learn face: conventions, kinds of input, saving and loading, and errors that name the argument."
-import json, os, shutil, signal, sys
+
+import json
+import os
+import shutil
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import subprocess_cases
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
-import subprocess_cases
 import diec.data.images
 import diec.estimator as E
 import diec.trainer
@@ -22,46 +27,100 @@ from diec.unet import new_scheduler, new_unet
 
 QUICK = TrainingConfig(head_epochs=2, joint_epochs=1, batch_size=64)
 
-def tiny(in_channels=1): return new_unet(8, in_channels, block_out_channels=(8, 8)).eval(), new_scheduler()
 
-def quick(**kwargs): return DiEC(**{**dict(n_clusters=4, unet=tiny(), timestep=60, n_draws=2, training_config=QUICK, fine_tune_unet=False, random_state=0, device="cpu"), **kwargs})
+def tiny(in_channels=1):
+    return new_unet(8, in_channels, block_out_channels=(8, 8)).eval(), new_scheduler()
+
+
+def quick(**kwargs):
+    return DiEC(
+        **{
+            **dict(
+                n_clusters=4,
+                unet=tiny(),
+                timestep=60,
+                n_draws=2,
+                training_config=QUICK,
+                fine_tune_unet=False,
+                random_state=0,
+                device="cpu",
+            ),
+            **kwargs,
+        }
+    )
+
 
 @pytest.fixture(scope="module")
-def fitted(digits): return quick(fine_tune_unet=True).fit(digits)
+def fitted(digits):
+    return quick(fine_tune_unet=True).fit(digits)
+
 
 @pytest.fixture
-def unseen(): return load_dataset("digits").images[900:925].copy()
+def unseen():
+    return load_dataset("digits").images[900:925].copy()
 
 
 # --- conventions
 
+
 def test_parameters_go_round():
-    given = dict(n_clusters=3, unet="x", layer="conv_in", timestep=5, criterion="chi", n_draws=1, search_size=9, init="k-means", fine_tune_unet=False, loss_weights=LossWeights(),
-                 training_config=QUICK, checkpoint="c", batch_size=7, device="cpu", random_state=4, progress=True)
-    assert DiEC(**given).get_params() == given == DiEC().set_params(**given).get_params() == clone(DiEC(**given)).get_params()
+    given = dict(
+        n_clusters=3,
+        unet="x",
+        layer="conv_in",
+        timestep=5,
+        criterion="chi",
+        n_draws=1,
+        search_size=9,
+        init="k-means",
+        fine_tune_unet=False,
+        loss_weights=LossWeights(),
+        training_config=QUICK,
+        checkpoint="c",
+        batch_size=7,
+        device="cpu",
+        random_state=4,
+        progress=True,
+    )
+    assert (
+        DiEC(**given).get_params()
+        == given
+        == DiEC().set_params(**given).get_params()
+        == clone(DiEC(**given)).get_params()
+    )
     assert set(given) == set(DiEC().get_params())
-    with pytest.raises(ValueError): DiEC().set_params(clusters=3)
-    DiEC(n_clusters="nonsense", unet=object()) # nothing is checked before `fit`
+    with pytest.raises(ValueError):
+        DiEC().set_params(clusters=3)
+    DiEC(n_clusters="nonsense", unet=object())  # nothing is checked before `fit`
 
 
 def test_the_papers_configuration():
     paper = DiEC.paper(7, "mnist-5k", n_draws=3).get_params()
     config = paper.pop("training_config")
     assert (config.head_epochs, config.warmup_epochs) == (0, 0) and config.joint_epochs > 0
-    assert {k: v for k, v in paper.items() if v != DiEC().get_params()[k]} == dict(n_clusters=7, unet="mnist-5k", layer="mid_block", criterion="chi", init="k-means", fine_tune_unet=True, n_draws=3)
+    assert {k: v for k, v in paper.items() if v != DiEC().get_params()[k]} == dict(
+        n_clusters=7,
+        unet="mnist-5k",
+        layer="mid_block",
+        criterion="chi",
+        init="k-means",
+        fine_tune_unet=True,
+        n_draws=3,
+    )
     assert isinstance(DiEC.paper(), DiEC) and DiEC.paper(2, "digits", layer="conv_in").layer == "conv_in"
 
 
 def test_the_papers_start_is_k_means_on_the_embedding(digits):
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score
+
     none = TrainingConfig(head_epochs=0, joint_epochs=0)
     model = quick(init="k-means", unet="digits", n_clusters=10, training_config=none).fit(digits)
     z = model.transform(digits)
     own = KMeans(10, n_init=20, random_state=0).fit(z)
     assert adjusted_rand_score(model.labels_, own.labels_) > 0.9
-    inertia = lambda labels: sum(((z[labels == k] - z[labels == k].mean(0))**2).sum() for k in range(10))
-    assert inertia(model.labels_) < 1.01*own.inertia_
+    inertia = lambda labels: sum(((z[labels == k] - z[labels == k].mean(0)) ** 2).sum() for k in range(10))
+    assert inertia(model.labels_) < 1.01 * own.inertia_
 
 
 @pytest.mark.parametrize("init, diffusion, by_information", [("k-means", 0, False), ("diffusion", 20, True)])
@@ -75,8 +134,18 @@ def test_the_start_is_the_one_asked_for(digits, monkeypatch, init, diffusion, by
 
 
 def test_as_published_head_and_unet_learn_together_from_the_first_epoch(digits, digits_unet, same):
-    model = DiEC.paper(4, digits_unet, timestep=60, n_draws=2, random_state=0, device="cpu", training_config=TrainingConfig(head_epochs=0, warmup_epochs=0, joint_epochs=1)).fit(digits[:60])
-    assert model.history_["stage"] == ["joint"] and model.history_["diff"][0] > 0 and not same(model.unet_, digits_unet[0])
+    model = DiEC.paper(
+        4,
+        digits_unet,
+        timestep=60,
+        n_draws=2,
+        random_state=0,
+        device="cpu",
+        training_config=TrainingConfig(head_epochs=0, warmup_epochs=0, joint_epochs=1),
+    ).fit(digits[:60])
+    assert (
+        model.history_["stage"] == ["joint"] and model.history_["diff"][0] > 0 and not same(model.unet_, digits_unet[0])
+    )
 
 
 def test_fit_returns_itself_and_leaves_parameters_images_and_the_callers_unet_alone(digits, same):
@@ -87,22 +156,26 @@ def test_fit_returns_itself_and_leaves_parameters_images_and_the_callers_unet_al
     assert model.get_params() == params and all(model.get_params()[k] is params[k] for k in params)
     assert np.array_equal(images, digits[:60])
     assert same(unet, before) and unet.training and all(p.grad is None for p in unet.parameters())
-    assert not same(model.unet_, before) # it did train one, of its own
+    assert not same(model.unet_, before)  # it did train one, of its own
     assert not any(len(m._forward_hooks) for m in model.unet_.modules())
 
 
 def test_clone_is_unfitted_and_fits_alike(digits):
     model = quick(unet=tiny()).fit(digits[:60])
     again = clone(model)
-    with pytest.raises(NotFittedError): again.predict(digits)
+    with pytest.raises(NotFittedError):
+        again.predict(digits)
     assert np.array_equal(again.fit(digits[:60]).labels_, model.labels_)
 
 
 @pytest.mark.parametrize("call", ["predict", "predict_proba", "transform"])
 def test_unfitted(call, digits):
-    with pytest.raises(NotFittedError, match="DiEC"): getattr(quick(), call)(digits)
-    with pytest.raises((NotFittedError, AttributeError)): quick().cluster_centers_
-    with pytest.raises(NotFittedError): quick().save_pretrained("nowhere")
+    with pytest.raises(NotFittedError, match="DiEC"):
+        getattr(quick(), call)(digits)
+    with pytest.raises((NotFittedError, AttributeError)):
+        quick().cluster_centers_
+    with pytest.raises(NotFittedError):
+        quick().save_pretrained("nowhere")
 
 
 def test_labels_are_not_looked_at(digits, same):
@@ -120,10 +193,10 @@ def test_shapes_and_types_on_unseen_images(fitted, unseen):
     assert q.shape == (25, 4) and q.dtype == np.float32 and np.allclose(q.sum(1), 1, atol=1e-5) and (q >= 0).all()
     assert z.ndim == 2 and len(z) == 25 and z.dtype == np.float32 and np.isfinite(z).all()
     assert fitted.cluster_centers_.shape == (4, z.shape[1])
-    distance = ((z[:, None] - fitted.cluster_centers_)**2).sum(-1)
+    distance = ((z[:, None] - fitted.cluster_centers_) ** 2).sum(-1)
     assert np.array_equal(p, q.argmax(1)) and np.array_equal(p, distance.argmin(1))
-    assert np.allclose(q, (1/(1 + distance))/(1/(1 + distance)).sum(1, keepdims=True), atol=1e-4)
-    fitted.cluster_centers_[:] = 0 # a copy
+    assert np.allclose(q, (1 / (1 + distance)) / (1 / (1 + distance)).sum(1, keepdims=True), atol=1e-4)
+    fitted.cluster_centers_[:] = 0  # a copy
     assert fitted.cluster_centers_.any()
 
 
@@ -142,7 +215,8 @@ def test_the_same_seed_gives_the_same_result_and_none_gives_some_result(digits, 
     assert not same(free.model_, again.model_)
     rng = [quick(random_state=np.random.RandomState(5)).fit(digits) for _ in range(2)]
     assert same(rng[0].model_, rng[1].model_)
-    np.random.seed(3); torch.manual_seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
     state = np.random.get_state()[1].copy(), torch.get_rng_state()
     quick().fit(digits)
     assert np.array_equal(state[0], np.random.get_state()[1]) and torch.equal(state[1], torch.get_rng_state())
@@ -156,28 +230,53 @@ def test_fitting_anew_forgets_the_old(digits):
 def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     model = quick().fit(digits)
     before = model.predict(digits), model.layer_, model.timestep_, model.labels_
-    def fail(*args, **kwargs): raise FloatingPointError("boom")
+
+    def fail(*args, **kwargs):
+        raise FloatingPointError("boom")
+
     monkeypatch.setattr(E.Trainer, "fit", fail)
-    with pytest.raises(FloatingPointError): model.set_params(layer="conv_in", timestep=900).fit(digits)
-    assert np.array_equal(model.predict(digits), before[0]) and (model.layer_, model.timestep_) == before[1:3] and model.labels_ is before[3]
+    with pytest.raises(FloatingPointError):
+        model.set_params(layer="conv_in", timestep=900).fit(digits)
+    assert (
+        np.array_equal(model.predict(digits), before[0])
+        and (model.layer_, model.timestep_) == before[1:3]
+        and model.labels_ is before[3]
+    )
 
 
 def test_it_finds_the_digits(digits):
     "A smoke test of the whole: far better than chance, with few images and epochs"
     truth = load_dataset("digits").labels[:200]
-    model = DiEC(n_clusters=10, n_draws=2, search_size=100, fine_tune_unet=False, training_config=TrainingConfig(head_epochs=5), random_state=0).fit(digits)
+    model = DiEC(
+        n_clusters=10,
+        n_draws=2,
+        search_size=100,
+        fine_tune_unet=False,
+        training_config=TrainingConfig(head_epochs=5),
+        random_state=0,
+    ).fit(digits)
     assert adjusted_rand_score(truth, model.labels_) > 0.5
 
 
 # --- kinds of input
 
-PIXELS = (load_dataset("digits").images[:60, 0]*127.5 + 127.5).round().astype(np.uint8) # (60, 8, 8)
+PIXELS = (load_dataset("digits").images[:60, 0] * 127.5 + 127.5).round().astype(np.uint8)  # (60, 8, 8)
 
-@pytest.mark.parametrize("name, make", {
-    "uint8 with a channel": lambda u: u[:, None], "tensor": torch.from_numpy, "float32": lambda u: u.astype(np.float32)/127.5 - 1,
-    "float64": lambda u: u/127.5 - 1, "float64, otherwise": lambda u: u/255*2 - 1, "float tensor": lambda u: torch.from_numpy(u)[:, None].float()/127.5 - 1,
-    "not contiguous": lambda u: np.asfortranarray(u), "read-only": lambda u: (lambda v: v.setflags(write=False) or v)(u.copy()),
-    "needs a gradient": lambda u: (torch.from_numpy(u).float()/127.5 - 1).requires_grad_()}.items())
+
+@pytest.mark.parametrize(
+    "name, make",
+    {
+        "uint8 with a channel": lambda u: u[:, None],
+        "tensor": torch.from_numpy,
+        "float32": lambda u: u.astype(np.float32) / 127.5 - 1,
+        "float64": lambda u: u / 127.5 - 1,
+        "float64, otherwise": lambda u: u / 255 * 2 - 1,
+        "float tensor": lambda u: torch.from_numpy(u)[:, None].float() / 127.5 - 1,
+        "not contiguous": lambda u: np.asfortranarray(u),
+        "read-only": lambda u: (lambda v: v.setflags(write=False) or v)(u.copy()),
+        "needs a gradient": lambda u: (torch.from_numpy(u).float() / 127.5 - 1).requires_grad_(),
+    }.items(),
+)
 def test_the_kind_of_array_does_not_matter(name, make):
     reference = quick().fit(PIXELS)
     model, given = quick(), make(PIXELS)
@@ -192,7 +291,7 @@ def test_other_sizes_are_made_to_fit(size, fitted):
     model = quick().fit(images)
     assert len(model.labels_) == 20 and np.array_equal(model.predict(images), model.labels_)
     assert model.extract_.prepare(images).shape == (20, 1, 8, 8)
-    assert fitted.predict(images).shape == (20,) # and another model takes them too
+    assert fitted.predict(images).shape == (20,)  # and another model takes them too
 
 
 def test_padding_does_not_change_what_is_seen(digits):
@@ -206,41 +305,70 @@ def test_color():
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 8, 8)).astype(np.uint8)
     model = quick(unet=tiny(3)).fit(images)
     assert len(model.predict(images)) == 20
-    with pytest.raises(ValueError, match="channel"): model.predict(images[:, :1])
+    with pytest.raises(ValueError, match="channel"):
+        model.predict(images[:, :1])
 
 
 # --- options
 
+
 @pytest.mark.parametrize("criterion", ["chi", "stable_chi"])
-@pytest.mark.parametrize("layer, t", [("search", "search"), ("search", 50), ("mid_block", "search"), ("up_blocks.0", 50), ("mid_block.resnets.0", 999), ("conv_in", 0)])
+@pytest.mark.parametrize(
+    "layer, t",
+    [
+        ("search", "search"),
+        ("search", 50),
+        ("mid_block", "search"),
+        ("up_blocks.0", 50),
+        ("mid_block.resnets.0", 999),
+        ("conv_in", 0),
+    ],
+)
 def test_layer_and_timestep(digits, criterion, layer, t):
     model = quick(criterion=criterion, layer=layer, timestep=t, search_size=40).fit(digits[:50])
-    if layer != "search": assert model.layer_ == layer
-    if t != "search": assert model.timestep_ == t
+    if layer != "search":
+        assert model.layer_ == layer
+    if t != "search":
+        assert model.timestep_ == t
     assert (model.search_result_ is None) == ("search" not in (layer, t))
     if model.search_result_:
-        assert (model.search_result_.layer, model.search_result_.t, model.search_result_.criterion) == (model.layer_, model.timestep_, criterion)
+        assert (model.search_result_.layer, model.search_result_.t, model.search_result_.criterion) == (
+            model.layer_,
+            model.timestep_,
+            criterion,
+        )
         assert model.search_result_.score == max(e.score for e in model.search_result_.evaluations)
     assert isinstance(model.timestep_, int) and model.predict(digits[:50]).tolist() == model.labels_.tolist()
 
 
-def test_one_draw_with_chi(digits): assert len(quick(n_draws=1, criterion="chi", timestep="search", search_size=40).fit(digits).labels_) == 200
+def test_one_draw_with_chi(digits):
+    assert len(quick(n_draws=1, criterion="chi", timestep="search", search_size=40).fit(digits).labels_) == 200
 
 
 def test_the_number_of_clusters_can_be_estimated(digits, same, tmp_path):
     model = quick(n_clusters=None).fit(digits)
-    assert model.n_clusters_ == len(model.cluster_centers_) >= 2 and set(model.labels_) <= set(range(model.n_clusters_)) and model.n_clusters is None
+    assert (
+        model.n_clusters_ == len(model.cluster_centers_) >= 2
+        and set(model.labels_) <= set(range(model.n_clusters_))
+        and model.n_clusters is None
+    )
     assert quick(n_clusters=None).fit(digits).n_clusters_ == model.n_clusters_
-    model.save_pretrained(tmp_path/"m")
-    loaded = DiEC.from_pretrained(tmp_path/"m")
-    assert loaded.n_clusters is None and loaded.n_clusters_ == model.n_clusters_ and np.array_equal(loaded.predict(digits), model.predict(digits))
+    model.save_pretrained(tmp_path / "m")
+    loaded = DiEC.from_pretrained(tmp_path / "m")
+    assert (
+        loaded.n_clusters is None
+        and loaded.n_clusters_ == model.n_clusters_
+        and np.array_equal(loaded.predict(digits), model.predict(digits))
+    )
     assert quick(n_clusters=4).fit(digits[:60]).n_clusters_ == 4
 
 
 @pytest.mark.slow
 def test_the_number_that_is_estimated_is_near_the_true_one():
-    model = DiEC(None, "digits", timestep=200, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0).fit(load_dataset("digits").images)
-    assert 8 <= model.n_clusters_ <= 15 # sub-kinds of ones count as kinds
+    model = DiEC(
+        None, "digits", timestep=200, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0
+    ).fit(load_dataset("digits").images)
+    assert 8 <= model.n_clusters_ <= 15  # sub-kinds of ones count as kinds
 
 
 def test_the_hierarchy_of_a_fitted_model(fitted, digits):
@@ -248,7 +376,8 @@ def test_the_hierarchy_of_a_fitted_model(fitted, digits):
     assert tree.n_clusters_ == 4 and len(tree.labels_) == len(digits) == len(tree.cut(7)) and len(set(tree.cut(7))) == 7
     assert adjusted_rand_score(tree.labels_, fitted.labels_) > 0
     assert fitted.hierarchy(digits[:3]).n_clusters_ <= 3
-    with pytest.raises(NotFittedError): quick().hierarchy(digits)
+    with pytest.raises(NotFittedError):
+        quick().hierarchy(digits)
 
 
 def test_fine_tuning_is_an_option(digits, digits_unet, same):
@@ -262,86 +391,172 @@ def test_a_checkpoint_resumes_a_fit(digits, tmp_path, monkeypatch, same):
     whole = quick(fine_tune_unet=True).fit(digits)
     real = E.Trainer.fit
     monkeypatch.setattr(E.Trainer, "fit", lambda *a, **k: real(*a, **k, stop_after=2))
-    quick(fine_tune_unet=True, checkpoint=str(tmp_path/"c")).fit(digits)
+    quick(fine_tune_unet=True, checkpoint=str(tmp_path / "c")).fit(digits)
     monkeypatch.undo()
-    resumed = quick(fine_tune_unet=True, checkpoint=tmp_path/"c").fit(digits)
-    assert same(resumed.model_, whole.model_) and same(resumed.unet_, whole.unet_) and np.array_equal(resumed.labels_, whole.labels_)
-    for other in (dict(n_clusters=5), dict(random_state=1), dict(timestep=61), dict(unet="digits"), dict(n_draws=3), dict(fine_tune_unet=False)):
-        with pytest.raises(ValueError, match="another run"): quick(**{**dict(fine_tune_unet=True, checkpoint=tmp_path/"c"), **other}).fit(digits)
-    with pytest.raises(ValueError, match="another run"): quick(fine_tune_unet=True, checkpoint=tmp_path/"c").fit(digits[::-1].copy())
+    resumed = quick(fine_tune_unet=True, checkpoint=tmp_path / "c").fit(digits)
+    assert (
+        same(resumed.model_, whole.model_)
+        and same(resumed.unet_, whole.unet_)
+        and np.array_equal(resumed.labels_, whole.labels_)
+    )
+    for other in (
+        dict(n_clusters=5),
+        dict(random_state=1),
+        dict(timestep=61),
+        dict(unet="digits"),
+        dict(n_draws=3),
+        dict(fine_tune_unet=False),
+    ):
+        with pytest.raises(ValueError, match="another run"):
+            quick(**{**dict(fine_tune_unet=True, checkpoint=tmp_path / "c"), **other}).fit(digits)
+    with pytest.raises(ValueError, match="another run"):
+        quick(fine_tune_unet=True, checkpoint=tmp_path / "c").fit(digits[::-1].copy())
 
 
-@pytest.mark.parametrize("name, value", [("n_clusters", np.int64(3)), ("timestep", np.int32(7)), ("n_draws", np.int64(2)), ("search_size", np.int16(40)),
-                                         ("batch_size", np.int64(64)), ("random_state", np.int64(5))])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("n_clusters", np.int64(3)),
+        ("timestep", np.int32(7)),
+        ("n_draws", np.int64(2)),
+        ("search_size", np.int16(40)),
+        ("batch_size", np.int64(64)),
+        ("random_state", np.int64(5)),
+    ],
+)
 def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
-    numpy_one = quick(**{name: value, "checkpoint": tmp_path/"c"}).fit(digits)
+    numpy_one = quick(**{name: value, "checkpoint": tmp_path / "c"}).fit(digits)
     assert same(numpy_one.model_, quick(**{name: int(value)}).fit(digits).model_)
-    numpy_one.save_pretrained(tmp_path/"model")
-    assert np.array_equal(DiEC.from_pretrained(tmp_path/"model").predict(digits), numpy_one.labels_)
+    numpy_one.save_pretrained(tmp_path / "model")
+    assert np.array_equal(DiEC.from_pretrained(tmp_path / "model").predict(digits), numpy_one.labels_)
 
 
 # --- errors
 
-@pytest.mark.parametrize("kwargs, words", [
-    *[(dict(n_clusters=v), ("n_clusters", repr(v), "2..58", "60 images")) for v in (1, 0, -5, 59, 10**9, 2.0, "ten", True)],
-    *[(dict(timestep=v), ("timestep must be", repr(v), "0..999", "search")) for v in (-1, 1000, 2.5, "find", None, True)],
-    *[(dict(layer=v), ("layer must be", repr(v), "mid_block", "search")) for v in ("middle", 5, None, ["mid_block"])],
-    (dict(criterion="silhouette"), ("criterion", "'silhouette'", "stable_chi")),
-    *[(dict(n_draws=v), ("n_draws", repr(v), "in 1..")) for v in (0, -1, 1.5, "x", True)],
-    (dict(n_draws=1, timestep="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
-    *[(dict(search_size=v), ("search_size", repr(v), "in 5..")) for v in (0, 4, "all", None)],
-    *[(dict(batch_size=v), ("batch_size", repr(v), "in 1..")) for v in (0, "x", 1.5, None)],
-    *[(dict(random_state=v), ("random_state", repr(v))) for v in (-1, 1.5, "seed")],
-    *[(dict(device=v), ("device", repr(v))) for v in ("banana", "cuda:99", 3.5)],
-    *[(dict(unet=v), ("unet", "got " + w)) for v, w in ((5, "int"), (None, "NoneType"), ("nonsense", "'nonsense'"), ((1, 2), "int"), ((1,), "tuple"), ([], "list"))],
-    (dict(unet=(tiny()[0], None)), ("scheduler", "NoneType")),
-    *[(dict(loss_weights=v), ("loss_weights", "None or", "LossWeights", type(v).__name__)) for v in (3, {"lambda_kl": 1}, QUICK)],
-    *[(dict(training_config=v), ("training_config", "None or", "TrainingConfig", type(v).__name__)) for v in (3, {"head_epochs": 1}, LossWeights())],
-    (dict(training_config=TrainingConfig(batch_size=0)), ("batch_size", "0", "1 or more")), (dict(loss_weights=LossWeights(lambda_kl=-1.)), ("lambda_kl", "-1.0")),
-    (dict(init="random"), ("init", "diffusion", "k-means", "'random'")), (dict(fine_tune_unet="no"), ("fine_tune_unet", "'no'")), (dict(checkpoint=5), ("checkpoint", "5")),
-], ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
+
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        *[
+            (dict(n_clusters=v), ("n_clusters", repr(v), "2..58", "60 images"))
+            for v in (1, 0, -5, 59, 10**9, 2.0, "ten", True)
+        ],
+        *[
+            (dict(timestep=v), ("timestep must be", repr(v), "0..999", "search"))
+            for v in (-1, 1000, 2.5, "find", None, True)
+        ],
+        *[
+            (dict(layer=v), ("layer must be", repr(v), "mid_block", "search"))
+            for v in ("middle", 5, None, ["mid_block"])
+        ],
+        (dict(criterion="silhouette"), ("criterion", "'silhouette'", "stable_chi")),
+        *[(dict(n_draws=v), ("n_draws", repr(v), "in 1..")) for v in (0, -1, 1.5, "x", True)],
+        (dict(n_draws=1, timestep="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
+        *[(dict(search_size=v), ("search_size", repr(v), "in 5..")) for v in (0, 4, "all", None)],
+        *[(dict(batch_size=v), ("batch_size", repr(v), "in 1..")) for v in (0, "x", 1.5, None)],
+        *[(dict(random_state=v), ("random_state", repr(v))) for v in (-1, 1.5, "seed")],
+        *[(dict(device=v), ("device", repr(v))) for v in ("banana", "cuda:99", 3.5)],
+        *[
+            (dict(unet=v), ("unet", "got " + w))
+            for v, w in (
+                (5, "int"),
+                (None, "NoneType"),
+                ("nonsense", "'nonsense'"),
+                ((1, 2), "int"),
+                ((1,), "tuple"),
+                ([], "list"),
+            )
+        ],
+        (dict(unet=(tiny()[0], None)), ("scheduler", "NoneType")),
+        *[
+            (dict(loss_weights=v), ("loss_weights", "None or", "LossWeights", type(v).__name__))
+            for v in (3, {"lambda_kl": 1}, QUICK)
+        ],
+        *[
+            (dict(training_config=v), ("training_config", "None or", "TrainingConfig", type(v).__name__))
+            for v in (3, {"head_epochs": 1}, LossWeights())
+        ],
+        (dict(training_config=TrainingConfig(batch_size=0)), ("batch_size", "0", "1 or more")),
+        (dict(loss_weights=LossWeights(lambda_kl=-1.0)), ("lambda_kl", "-1.0")),
+        (dict(init="random"), ("init", "diffusion", "k-means", "'random'")),
+        (dict(fine_tune_unet="no"), ("fine_tune_unet", "'no'")),
+        (dict(checkpoint=5), ("checkpoint", "5")),
+    ],
+    ids=lambda v: str(v)[:40] if isinstance(v, dict) else "",
+)
 def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeypatch):
-    def too_late(*args, **kwargs): raise AssertionError("training began")
+    def too_late(*args, **kwargs):
+        raise AssertionError("training began")
+
     monkeypatch.setattr(E.Trainer, "fit", too_late)
-    with pytest.raises((ValueError, TypeError)) as e: quick(**kwargs).fit(PIXELS)
+    with pytest.raises((ValueError, TypeError)) as e:
+        quick(**kwargs).fit(PIXELS)
     assert all(w in str(e.value) for w in words), str(e.value)
 
 
-@pytest.mark.parametrize("X, words", [
-    (None, ("X", "NoneType")), ("images", ("X", "str")), (np.zeros((20, 64)), ("X", "(20, 64)", "(N, C, H, W)")), (np.zeros((3, 8, 8)), ("X", "3", "4 images or more")),
-    (np.zeros((0, 8, 8)), ("X", "(0, 8, 8)")), (np.full((20, 8, 8), np.nan), ("X", "NaN")), (np.full((20, 8, 8), 7.), ("X", "[-1, 1]", "7")),
-    (np.zeros((20, 8, 8), int), ("X", "int64", "uint8")), (np.zeros((20, 3, 8, 8)), ("X", "3 channel", "1")), (np.zeros((20, 9, 8, 8)), ("X", "(20, 9, 8, 8)")),
-], ids=["none", "text", "flat", "three", "empty", "nan", "range", "int64", "color", "nine"])
+@pytest.mark.parametrize(
+    "X, words",
+    [
+        (None, ("X", "NoneType")),
+        ("images", ("X", "str")),
+        (np.zeros((20, 64)), ("X", "(20, 64)", "(N, C, H, W)")),
+        (np.zeros((3, 8, 8)), ("X", "3", "4 images or more")),
+        (np.zeros((0, 8, 8)), ("X", "(0, 8, 8)")),
+        (np.full((20, 8, 8), np.nan), ("X", "NaN")),
+        (np.full((20, 8, 8), 7.0), ("X", "[-1, 1]", "7")),
+        (np.zeros((20, 8, 8), int), ("X", "int64", "uint8")),
+        (np.zeros((20, 3, 8, 8)), ("X", "3 channel", "1")),
+        (np.zeros((20, 9, 8, 8)), ("X", "(20, 9, 8, 8)")),
+    ],
+    ids=["none", "text", "flat", "three", "empty", "nan", "range", "int64", "color", "nine"],
+)
 def test_bad_images_are_named(X, words, fitted):
     for call in (lambda: quick().fit(X), lambda: fitted.predict(X)):
-        if "3" in words and call.__code__.co_names[-1] == "predict": continue
-        with pytest.raises((ValueError, TypeError)) as e: call()
+        if "3" in words and call.__code__.co_names[-1] == "predict":
+            continue
+        with pytest.raises((ValueError, TypeError)) as e:
+            call()
         assert all(w in str(e.value) for w in words), str(e.value)
 
 
-def test_three_images_are_enough_to_predict(fitted, unseen): assert len(fitted.predict(unseen[:3])) == 3
+def test_three_images_are_enough_to_predict(fitted, unseen):
+    assert len(fitted.predict(unseen[:3])) == 3
 
 
 @pytest.mark.parametrize("t", ["search", 60])
 def test_images_without_variety(t):
     "All alike, or fewer kinds than clusters: an answer, or an error that speaks of the images"
     for X in (np.zeros((20, 8, 8)), np.repeat([np.zeros((8, 8)), np.ones((8, 8))], 10, 0)):
-        try: model = quick(timestep=t).fit(X)
-        except ValueError as e: assert "images" in str(e) and "X" in str(e)
-        else: assert len(set(zip(X[:, 0, 0], model.labels_))) == len(set(X[:, 0, 0])) and np.isfinite(model.transform(X)).all()
+        try:
+            model = quick(timestep=t).fit(X)
+        except ValueError as e:
+            assert "images" in str(e) and "X" in str(e)
+        else:
+            assert (
+                len(set(zip(X[:, 0, 0], model.labels_))) == len(set(X[:, 0, 0]))
+                and np.isfinite(model.transform(X)).all()
+            )
 
 
 # --- saving and loading
 
+
 @pytest.fixture
 def saved(fitted, tmp_path):
-    fitted.save_pretrained(tmp_path/"model")
-    return tmp_path/"model"
+    fitted.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 def alike(a, b, images, same):
-    return (same(a.model_, b.model_) and same(a.unet_, b.unet_) and np.array_equal(a.labels_, b.labels_) and a.history_ == b.history_ and a.search_result_ == b.search_result_
-            and (a.layer_, a.timestep_, a.seed_) == (b.layer_, b.timestep_, b.seed_) and np.array_equal(a.predict_proba(images), b.predict_proba(images)))
+    return (
+        same(a.model_, b.model_)
+        and same(a.unet_, b.unet_)
+        and np.array_equal(a.labels_, b.labels_)
+        and a.history_ == b.history_
+        and a.search_result_ == b.search_result_
+        and (a.layer_, a.timestep_, a.seed_) == (b.layer_, b.timestep_, b.seed_)
+        and np.array_equal(a.predict_proba(images), b.predict_proba(images))
+    )
 
 
 def test_there_and_back(saved, fitted, unseen, same):
@@ -349,31 +564,53 @@ def test_there_and_back(saved, fitted, unseen, same):
     assert alike(loaded, fitted, unseen, same)
     mine, given = loaded.get_params(), fitted.get_params()
     assert all(mine[k] == given[k] for k in given if k not in ("unet", "checkpoint", "device", "random_state"))
-    assert len(clone(loaded).set_params(training_config=TrainingConfig(head_epochs=1, joint_epochs=0)).fit(unseen).labels_) == 25
-    assert {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()} >= {"config.json", "model.safetensors", "unet/unet/config.json"}
+    assert (
+        len(clone(loaded).set_params(training_config=TrainingConfig(head_epochs=1, joint_epochs=0)).fit(unseen).labels_)
+        == 25
+    )
+    assert {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()} >= {
+        "config.json",
+        "model.safetensors",
+        "unet/unet/config.json",
+    }
     assert not any(p.suffix in (".pkl", ".bin", ".pt", ".pth", ".joblib") for p in saved.rglob("*"))
 
 
-@pytest.mark.parametrize("kwargs", [dict(layer="search", timestep="search"), dict(loss_weights=LossWeights(lambda_ent=0.)), dict(training_config=None, loss_weights=None, fine_tune_unet=False),
-                                    dict(random_state=None), dict(criterion="chi", n_draws=1)], ids=str)
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        dict(layer="search", timestep="search"),
+        dict(loss_weights=LossWeights(lambda_ent=0.0)),
+        dict(training_config=None, loss_weights=None, fine_tune_unet=False),
+        dict(random_state=None),
+        dict(criterion="chi", n_draws=1),
+    ],
+    ids=str,
+)
 def test_there_and_back_with_options(kwargs, digits, tmp_path, same):
     unet = tiny()[0], new_scheduler(prediction_type="v_prediction")
     model = quick(unet=unet, search_size=40, **{"training_config": QUICK, **kwargs}).fit(digits[:50])
-    model.save_pretrained(tmp_path/"m")
-    loaded = DiEC.from_pretrained(tmp_path/"m")
-    assert alike(loaded, model, digits, same) and loaded.get_params()["loss_weights"] == model.loss_weights and loaded.get_params()["training_config"] == model.training_config
+    model.save_pretrained(tmp_path / "m")
+    loaded = DiEC.from_pretrained(tmp_path / "m")
+    assert (
+        alike(loaded, model, digits, same)
+        and loaded.get_params()["loss_weights"] == model.loss_weights
+        and loaded.get_params()["training_config"] == model.training_config
+    )
     assert loaded.extract_.scheduler.config.prediction_type == "v_prediction"
 
 
 def test_a_subclass_comes_back_as_itself(saved):
-    class Mine(DiEC): pass
+    class Mine(DiEC):
+        pass
+
     assert type(Mine.from_pretrained(saved)) is Mine
 
 
 def test_a_model_trained_on_a_device_that_is_not_here_can_be_loaded(saved, fitted, unseen):
-    config = json.loads((saved/"config.json").read_text())
+    config = json.loads((saved / "config.json").read_text())
     config["params"]["device"] = "cuda:7"
-    (saved/"config.json").write_text(json.dumps(config))
+    (saved / "config.json").write_text(json.dumps(config))
     assert np.array_equal(DiEC.from_pretrained(saved).predict(unseen), fitted.predict(unseen))
 
 
@@ -384,120 +621,199 @@ def test_saving_over_an_old_model(saved, digits, same):
     assert [p.name for p in saved.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("harm, said", [("a file of the user's", "notes.txt was not put there"), ("another's folder", "config.json was not put there"), ("edited", "config.json was changed")])
+@pytest.mark.parametrize(
+    "harm, said",
+    [
+        ("a file of the user's", "notes.txt was not put there"),
+        ("another's folder", "config.json was not put there"),
+        ("edited", "config.json was changed"),
+    ],
+)
 def test_saving_over_what_is_not_ours_is_refused(saved, fitted, tmp_path, harm, said):
-    if harm == "a file of the user's": (saved/"notes.txt").write_text("mine")
-    elif harm == "edited": (saved/"config.json").write_text("{}")
+    if harm == "a file of the user's":
+        (saved / "notes.txt").write_text("mine")
+    elif harm == "edited":
+        (saved / "config.json").write_text("{}")
     else:
-        saved = tmp_path/"another"/"model"
+        saved = tmp_path / "another" / "model"
         saved.mkdir(parents=True)
-        (saved/"config.json").write_text('{"model_type": "bert"}')
+        (saved / "config.json").write_text('{"model_type": "bert"}')
     before = {p: p.read_bytes() for p in saved.rglob("*") if p.is_file()}
-    with pytest.raises(FileExistsError, match=said): fitted.save_pretrained(saved)
-    assert {p: p.read_bytes() for p in saved.rglob("*") if p.is_file()} == before and len(list(saved.parent.iterdir())) == 1
+    with pytest.raises(FileExistsError, match=said):
+        fitted.save_pretrained(saved)
+    assert {p: p.read_bytes() for p in saved.rglob("*") if p.is_file()} == before and len(
+        list(saved.parent.iterdir())
+    ) == 1
 
 
 @pytest.mark.parametrize("place", ["save_unet", "write_tensors", "_config", "rename"])
 def test_a_crash_while_saving_leaves_the_old_model(saved, fitted, digits, unseen, monkeypatch, same, place):
     other = quick(n_clusters=3).fit(digits)
-    def crash(*args, **kwargs): raise OSError("no space left on device")
+
+    def crash(*args, **kwargs):
+        raise OSError("no space left on device")
+
     if place == "rename":
         real, once = os.rename, iter([True])
         monkeypatch.setattr("os.rename", lambda a, b: crash() if Path(b) == saved and next(once, False) else real(a, b))
-    else: monkeypatch.setattr(E, place, crash)
-    with pytest.raises(OSError, match="no space"): other.save_pretrained(saved)
+    else:
+        monkeypatch.setattr(E, place, crash)
+    with pytest.raises(OSError, match="no space"):
+        other.save_pretrained(saved)
     monkeypatch.undo()
-    assert alike(DiEC.from_pretrained(saved), fitted, unseen, same) and [p.name for p in saved.parent.iterdir()] == ["model"]
+    assert alike(DiEC.from_pretrained(saved), fitted, unseen, same) and [p.name for p in saved.parent.iterdir()] == [
+        "model"
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_killed_while_saving_no_model_is_lost(saved, fitted, unseen, tmp_path, same, nth):
     "The first move is that of the U-Net inside the new folder; the other two exchange the folders"
-    target = tmp_path/"elsewhere"/"model"
+    target = tmp_path / "elsewhere" / "model"
     shutil.copytree(saved, target)
     assert subprocess_cases.finish(subprocess_cases.saving, saved, target, nth) == -signal.SIGKILL
-    whole = [p.parent for p in target.parent.rglob("config.json") if (p.parent/"model.safetensors").exists()]
+    whole = [p.parent for p in target.parent.rglob("config.json") if (p.parent / "model.safetensors").exists()]
     assert any(alike(DiEC.from_pretrained(p), fitted, unseen, same) for p in whole)
-    if nth < 3: assert target in whole
+    if nth < 3:
+        assert target in whole
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "unet", "unet/unet/config.json", "unet/scheduler/scheduler_config.json",
-                                  "unet/unet/diffusion_pytorch_model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "model.safetensors",
+        "unet",
+        "unet/unet/config.json",
+        "unet/scheduler/scheduler_config.json",
+        "unet/unet/diffusion_pytorch_model.safetensors",
+    ],
+)
 def test_a_missing_file_is_named(saved, name):
-    if (saved/name).is_dir(): shutil.rmtree(saved/name)
-    else: (saved/name).unlink()
-    with pytest.raises(FileNotFoundError, match=Path(name).name): DiEC.from_pretrained(saved)
+    if (saved / name).is_dir():
+        shutil.rmtree(saved / name)
+    else:
+        (saved / name).unlink()
+    with pytest.raises(FileNotFoundError, match=Path(name).name):
+        DiEC.from_pretrained(saved)
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"): DiEC.from_pretrained(tmp_path/"nowhere")
-    with pytest.raises(FileNotFoundError): DiEC.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        DiEC.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        DiEC.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "unet/unet/config.json", "unet/unet/diffusion_pytorch_model.safetensors"])
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "unet/unet/config.json", "unet/unet/diffusion_pytorch_model.safetensors"],
+)
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "list", "pickle"])
 def test_a_damaged_file_is_refused(saved, marker, name, damage):
     data, made = marker
-    content = (saved/name).read_bytes()
-    (saved/name).write_bytes({"cut": content[:len(content)//2], "empty": b"", "noise": bytes(range(256)), "list": b"[]", "pickle": data}[damage])
-    with pytest.raises(ValueError, match="damaged") as e: DiEC.from_pretrained(saved)
+    content = (saved / name).read_bytes()
+    (saved / name).write_bytes(
+        {"cut": content[: len(content) // 2], "empty": b"", "noise": bytes(range(256)), "list": b"[]", "pickle": data}[
+            damage
+        ]
+    )
+    with pytest.raises(ValueError, match="damaged") as e:
+        DiEC.from_pretrained(saved)
     assert str(saved) in str(e.value) and not made.exists()
 
 
 def edit(saved, path, value):
-    config = json.loads((saved/"config.json").read_text())
+    config = json.loads((saved / "config.json").read_text())
     node = config
-    for key in path[:-1]: node = node[key]
-    if value is edit: del node[path[-1]]
-    else: node[path[-1]] = value
-    (saved/"config.json").write_text(json.dumps(config))
+    for key in path[:-1]:
+        node = node[key]
+    if value is edit:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    (saved / "config.json").write_text(json.dumps(config))
 
-@pytest.mark.parametrize("path, value", [
-    (["format"], "diec-model-9"), (["format"], edit), (["params"], edit), (["params"], []), (["params", "n_clusters"], 7), (["params", "n_clusters"], "x"),
-    (["params", "nonsense"], 1), (["params", "loss_weights"], {"nonsense": 1}), (["params", "n_draws"], 0), (["seed"], "x"), (["seed"], edit), (["layer"], "nope"),
-    (["layer"], None), (["timestep"], 5000), (["timestep"], "x"), (["search_result"], {"layer": "x"}), (["history"], edit)], ids=lambda v: "removed" if v is edit else str(v))
+
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        (["format"], "diec-model-9"),
+        (["format"], edit),
+        (["params"], edit),
+        (["params"], []),
+        (["params", "n_clusters"], 7),
+        (["params", "n_clusters"], "x"),
+        (["params", "nonsense"], 1),
+        (["params", "loss_weights"], {"nonsense": 1}),
+        (["params", "n_draws"], 0),
+        (["seed"], "x"),
+        (["seed"], edit),
+        (["layer"], "nope"),
+        (["layer"], None),
+        (["timestep"], 5000),
+        (["timestep"], "x"),
+        (["search_result"], {"layer": "x"}),
+        (["history"], edit),
+    ],
+    ids=lambda v: "removed" if v is edit else str(v),
+)
 def test_a_config_that_makes_no_sense_is_refused(saved, path, value):
     edit(saved, path, value)
-    with pytest.raises(ValueError, match="damaged") as e: DiEC.from_pretrained(saved)
+    with pytest.raises(ValueError, match="damaged") as e:
+        DiEC.from_pretrained(saved)
     assert str(saved) in str(e.value)
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "shape", "no labels", "labels out of range"])
 def test_tensors_that_make_no_sense_are_refused(saved, change):
-    tensors = load_file(saved/"model.safetensors")
-    if change == "missing": del tensors["centers"]
-    if change == "unexpected": tensors["surplus"] = torch.zeros(2)
-    if change == "shape": tensors["centers"] = tensors["centers"][:-1].contiguous()
-    if change == "no labels": del tensors["labels"]
-    if change == "labels out of range": tensors["labels"] = tensors["labels"] + 99
-    save_file(tensors, saved/"model.safetensors")
-    with pytest.raises(ValueError, match="damaged"): DiEC.from_pretrained(saved)
+    tensors = load_file(saved / "model.safetensors")
+    if change == "missing":
+        del tensors["centers"]
+    if change == "unexpected":
+        tensors["surplus"] = torch.zeros(2)
+    if change == "shape":
+        tensors["centers"] = tensors["centers"][:-1].contiguous()
+    if change == "no labels":
+        del tensors["labels"]
+    if change == "labels out of range":
+        tensors["labels"] = tensors["labels"] + 99
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(ValueError, match="damaged"):
+        DiEC.from_pretrained(saved)
 
 
 def test_a_pickle_beside_the_model_is_not_loaded(saved, marker, fitted, unseen):
     data, made = marker
-    for name in ("model.pkl", "pytorch_model.bin", "unet/unet/diffusion_pytorch_model.bin"): (saved/name).write_bytes(data)
+    for name in ("model.pkl", "pytorch_model.bin", "unet/unet/diffusion_pytorch_model.bin"):
+        (saved / name).write_bytes(data)
     assert np.array_equal(DiEC.from_pretrained(saved).predict(unseen), fitted.predict(unseen)) and not made.exists()
 
 
 def test_its_unet_still_is_a_diffusion_model_for_others(saved):
     from diffusers import DDPMPipeline
+
     from diec.unet import load_unet
-    pipe = DDPMPipeline.from_pretrained(saved/"unet", local_files_only=True)
-    assert pipe.unet.config.sample_size == 8 and load_unet(saved/"unet")[0].config.sample_size == 8
-    assert len(quick(unet=str(saved/"unet")).fit(PIXELS).labels_) == 60
+
+    pipe = DDPMPipeline.from_pretrained(saved / "unet", local_files_only=True)
+    assert pipe.unet.config.sample_size == 8 and load_unet(saved / "unet")[0].config.sample_size == 8
+    assert len(quick(unet=str(saved / "unet")).fit(PIXELS).labels_) == 60
 
 
 # --- the way of an image
 
+
 def test_a_fit_scans_the_pixels_once(digits, monkeypatch):
     "`as_images` is called where images enter, and nowhere behind"
     real, scans = diec.data.images.as_images, []
+
     def counted(*args, **kwargs):
         scans.append(args)
         return real(*args, **kwargs)
-    for module in [m for name, m in sys.modules.items() if name.startswith("diec") and hasattr(m, "as_images")]: monkeypatch.setattr(module, "as_images", counted)
+
+    for module in [m for name, m in sys.modules.items() if name.startswith("diec") and hasattr(m, "as_images")]:
+        monkeypatch.setattr(module, "as_images", counted)
     model = DiEC(3, "digits", search_size=20, n_draws=1, random_state=0).fit(digits[:40])
     assert len(scans) == 1
     model.predict(digits[:5])
@@ -505,7 +821,7 @@ def test_a_fit_scans_the_pixels_once(digits, monkeypatch):
 
 
 def test_the_name_of_a_layer_is_parsed_in_one_place(digits):
-    package = Path(E.__file__).parent # the modules of the method
+    package = Path(E.__file__).parent  # the modules of the method
     assert [p.name for p in package.glob("*.py") for _ in range(p.read_text().count('split("+")'))] == ["features.py"]
     model = DiEC(3, "digits", "mid_block+up_blocks.0", 50, n_draws=1, random_state=0).fit(digits[:10])
     assert type(model.layer_) is Layer and model.layer_.names == ("mid_block", "up_blocks.0")

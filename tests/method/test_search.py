@@ -1,4 +1,5 @@
 "The search against functions whose top is known, and the score against scikit-learn."
+
 import json
 from types import SimpleNamespace
 
@@ -11,37 +12,57 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual
 from sklearn.neighbors import NearestNeighbors
 
 import diec.search as C
-from diec.search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, ScoreMap, kmeans, neighbor_consistency, neighbor_information, score_map, search_layer, search_timestep, stability, unimodality_gap
-from diec.features import DEFAULT_LAYER, Extractor, layer_names
-from diec.unet import new_scheduler
+from diec.features import DEFAULT_LAYER, Extractor
+from diec.search import (
+    CRITERIA,
+    Clusterability,
+    CommonSpace,
+    COTResult,
+    Evaluation,
+    ScoreMap,
+    kmeans,
+    neighbor_consistency,
+    neighbor_information,
+    score_map,
+    search_layer,
+    search_timestep,
+    stability,
+    unimodality_gap,
+)
 
 
 class Made(Clusterability):
     "S(l, t) given by a formula; counts what is computed"
+
     def __init__(self, f, T=1000, layers=(DEFAULT_LAYER,)):
         self.f, self.criterion, self.evaluations, self.layers = f, "chi", {}, layers
         self.extract = SimpleNamespace(T=T, unet=None)
 
     def at(self, layers, t):
         assert isinstance(t, (int, np.integer)) and 0 <= t < self.extract.T
-        for l in layers: self.evaluations.setdefault((l, t), Evaluation(l, int(t), 0., 1., 0., float(self.f(l, t))))
+        for l in layers:
+            self.evaluations.setdefault((l, t), Evaluation(l, int(t), 0.0, 1.0, 0.0, float(self.f(l, t))))
         return [self.evaluations[l, t] for l in layers]
 
 
-def along(f, **kwargs): return Made(lambda l, t: f(t), **kwargs)
+def along(f, **kwargs):
+    return Made(lambda l, t: f(t), **kwargs)
 
 
 SHAPES = {
-    "parabola": lambda top: lambda t: -(t - top)**2/1e4,
-    "bell": lambda top: lambda t: 100*np.exp(-((t - top)/200)**2),
+    "parabola": lambda top: lambda t: -((t - top) ** 2) / 1e4,
+    "bell": lambda top: lambda t: 100 * np.exp(-(((t - top) / 200) ** 2)),
     "roof": lambda top: lambda t: -abs(t - top),
-    "lopsided": lambda top: lambda t: -(t - top)/30 if t > top else -3*(top - t)/10,
+    "lopsided": lambda top: lambda t: -(t - top) / 30 if t > top else -3 * (top - t) / 10,
 }
 
 # --- one top
 
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("top", [0, 1, 40, 62, 125, 333, 500, 687, 811, 960, 998, 999, *np.random.default_rng(0).integers(0, 1000, 8)])
+@pytest.mark.parametrize(
+    "top", [0, 1, 40, 62, 125, 333, 500, 687, 811, 960, 998, 999, *np.random.default_rng(0).integers(0, 1000, 8)]
+)
 def test_finds_a_single_top(shape, top):
     for budget, near in ((None, 50), (16, 10)):
         S = along(SHAPES[shape](top))
@@ -56,28 +77,55 @@ def test_the_budget_is_kept(budget, T):
     rng = np.random.default_rng(budget)
     for shape in SHAPES.values():
         top = int(rng.integers(0, T))
-        S = along(lambda t: shape(top*1000/T)(t*1000/T), T=T)
+        S = along(lambda t: shape(top * 1000 / T)(t * 1000 / T), T=T)
         found = search_timestep(S, max_evaluations=budget)
         assert len(S.evaluations) <= budget and found.unimodal
-        assert abs(found.t - top) <= max(T/(budget - 1), 10)
-        assert found.score == max(e.score for e in S.evaluations.values()) == S.evaluations[DEFAULT_LAYER, found.t].score
+        assert abs(found.t - top) <= max(T / (budget - 1), 10)
+        assert (
+            found.score == max(e.score for e in S.evaluations.values()) == S.evaluations[DEFAULT_LAYER, found.t].score
+        )
 
 
 def test_more_evaluations_come_closer():
-    far = {b: np.mean([abs(search_timestep(along(SHAPES["bell"](top)), max_evaluations=b).t - top) for top in range(3, 1000, 53)]) for b in (4, 9, 16)}
+    far = {
+        b: np.mean(
+            [abs(search_timestep(along(SHAPES["bell"](top)), max_evaluations=b).t - top) for top in range(3, 1000, 53)]
+        )
+        for b in (4, 9, 16)
+    }
     assert far[16] < 5 and far[16] < far[9] < far[4]
 
 
 def test_no_timestep_is_computed_twice():
     calls = []
-    def f(t): calls.append(t); return SHAPES["bell"](420)(t)
-    class Forgetful(Made): # the search's own memory is at work, not that of S
-        def at(self, layers, t): self.evaluations[layers[0], t] = Evaluation(layers[0], t, 0., 1., 0., f(t)); return [self.evaluations[layers[0], t]]
+
+    def f(t):
+        calls.append(t)
+        return SHAPES["bell"](420)(t)
+
+    class Forgetful(Made):  # the search's own memory is at work, not that of S
+        def at(self, layers, t):
+            self.evaluations[layers[0], t] = Evaluation(layers[0], t, 0.0, 1.0, 0.0, f(t))
+            return [self.evaluations[layers[0], t]]
+
     search_timestep(Forgetful(None))
     assert len(calls) == len(set(calls)) <= 16
 
 
-@pytest.mark.parametrize("low, high, evaluations, most", [(3, 3, 9, 0), (3, 4, 9, 0), (3, 5, 9, 0), (3, 6, 0, 0), (3, 6, -1, 0), (3, 6, 1, 1), (3, 6, 9, 9), (100, 400, 2, 2), (100, 400, 4, 4)])
+@pytest.mark.parametrize(
+    "low, high, evaluations, most",
+    [
+        (3, 3, 9, 0),
+        (3, 4, 9, 0),
+        (3, 5, 9, 0),
+        (3, 6, 0, 0),
+        (3, 6, -1, 0),
+        (3, 6, 1, 1),
+        (3, 6, 9, 9),
+        (100, 400, 2, 2),
+        (100, 400, 4, 4),
+    ],
+)
 def test_a_bracket_is_narrowed_with_so_many_evaluations(low, high, evaluations, most):
     "And one of two timesteps, or fewer, not at all"
     calls = []
@@ -87,48 +135,85 @@ def test_a_bracket_is_narrowed_with_so_many_evaluations(low, high, evaluations, 
 
 def test_a_bracket_is_narrowed_to_about_twenty_timesteps():
     calls = []
-    C._refine(lambda t: calls.append(t) or -(t - 217)**2, 0, 999, 100)
+    C._refine(lambda t: calls.append(t) or -((t - 217) ** 2), 0, 999, 100)
     assert len(calls) <= 12 and min(abs(t - 217) for t in calls) <= 20
 
 
 def test_points_along_t_are_in_order_and_numbered_as_they_were_evaluated():
     "Those at other layers are left out, and not counted"
-    made = [Evaluation(l, t, 0., None, 0., s) for l, t, s in [("a", 500, 1.), ("a", 0, 2.), ("b", 3, 9.), ("a", 999, 3.), ("a", 250, 7.), ("b", 250, 8.), ("a", 300, 5.)]]
+    made = [
+        Evaluation(l, t, 0.0, None, 0.0, s)
+        for l, t, s in [
+            ("a", 500, 1.0),
+            ("a", 0, 2.0),
+            ("b", 3, 9.0),
+            ("a", 999, 3.0),
+            ("a", 250, 7.0),
+            ("b", 250, 8.0),
+            ("a", 300, 5.0),
+        ]
+    ]
     found = COTResult("a", 250, "chi", made, True)
     t, s, order = found.along_t()
-    assert t.tolist() == [0, 250, 300, 500, 999] and s.tolist() == [2, 7, 5, 1, 3] and order.tolist() == [2, 4, 5, 1, 3] and found.score == 7
+    assert (
+        t.tolist() == [0, 250, 300, 500, 999]
+        and s.tolist() == [2, 7, 5, 1, 3]
+        and order.tolist() == [2, 4, 5, 1, 3]
+        and found.score == 7
+    )
 
 
 # --- not one top
 
-def two_tops(a, b, height): return lambda t: np.exp(-((t - a)/70)**2) + height*np.exp(-((t - b)/70)**2)
 
-@pytest.mark.parametrize("a, b, height, top", [(150, 800, 1.3, 800), (150, 800, 0.7, 150), (250, 700, 1.1, 700), (0, 999, 0.9, 0), (100, 600, 1.5, 600)])
+def two_tops(a, b, height):
+    return lambda t: np.exp(-(((t - a) / 70) ** 2)) + height * np.exp(-(((t - b) / 70) ** 2))
+
+
+@pytest.mark.parametrize(
+    "a, b, height, top",
+    [(150, 800, 1.3, 800), (150, 800, 0.7, 150), (250, 700, 1.1, 700), (0, 999, 0.9, 0), (100, 600, 1.5, 600)],
+)
 def test_two_tops_are_noticed_and_the_higher_one_found(a, b, height, top):
     S = along(two_tops(a, b, height))
     found = search_timestep(S)
-    assert not found.unimodal and "2 tops" in found.note and str(len(S.evaluations) - 9) in found.note and len(S.evaluations) <= 16
+    assert (
+        not found.unimodal
+        and "2 tops" in found.note
+        and str(len(S.evaluations) - 9) in found.note
+        and len(S.evaluations) <= 16
+    )
     assert abs(found.t - top) <= 40 and found.score == max(e.score for e in S.evaluations.values())
 
 
 def test_the_higher_top_between_the_points_of_the_grid():
     "On the grid the wrong one looks higher; only refining both tells"
-    f = lambda t: np.exp(-((t - 250)/100)**2) + 1.2*np.exp(-((t - 812)/60)**2)
+    f = lambda t: np.exp(-(((t - 250) / 100) ** 2)) + 1.2 * np.exp(-(((t - 812) / 60) ** 2))
     grid = np.linspace(0, 999, 9).round()
     assert f(grid).argmax() == 2
     assert abs(search_timestep(along(f)).t - 812) <= 30
 
 
-@pytest.mark.parametrize("heights, budget, brackets", [
-    ((0, 1, 2, 3, 4, 3, 2, 1, 0), 12, [(3, 5, 3)]), ((4, 3, 2, 1, 0, 0, 0, 0, 0), 12, [(0, 1, 3)]), ((0, 0, 0, 0, 0, 0, 0, 0, 1), 30, [(7, 8, 21)]),
-    ((0, 3, 2, 1, 0, 2, 4, 2, 1), 12, [(5, 7, 4), (0, 2, 3)]), ((5, 0, 4, 3, 2, 1, 0.5, 0.2, 6), 12, [(7, 8, 3), (0, 1, 2), (1, 3, 2)])])
+@pytest.mark.parametrize(
+    "heights, budget, brackets",
+    [
+        ((0, 1, 2, 3, 4, 3, 2, 1, 0), 12, [(3, 5, 3)]),
+        ((4, 3, 2, 1, 0, 0, 0, 0, 0), 12, [(0, 1, 3)]),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 1), 30, [(7, 8, 21)]),
+        ((0, 3, 2, 1, 0, 2, 4, 2, 1), 12, [(5, 7, 4), (0, 2, 3)]),
+        ((5, 0, 4, 3, 2, 1, 0.5, 0.2, 6), 12, [(7, 8, 3), (0, 1, 2), (1, 3, 2)]),
+    ],
+)
 def test_all_tops_share_the_evaluations_that_are_left_the_highest_first(monkeypatch, heights, budget, brackets):
     ts, asked = np.linspace(0, 999, 9).round().astype(int).tolist(), []
+
     def refine(f, low, high, evaluations):
         asked.append((ts.index(low), ts.index(high), evaluations))
-        for t in range(low + 1, low + 1 + evaluations): f(t)
+        for t in range(low + 1, low + 1 + evaluations):
+            f(t)
+
     monkeypatch.setattr(C, "_refine", refine)
-    search_timestep(along(lambda t: float(heights[ts.index(t)]) if t in ts else -1.), max_evaluations=budget)
+    search_timestep(along(lambda t: float(heights[ts.index(t)]) if t in ts else -1.0), max_evaluations=budget)
     assert asked == brackets
 
 
@@ -136,7 +221,7 @@ def test_all_tops_share_the_evaluations_that_are_left_the_highest_first(monkeypa
 def test_little_noise_is_borne_and_much_is_noticed(seed):
     noise = np.random.default_rng(seed).uniform(-1, 1, 1000)
     bell = SHAPES["bell"](400)
-    S = along(lambda t: bell(t) + 1.5*noise[t]) # 1.5 per cent of the range
+    S = along(lambda t: bell(t) + 1.5 * noise[t])  # 1.5 per cent of the range
     calm = search_timestep(S)
     assert calm.unimodal and len(S.evaluations) <= 16 and calm.score > 95
     wild = search_timestep(along(lambda t: noise[t]))
@@ -144,9 +229,9 @@ def test_little_noise_is_borne_and_much_is_noticed(seed):
 
 
 def test_flat_everywhere():
-    S = along(lambda t: 3.)
+    S = along(lambda t: 3.0)
     found = search_timestep(S)
-    assert found.unimodal and found.score == 3. and 0 <= found.t < 1000 and len(S.evaluations) <= 16
+    assert found.unimodal and found.score == 3.0 and 0 <= found.t < 1000 and len(S.evaluations) <= 16
 
 
 def test_a_plateau_is_one_top():
@@ -154,27 +239,55 @@ def test_a_plateau_is_one_top():
     assert found.unimodal and found.score == 300
 
 
-@pytest.mark.parametrize("scores, gap", [([1, 2, 3], 0), ([3, 2, 1], 0), ([1, 3, 2], 0), ([5, 5, 5], 0), ([2, 0, 2], 1), ([0, 2, 1, 2, 0], 0.5), ([7], 0), ([0, 4, 3, 4, 1, 2], 0.25)])
+@pytest.mark.parametrize(
+    "scores, gap",
+    [
+        ([1, 2, 3], 0),
+        ([3, 2, 1], 0),
+        ([1, 3, 2], 0),
+        ([5, 5, 5], 0),
+        ([2, 0, 2], 1),
+        ([0, 2, 1, 2, 0], 0.5),
+        ([7], 0),
+        ([0, 4, 3, 4, 1, 2], 0.25),
+    ],
+)
 def test_the_gap(scores, gap):
-    assert unimodality_gap(scores) == pytest.approx(gap) == unimodality_gap(np.array(scores)*-1. * -9 + 100) == unimodality_gap(scores[::-1])
+    assert (
+        unimodality_gap(scores)
+        == pytest.approx(gap)
+        == unimodality_gap(np.array(scores) * -1.0 * -9 + 100)
+        == unimodality_gap(scores[::-1])
+    )
 
 
-@pytest.mark.parametrize("kwargs, words", [
-    (dict(max_evaluations=3), ("max_evaluations", "3", "4 or more")), (dict(max_evaluations="many"), ("max_evaluations", "'many'", "4 or more")),
-    (dict(max_evaluations=9.5), ("max_evaluations", "9.5")), (dict(grid=0), ("grid", "0", "or more")), (dict(grid=1), ("grid", "1", "or more")),
-    (dict(grid=2.5), ("grid", "2.5")), (dict(tolerance="x"), ("tolerance", "'x'")), (dict(tolerance=-1), ("tolerance", "-1"))])
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        (dict(max_evaluations=3), ("max_evaluations", "3", "4 or more")),
+        (dict(max_evaluations="many"), ("max_evaluations", "'many'", "4 or more")),
+        (dict(max_evaluations=9.5), ("max_evaluations", "9.5")),
+        (dict(grid=0), ("grid", "0", "or more")),
+        (dict(grid=1), ("grid", "1", "or more")),
+        (dict(grid=2.5), ("grid", "2.5")),
+        (dict(tolerance="x"), ("tolerance", "'x'")),
+        (dict(tolerance=-1), ("tolerance", "-1")),
+    ],
+)
 def test_bad_arguments_of_the_search_are_named(kwargs, words):
-    with pytest.raises((ValueError, TypeError)) as e: search_timestep(along(SHAPES["bell"](400)), **kwargs)
+    with pytest.raises((ValueError, TypeError)) as e:
+        search_timestep(along(SHAPES["bell"](400)), **kwargs)
     assert all(w in str(e.value) for w in words), str(e.value)
 
 
 # --- over layers
 
+
 def hills(seed):
     rng = np.random.default_rng(seed)
     names = ("conv_in", "down_blocks.0", DEFAULT_LAYER, "up_blocks.0")
     place = {n: (rng.uniform(0, 999), rng.uniform(50, 400), rng.uniform(1, 10)) for n in names}
-    return names, lambda l, t: place[l][2]*np.exp(-((t - place[l][0])/place[l][1])**2)
+    return names, lambda l, t: place[l][2] * np.exp(-(((t - place[l][0]) / place[l][1]) ** 2))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -182,13 +295,18 @@ def test_the_result_is_the_best_of_all_that_was_evaluated(seed):
     names, f = hills(seed)
     S = Made(f)
     found = search_layer(S, names)
-    assert {(e.layer, e.t) for e in found.evaluations} == set(S.evaluations) and len(found.evaluations) == len(S.evaluations)
+    assert {(e.layer, e.t) for e in found.evaluations} == set(S.evaluations) and len(found.evaluations) == len(
+        S.evaluations
+    )
     assert found.score == max(e.score for e in found.evaluations) == f(found.layer, found.t)
 
 
 def test_the_second_search_does_not_lose_what_the_first_found():
     "At t = 437 the other layer has its best value, on a peak that the second search's grid steps over"
-    f = {DEFAULT_LAYER: SHAPES["bell"](437), "conv_in": lambda t: 50*np.exp(-((t - 800)/300)**2) + 200*np.exp(-((t - 437)/20)**2)}
+    f = {
+        DEFAULT_LAYER: SHAPES["bell"](437),
+        "conv_in": lambda t: 50 * np.exp(-(((t - 800) / 300) ** 2)) + 200 * np.exp(-(((t - 437) / 20) ** 2)),
+    }
     found = search_layer(Made(lambda l, t: f[l](t)), tuple(f))
     assert found.layer == "conv_in" and found.score == max(e.score for e in found.evaluations)
 
@@ -196,7 +314,7 @@ def test_the_second_search_does_not_lose_what_the_first_found():
 def test_the_layer_is_found_when_the_axes_are_loosely_coupled():
     height = {"conv_in": 1, DEFAULT_LAYER: 2, "up_blocks.0": 3}
     shift = {"conv_in": 40, DEFAULT_LAYER: 0, "up_blocks.0": -60}
-    found = search_layer(Made(lambda l, t: height[l]*np.exp(-((t - 500 - shift[l])/250)**2)), tuple(height))
+    found = search_layer(Made(lambda l, t: height[l] * np.exp(-(((t - 500 - shift[l]) / 250) ** 2))), tuple(height))
     assert found.layer == "up_blocks.0" and abs(found.t - 440) < 10
 
 
@@ -207,7 +325,7 @@ def test_layers_at_one_timestep():
 
 
 def test_a_second_top_is_reported_whichever_search_met_it():
-    f = {DEFAULT_LAYER: two_tops(150, 800, 1.3), "conv_in": lambda t: 0.01*t}
+    f = {DEFAULT_LAYER: two_tops(150, 800, 1.3), "conv_in": lambda t: 0.01 * t}
     found = search_layer(Made(lambda l, t: float(f[l](t))), tuple(f))
     assert found.layer == "conv_in" and "tops" in found.note
 
@@ -217,28 +335,52 @@ def test_the_map_is_S():
     S = Made(f)
     table = score_map(S, names, range(0, 1000, 111))
     assert np.allclose(table.values(), [[f(l, t) for t in range(0, 1000, 111)] for l in names])
-    assert f(*table.best()) == table.values().max() and table.layers == names and table.timesteps == tuple(range(0, 1000, 111))
+    assert (
+        f(*table.best()) == table.values().max()
+        and table.layers == names
+        and table.timesteps == tuple(range(0, 1000, 111))
+    )
     assert len(score_map(S, [DEFAULT_LAYER]).timesteps) == 20
 
 
 def test_the_map_covers_all_layers_and_timesteps(monkeypatch):
     monkeypatch.setattr(C, "layer_names", lambda unet: ["conv_in", "up_blocks.0"])
     table = score_map(along(SHAPES["bell"](400), T=96))
-    assert table.layers == ("conv_in", "up_blocks.0") and table.timesteps == tuple(range(0, 96, 5)) and table.values().shape == (2, 20)
-    assert table.best() == ("conv_in", 95) # all fall short of the top
+    assert (
+        table.layers == ("conv_in", "up_blocks.0")
+        and table.timesteps == tuple(range(0, 96, 5))
+        and table.values().shape == (2, 20)
+    )
+    assert table.best() == ("conv_in", 95)  # all fall short of the top
 
 
 def test_the_numbers_of_a_map():
-    table = ScoreMap(("a", "b"), (5, 6, 7), [[Evaluation(l, t, 10.*t, None, t/10, float(s)) for t, s in zip((5, 6, 7), row)] for l, row in (("a", (1, 2, 3)), ("b", (4, 9, 0)))])
-    assert table.best() == ("b", 6) and table.values().tolist() == [[1, 2, 3], [4, 9, 0]] and table.values("chi").tolist() == [[50, 60, 70]]*2
+    table = ScoreMap(
+        ("a", "b"),
+        (5, 6, 7),
+        [
+            [Evaluation(l, t, 10.0 * t, None, t / 10, float(s)) for t, s in zip((5, 6, 7), row)]
+            for l, row in (("a", (1, 2, 3)), ("b", (4, 9, 0)))
+        ],
+    )
+    assert (
+        table.best() == ("b", 6)
+        and table.values().tolist() == [[1, 2, 3], [4, 9, 0]]
+        and table.values("chi").tolist() == [[50, 60, 70]] * 2
+    )
 
 
 def test_without_candidates_all_layers_are_compared_and_the_default(monkeypatch):
     monkeypatch.setattr(C, "layer_names", lambda unet: ["conv_in", "up_blocks.0"])
-    assert [e.layer for e in search_layer(Made(lambda l, t: len(l)), t=9).evaluations] == ["conv_in", "up_blocks.0", DEFAULT_LAYER]
+    assert [e.layer for e in search_layer(Made(lambda l, t: len(l)), t=9).evaluations] == [
+        "conv_in",
+        "up_blocks.0",
+        DEFAULT_LAYER,
+    ]
 
 
 # --- the score
+
 
 @pytest.fixture(scope="module")
 def real(digits, digits_unet):
@@ -249,55 +391,82 @@ def real(digits, digits_unet):
 def test_chi_is_that_of_the_documented_procedure(real):
     extract, images = real
     S = Clusterability(extract, images, 5, "chi", m=80, random_state=3)
-    found, = S.at(["mid_block"], 150)
+    (found,) = S.at(["mid_block"], 150)
     subset = np.sort(np.random.default_rng(3).permutation(len(images))[:80])
     assert np.array_equal(S.subset, subset) and len(set(subset)) == 80
     draws = extract.draws(images[subset], ["mid_block"], 150)["mid_block"]
     pca = PCA(64, random_state=3).fit(draws.mean(0))
-    project = lambda e: (lambda v: v/np.linalg.norm(v, axis=1, keepdims=True))(pca.transform(e))
+    project = lambda e: (lambda v: v / np.linalg.norm(v, axis=1, keepdims=True))(pca.transform(e))
     labels = lambda z: KMeans(5, n_init=10, random_state=3).fit_predict(z)
     z = project(draws.mean(0))
     assert found.chi == pytest.approx(calinski_harabasz_score(z, labels(z)), rel=1e-3)
     near = NearestNeighbors(n_neighbors=10).fit(z).kneighbors(return_distance=False)
     assert found.neighbors == pytest.approx(np.mean([labels(z)[near[i]] == labels(z)[i] for i in range(80)]))
-    assert found.stability is None and found.score == found.chi == S("mid_block", 150) and (found.layer, found.t) == ("mid_block", 150)
-    stable, = Clusterability(extract, images, 5, "stable_chi", m=80, random_state=3).at(["mid_block"], 150)
+    assert (
+        found.stability is None
+        and found.score == found.chi == S("mid_block", 150)
+        and (found.layer, found.t) == ("mid_block", 150)
+    )
+    (stable,) = Clusterability(extract, images, 5, "stable_chi", m=80, random_state=3).at(["mid_block"], 150)
     assert stable.stability == pytest.approx(adjusted_rand_score(*(labels(project(d)) for d in draws)), abs=1e-6)
-    assert stable.score == pytest.approx(stable.chi*stable.stability) and stable.chi == found.chi and stable.neighbors == found.neighbors
-    assert Clusterability(extract, images, 5, m=80, random_state=3)("mid_block", 150) == found.neighbors # the default
+    assert (
+        stable.score == pytest.approx(stable.chi * stable.stability)
+        and stable.chi == found.chi
+        and stable.neighbors == found.neighbors
+    )
+    assert Clusterability(extract, images, 5, m=80, random_state=3)("mid_block", 150) == found.neighbors  # the default
 
 
 def test_neighbor_consistency():
-    line = np.arange(20.)[:, None]
-    assert neighbor_consistency(line, line[:, 0] >= 10, k=2) == pytest.approx(1 - 2/40) # the two at the border have one neighbor each across it
-    assert neighbor_consistency(line, line[:, 0] % 2, k=2) == pytest.approx(2/40) # only the second neighbors of the ends
-    assert neighbor_consistency(line[:4], [0, 0, 0, 1], k=10) == pytest.approx(6/12) # three neighbors are all there are
+    line = np.arange(20.0)[:, None]
+    assert neighbor_consistency(line, line[:, 0] >= 10, k=2) == pytest.approx(
+        1 - 2 / 40
+    )  # the two at the border have one neighbor each across it
+    assert neighbor_consistency(line, line[:, 0] % 2, k=2) == pytest.approx(
+        2 / 40
+    )  # only the second neighbors of the ends
+    assert neighbor_consistency(line[:4], [0, 0, 0, 1], k=10) == pytest.approx(
+        6 / 12
+    )  # three neighbors are all there are
 
 
 def test_neighbor_information():
     "Against scikit-learn's mutual information of the pairs of neighbors, and at its ends"
     rng = np.random.default_rng(0)
-    labels, near = rng.choice([0, 2, 5], 60), rng.integers(0, 60, (60, 4)) # numbers of clusters need not be consecutive
-    pairs = np.concatenate([np.c_[np.repeat(labels, 4), labels[near].ravel()], np.c_[labels[near].ravel(), np.repeat(labels, 4)]])
+    labels, near = (
+        rng.choice([0, 2, 5], 60),
+        rng.integers(0, 60, (60, 4)),
+    )  # numbers of clusters need not be consecutive
+    pairs = np.concatenate(
+        [np.c_[np.repeat(labels, 4), labels[near].ravel()], np.c_[labels[near].ravel(), np.repeat(labels, 4)]]
+    )
     assert neighbor_information(labels, near) == pytest.approx(mutual_info_score(*pairs.T))
     apart = np.repeat(np.arange(4), 15)
     own = np.stack([rng.choice(np.flatnonzero(apart == c), 3) for c in apart])
-    assert neighbor_information(apart, own) == pytest.approx(np.log(4)) # four equal clusters that no pair of neighbors crosses
+    assert neighbor_information(apart, own) == pytest.approx(
+        np.log(4)
+    )  # four equal clusters that no pair of neighbors crosses
     assert neighbor_information(np.zeros(60), near) == 0
-    assert neighbor_information(np.minimum(apart, 2), own) < np.log(3) # unequal ones say less
-    alone = [0]*9 + [7] # the only one of its cluster, and nobody's neighbor
-    assert neighbor_information(alone, [[0, 1]]*10) == pytest.approx(mutual_info_score([0]*18 + [7]*2 + [0]*20, [0]*38 + [7]*2))
+    assert neighbor_information(np.minimum(apart, 2), own) < np.log(3)  # unequal ones say less
+    alone = [0] * 9 + [7]  # the only one of its cluster, and nobody's neighbor
+    assert neighbor_information(alone, [[0, 1]] * 10) == pytest.approx(
+        mutual_info_score([0] * 18 + [7] * 2 + [0] * 20, [0] * 38 + [7] * 2)
+    )
 
 
 def test_neighbors_choose_among_the_starts_of_kmeans():
     "A wide group and two narrow ones near each other: the least inertia halves the wide one and leaves the others together"
     rng = np.random.default_rng(0)
-    x = np.concatenate([rng.normal((0, 0), 3, (200, 2)), rng.normal((20, -1.4), .3, (200, 2)), rng.normal((20, 1.4), .3, (200, 2))]).astype(np.float32)
+    x = np.concatenate(
+        [rng.normal((0, 0), 3, (200, 2)), rng.normal((20, -1.4), 0.3, (200, 2)), rng.normal((20, 1.4), 0.3, (200, 2))]
+    ).astype(np.float32)
     truth = np.repeat([0, 1, 2], 200)
     near = NearestNeighbors(n_neighbors=10).fit(x).kneighbors(return_distance=False)
     plain, chosen = kmeans(x, 3, n_init=40), kmeans(x, 3, n_init=40, near=near)
-    assert plain.inertia_ < chosen.inertia_ and neighbor_information(chosen.labels_, near) > neighbor_information(plain.labels_, near)
-    assert adjusted_rand_score(truth, chosen.labels_) == 1 > adjusted_rand_score(truth, plain.labels_) + .3
+    assert plain.inertia_ < chosen.inertia_ and neighbor_information(chosen.labels_, near) > neighbor_information(
+        plain.labels_, near
+    )
+    assert adjusted_rand_score(truth, chosen.labels_) == 1 > adjusted_rand_score(truth, plain.labels_) + 0.3
     assert (kmeans(x, 3, n_init=40, near=near).labels_ == chosen.labels_).all()
 
 
@@ -306,10 +475,17 @@ def test_the_starts_that_neighbors_choose_among_are_those_of_the_seed():
     x = rng.normal(size=(60, 2)).astype(np.float32)
     near = NearestNeighbors(n_neighbors=3).fit(x).kneighbors(return_distance=False)
     for seed in (0, 7):
-        starts = [KMeans(5, n_init=1, random_state=s).fit(x) for s in np.random.RandomState(seed).randint(2**31 - 1, size=6)]
+        starts = [
+            KMeans(5, n_init=1, random_state=s).fit(x) for s in np.random.RandomState(seed).randint(2**31 - 1, size=6)
+        ]
         best = max(starts, key=lambda found: neighbor_information(found.labels_, near))
-        assert len({neighbor_information(s.labels_, near) for s in starts}) > 2 and (kmeans(x, 5, seed, 6, near).cluster_centers_ == best.cluster_centers_).all()
-        assert (kmeans(x, 5, seed, 6).cluster_centers_ == KMeans(5, n_init=6, random_state=seed).fit(x).cluster_centers_).all()
+        assert (
+            len({neighbor_information(s.labels_, near) for s in starts}) > 2
+            and (kmeans(x, 5, seed, 6, near).cluster_centers_ == best.cluster_centers_).all()
+        )
+        assert (
+            kmeans(x, 5, seed, 6).cluster_centers_ == KMeans(5, n_init=6, random_state=seed).fit(x).cluster_centers_
+        ).all()
 
 
 def test_the_same_seed_gives_the_same_scores(real):
@@ -325,7 +501,9 @@ def test_map_search_and_single_scores_agree(real):
     extract, images = real
     S = Clusterability(extract, images, 4, m=60)
     found = search_timestep(S, "up_blocks.0", max_evaluations=4)
-    table = score_map(Clusterability(extract, images, 4, m=60), ["conv_in", "up_blocks.0"], [e.t for e in found.evaluations])
+    table = score_map(
+        Clusterability(extract, images, 4, m=60), ["conv_in", "up_blocks.0"], [e.t for e in found.evaluations]
+    )
     assert np.allclose(table.values()[1], [e.score for e in found.evaluations], rtol=1e-4)
     assert np.allclose(table.values("chi")[1], [e.chi for e in found.evaluations], rtol=1e-4)
     assert table.values()[1].argmax() == int(np.argmax([e.score for e in found.evaluations]))
@@ -333,28 +511,35 @@ def test_map_search_and_single_scores_agree(real):
 
 def test_labels_of_obvious_groups_are_stable_and_those_of_noise_are_not():
     rng = np.random.default_rng(0)
-    groups = np.repeat(np.eye(3, 8)*10, 30, 0)
-    assert stability(groups + rng.normal(size=(3, 90, 8)), 3) == 1.
+    groups = np.repeat(np.eye(3, 8) * 10, 30, 0)
+    assert stability(groups + rng.normal(size=(3, 90, 8)), 3) == 1.0
     assert stability(rng.normal(size=(3, 90, 8)), 3) < 0.3
     assert np.isnan(stability(groups[None], 3))
-    assert CRITERIA["stable_chi"](Evaluation("l", 0, 100., -0.2, 0.)) == 0
+    assert CRITERIA["stable_chi"](Evaluation("l", 0, 100.0, -0.2, 0.0)) == 0
 
 
 class Groups:
     "In an extractor's place: embeddings of three groups, whose spread grows with t"
+
     T = 1000
+
     def __init__(self, n_draws=2):
         self.n_draws, self.asked = n_draws, []
-        self.noise, self.centers = np.random.default_rng(0).normal(size=(n_draws, 90, 8)), np.repeat(np.eye(3, 8)*10, 30, 0)
+        self.noise, self.centers = (
+            np.random.default_rng(0).normal(size=(n_draws, 90, 8)),
+            np.repeat(np.eye(3, 8) * 10, 30, 0),
+        )
 
-    def fingerprint(self, images, **facts): return f"{len(images)} images, {facts}"
+    def fingerprint(self, images, **facts):
+        return f"{len(images)} images, {facts}"
 
     def draws(self, images, layers, t):
         self.asked.append((*layers, t))
-        return {l: (self.centers + self.noise*(0.5 + t/100))[:, images[:, 0]].astype(np.float32) for l in layers}
+        return {l: (self.centers + self.noise * (0.5 + t / 100))[:, images[:, 0]].astype(np.float32) for l in layers}
 
 
-def of_groups(criterion="stable_chi", n_clusters=3, n_draws=2, **kwargs): return Clusterability(Groups(n_draws), np.arange(90)[:, None], n_clusters, criterion, **kwargs)
+def of_groups(criterion="stable_chi", n_clusters=3, n_draws=2, **kwargs):
+    return Clusterability(Groups(n_draws), np.arange(90)[:, None], n_clusters, criterion, **kwargs)
 
 
 def test_chi_prefers_the_better_groups():
@@ -377,101 +562,142 @@ def test_only_what_is_not_known_is_evaluated():
     S = of_groups("neighbors")
     first = S.at(["x", "y"], 300)
     assert S.at(["y", "z", "x"], 300) == [first[1], S.evaluations["z", 300], first[0]] and S("x", 300) == first[0].score
-    assert S.extract.asked == [("x", "y", 300), ("z", 300)] and list(S.evaluations) == [("x", 300), ("y", 300), ("z", 300)]
+    assert S.extract.asked == [("x", "y", 300), ("z", 300)] and list(S.evaluations) == [
+        ("x", 300),
+        ("y", 300),
+        ("z", 300),
+    ]
 
 
-@pytest.mark.parametrize("before, after", [(b, a) for b in CRITERIA for a in CRITERIA if b == "stable_chi" or a != "stable_chi"])
+@pytest.mark.parametrize(
+    "before, after", [(b, a) for b in CRITERIA for a in CRITERIA if b == "stable_chi" or a != "stable_chi"]
+)
 def test_what_was_seen_is_rescored_without_another_look(before, after):
     one, asked = of_groups(before), of_groups(after)
-    for S in (one, asked): S.at(["x", "y"], 300); S("x", 500)
+    for S in (one, asked):
+        S.at(["x", "y"], 300)
+        S("x", 500)
     known, looks = dict(one.evaluations), len(one.extract.asked)
     other = one.rescored(after)
-    assert {k: e.score for k, e in other.evaluations.items()} == {k: e.score for k, e in asked.evaluations.items()} and list(other.evaluations) == list(known)
+    assert {k: e.score for k, e in other.evaluations.items()} == {
+        k: e.score for k, e in asked.evaluations.items()
+    } and list(other.evaluations) == list(known)
     assert other.criterion == after and other("y", 300) == asked("y", 300) and len(other.extract.asked) == looks
-    assert other("z", 300) == asked("z", 300) and one.evaluations == known and one.criterion == before # what is found later is its own
+    assert (
+        other("z", 300) == asked("z", 300) and one.evaluations == known and one.criterion == before
+    )  # what is found later is its own
 
 
 @pytest.mark.parametrize("before", ["chi", "neighbors"])
 def test_draws_that_were_not_compared_cannot_be_rescored(before):
-    with pytest.raises(ValueError, match=f"stable_chi.*got '{before}'"): of_groups(before).rescored("stable_chi")
+    with pytest.raises(ValueError, match=f"stable_chi.*got '{before}'"):
+        of_groups(before).rescored("stable_chi")
 
 
 def test_kept_evaluations_are_those_of_this_very_search(tmp_path):
-    path = tmp_path/"kept"
+    path = tmp_path / "kept"
     one = of_groups("chi", cache_file=path)
-    one.at(["x", "y"], 300); one("x", 500)
+    one.at(["x", "y"], 300)
+    one("x", 500)
     again = of_groups("chi", cache_file=path)
-    assert again.evaluations == one.evaluations and list(again.evaluations) == list(one.evaluations) and again("x", 500) == one("x", 500) and not again.extract.asked
-    for other in (dict(criterion="neighbors"), dict(n_clusters=4), dict(random_state=1), dict(m=80)): assert not of_groups(**{"criterion": "chi", "cache_file": path, **other}).evaluations
+    assert (
+        again.evaluations == one.evaluations
+        and list(again.evaluations) == list(one.evaluations)
+        and again("x", 500) == one("x", 500)
+        and not again.extract.asked
+    )
+    for other in (dict(criterion="neighbors"), dict(n_clusters=4), dict(random_state=1), dict(m=80)):
+        assert not of_groups(**{"criterion": "chi", "cache_file": path, **other}).evaluations
     assert not of_groups("chi").evaluations
     before = path.read_bytes()
-    of_groups("chi").at(["x"], 0); again.rescored("neighbors").at(["x"], 0) # neither was told to keep anything
+    of_groups("chi").at(["x"], 0)
+    again.rescored("neighbors").at(["x"], 0)  # neither was told to keep anything
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"{", b"[]", b"{}", b"null", b'{"origin": 1}', b"["*100_000])
+@pytest.mark.parametrize("content", [b"", b"\xff", b"{", b"[]", b"{}", b"null", b'{"origin": 1}', b"[" * 100_000])
 def test_a_file_that_keeps_nothing_is_as_none(tmp_path, content):
-    (tmp_path/"kept").write_bytes(content)
-    assert not of_groups(cache_file=tmp_path/"kept").evaluations
+    (tmp_path / "kept").write_bytes(content)
+    assert not of_groups(cache_file=tmp_path / "kept").evaluations
 
 
 def test_kept_evaluations_that_are_not_whole_are_made_again(tmp_path):
-    of_groups("chi", cache_file=tmp_path/"kept")("x", 300)
-    kept = json.loads((tmp_path/"kept").read_text())
+    of_groups("chi", cache_file=tmp_path / "kept")("x", 300)
+    kept = json.loads((tmp_path / "kept").read_text())
     for damage in (lambda e: e.pop("t"), lambda e: e.update(more=1)):
-        damaged = json.loads(json.dumps(kept)); damage(damaged["evaluations"][0])
-        (tmp_path/"kept").write_text(json.dumps(damaged))
-        assert not of_groups("chi", cache_file=tmp_path/"kept").evaluations
+        damaged = json.loads(json.dumps(kept))
+        damage(damaged["evaluations"][0])
+        (tmp_path / "kept").write_text(json.dumps(damaged))
+        assert not of_groups("chi", cache_file=tmp_path / "kept").evaluations
 
 
 def test_images_that_are_all_alike_have_no_clusters(real):
     "A clear error, or a score of nothing: not the inner complaint of a library"
     extract, _ = real
     same = torch.zeros(30, 1, 8, 8)
-    try: assert Clusterability(extract, same, 3)("mid_block", 100) == 0
-    except ValueError as e: assert "images" in str(e)
+    try:
+        assert Clusterability(extract, same, 3)("mid_block", 100) == 0
+    except ValueError as e:
+        assert "images" in str(e)
 
 
-@pytest.mark.parametrize("kwargs, words", [
-    (dict(criterion="silhouette"), ("criterion", "silhouette", "chi", "stable_chi", "neighbors")), (dict(n_clusters=1), ("n_clusters", "1", "2..")),
-    (dict(n_clusters=200), ("n_clusters", "200", "2..199")), (dict(n_clusters=60, m=60), ("n_clusters", "60", "2..59")),
-    (dict(n_clusters="ten"), ("n_clusters", "'ten'", "2..")), (dict(n_clusters=2.5), ("n_clusters", "2.5", "2..")),
-    (dict(m=0), ("m ", "0")), (dict(m="all"), ("m ", "'all'")), (dict(random_state=-1), ("random_state", "-1"))])
+@pytest.mark.parametrize(
+    "kwargs, words",
+    [
+        (dict(criterion="silhouette"), ("criterion", "silhouette", "chi", "stable_chi", "neighbors")),
+        (dict(n_clusters=1), ("n_clusters", "1", "2..")),
+        (dict(n_clusters=200), ("n_clusters", "200", "2..199")),
+        (dict(n_clusters=60, m=60), ("n_clusters", "60", "2..59")),
+        (dict(n_clusters="ten"), ("n_clusters", "'ten'", "2..")),
+        (dict(n_clusters=2.5), ("n_clusters", "2.5", "2..")),
+        (dict(m=0), ("m ", "0")),
+        (dict(m="all"), ("m ", "'all'")),
+        (dict(random_state=-1), ("random_state", "-1")),
+    ],
+)
 def test_bad_arguments_of_the_score_are_named(real, kwargs, words):
-    with pytest.raises((ValueError, TypeError)) as e: Clusterability(*real, **{"n_clusters": 4, **kwargs})
+    with pytest.raises((ValueError, TypeError)) as e:
+        Clusterability(*real, **{"n_clusters": 4, **kwargs})
     assert all(w in str(e.value) for w in words), str(e.value)
 
 
 def test_one_draw_is_enough_where_draws_are_not_compared(digits, digits_unet):
     extract = Extractor(*digits_unet, n_draws=1)
-    with pytest.raises(ValueError, match="n_draws must be 2 or more.*got 1"): Clusterability(extract, digits, 4, "stable_chi")
-    assert all(np.isfinite(Clusterability(extract, extract.prepare(digits), 4, c, m=50)("mid_block", 100)) for c in ("chi", "neighbors"))
+    with pytest.raises(ValueError, match="n_draws must be 2 or more.*got 1"):
+        Clusterability(extract, digits, 4, "stable_chi")
+    assert all(
+        np.isfinite(Clusterability(extract, extract.prepare(digits), 4, c, m=50)("mid_block", 100))
+        for c in ("chi", "neighbors")
+    )
 
 
 # --- the common space
 
+
 @pytest.mark.parametrize("n, D", [(50, 8), (20, 300), (5, 3)])
 def test_common_space(n, D):
-    e = np.random.default_rng(0).normal(size=(n, D))*np.linspace(0.1, 5, D) + 100
+    e = np.random.default_rng(0).normal(size=(n, D)) * np.linspace(0.1, 5, D) + 100
     space = CommonSpace.fit(e)
     z = space.transform(e)
     assert z.shape == (n, min(64, D, n - 1)) and np.allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
     by_hand = PCA(z.shape[1], random_state=0).fit_transform(e.astype(np.float32))
-    cos = (z*by_hand).sum(1)/np.linalg.norm(by_hand, axis=1)
+    cos = (z * by_hand).sum(1) / np.linalg.norm(by_hand, axis=1)
     assert np.allclose(cos, 1, atol=1e-3)
-    assert np.allclose(CommonSpace.fit(e*7).transform(e*7), z, atol=1e-2) # scale does not matter
+    assert np.allclose(CommonSpace.fit(e * 7).transform(e * 7), z, atol=1e-2)  # scale does not matter
     assert np.allclose(space(torch.from_numpy(e).float()).numpy(), z)
     assert space.transform(e.reshape(1, n, D)).shape == (1, *z.shape)
 
 
 def test_of_an_array_on_disk_that_is_too_large_a_part_is_fitted(tmp_path, monkeypatch):
     monkeypatch.setattr(C, "BLOCK", 10)
-    e = np.memmap(tmp_path/"e", np.float32, "w+", shape=(21, 3))
+    e = np.memmap(tmp_path / "e", np.float32, "w+", shape=(21, 3))
     e[:] = np.random.default_rng(0).normal(size=(21, 3))
     part = np.random.default_rng(5).permutation(21)[:20]
     means = lambda array: CommonSpace.fit(array, random_state=5).mean.numpy()
     assert np.allclose(means(e), e[part].mean(0), atol=1e-6) and not np.allclose(e[part].mean(0), e.mean(0), atol=1e-3)
-    assert np.allclose(means(np.array(e)), e.mean(0), atol=1e-6) and np.allclose(means(e[:20]), e[:20].mean(0), atol=1e-6) # in memory, or small enough: all of it
+    assert np.allclose(means(np.array(e)), e.mean(0), atol=1e-6) and np.allclose(
+        means(e[:20]), e[:20].mean(0), atol=1e-6
+    )  # in memory, or small enough: all of it
 
 
 @pytest.mark.parametrize("n", [0, 1, 9, 10, 11, 20, 25])
@@ -480,4 +706,7 @@ def test_parts_that_are_mapped_one_after_the_other_make_the_whole(monkeypatch, n
     space = CommonSpace.fit(e)
     whole = space(torch.from_numpy(e[:n])).numpy()
     monkeypatch.setattr(C, "BLOCK", 10)
-    assert np.allclose(space.transform(e[:n]), whole, atol=1e-6) and space.transform(e[:n]).shape == whole.shape == (n, 6)
+    assert np.allclose(space.transform(e[:n]), whole, atol=1e-6) and space.transform(e[:n]).shape == whole.shape == (
+        n,
+        6,
+    )

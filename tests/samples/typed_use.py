@@ -1,4 +1,5 @@
 "How users call the package: a type checker finds nothing in the first function, and both mistakes in the second."
+
 from diec import DiEC, ReverseHierarchicalDiffusion, load_dataset, load_unet
 from diec.features import Extractor
 

@@ -1,4 +1,5 @@
 "The site that `make docs` builds: complete, every link leads somewhere, nothing comes from another host, pages fit."
+
 import ast
 import functools
 import os
@@ -17,14 +18,15 @@ from chromium import BROWSER, Chromium
 from tools.docs_markup import mathml
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = [p for p in sorted((ROOT/"nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+NOTEBOOKS = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
 METHOD = [f"method/{p.stem}.html" for p in NOTEBOOKS if p.parent.name == "method"]
-MODULES = [p for p in sorted((ROOT/"diec").rglob("*.py")) if not p.stem.startswith("_")]
+MODULES = [p for p in sorted((ROOT / "diec").rglob("*.py")) if not p.stem.startswith("_")]
 LOADED = {"script", "img", "iframe", "source", "video", "audio", "object", "embed"}
 
 
 class Page(HTMLParser):
     "Links, resources and ids of a page."
+
     def __init__(self, path: Path):
         super().__init__()
         self.links, self.resources, self.ids = [], [], set()
@@ -32,20 +34,24 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        if attrs.get("id"): self.ids.add(attrs["id"])
-        if tag == "a" and attrs.get("name"): self.ids.add(attrs["name"])
+        if attrs.get("id"):
+            self.ids.add(attrs["id"])
+        if tag == "a" and attrs.get("name"):
+            self.ids.add(attrs["name"])
         url = attrs.get("href") or attrs.get("src") or ""
-        if not url or url.startswith(("data:", "mailto:")): return
+        if not url or url.startswith(("data:", "mailto:")):
+            return
         loaded = attrs.get("rel") not in ("canonical", "next", "prev") if tag == "link" else tag in LOADED
-        if loaded: self.resources.append(url)
+        if loaded:
+            self.resources.append(url)
         self.links.append(url)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "The built site, made where no other machine can be reached"
-    folder = tmp_path_factory.mktemp("docs")/"site"
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT/"tools"/"guard"), str(ROOT)])}
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "tools" / "guard"), str(ROOT)])}
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-f", "docs/mkdocs.yml", "-d"]
     done = subprocess.run([*command, str(folder)], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -53,12 +59,19 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def parsed(site): return {p: Page(p) for p in sorted(site.rglob("*.html"))}
+def parsed(site):
+    return {p: Page(p) for p in sorted(site.rglob("*.html"))}
 
 
-@pytest.mark.parametrize("formula, part", [
-    (r"t^* = \arg\max_t S(l, t)", "<mo>arg</mo>"), (r"\mathbb E\,x", "&#x1D53C;"), (r"[-1, 1]", 'form="prefix"'),
-    (r"\lVert z\rVert^2", 'stretchy="false"')])
+@pytest.mark.parametrize(
+    "formula, part",
+    [
+        (r"t^* = \arg\max_t S(l, t)", "<mo>arg</mo>"),
+        (r"\mathbb E\,x", "&#x1D53C;"),
+        (r"[-1, 1]", 'form="prefix"'),
+        (r"\lVert z\rVert^2", 'stretchy="false"'),
+    ],
+)
 def test_formulas_become_mathml(formula, part):
     made = mathml(formula, "inline")
     assert made.startswith("<math") and part in made and "\\" not in made
@@ -71,12 +84,12 @@ def test_a_formula_that_cannot_be_shown_is_a_warning(caplog):
 
 @pytest.mark.slow
 def test_every_notebook_and_module_has_its_page(site):
-    missing = [str(p) for p in NOTEBOOKS if not (site/p.relative_to(ROOT/"nbs").with_suffix(".html")).is_file()]
+    missing = [str(p) for p in NOTEBOOKS if not (site / p.relative_to(ROOT / "nbs").with_suffix(".html")).is_file()]
     assert missing == []
     for path in MODULES:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         public = ast.literal_eval(re.search(r"^__all__ = (\[.*?\])", path.read_text(), re.M | re.S)[1])
-        assert [n for n in public if f"{name}.{n}" not in Page(site/"reference"/f"{name}.html").ids] == [], name
+        assert [n for n in public if f"{name}.{n}" not in Page(site / "reference" / f"{name}.html").ids] == [], name
 
 
 @pytest.mark.slow
@@ -85,12 +98,17 @@ def test_links_and_images_lead_to_files(site, parsed):
     for path, page in parsed.items():
         for url in page.links:
             parts = urlsplit(url)
-            if parts.scheme or parts.netloc: continue
+            if parts.scheme or parts.netloc:
+                continue
             local = unquote(parts.path)
-            if local.startswith("/"): target = site/local.split("/", 2)[2]  # of 404.html, which any address may show
-            else: target = Path(os.path.normpath(path.parent/local)) if local else path
-            if target.is_dir(): target = target/"index.html"
-            if not target.is_file(): broken.append((str(path.relative_to(site)), url))
+            if local.startswith("/"):
+                target = site / local.split("/", 2)[2]  # of 404.html, which any address may show
+            else:
+                target = Path(os.path.normpath(path.parent / local)) if local else path
+            if target.is_dir():
+                target = target / "index.html"
+            if not target.is_file():
+                broken.append((str(path.relative_to(site)), url))
             elif parts.fragment and target in parsed and unquote(parts.fragment) not in parsed[target].ids:
                 broken.append((str(path.relative_to(site)), url))
     assert broken == []
@@ -107,12 +125,13 @@ def test_nothing_comes_from_another_host(site, parsed):
 def test_readers_see_outputs_and_no_directives(site, parsed):
     texts = {path: path.read_text(encoding="utf-8") for path in parsed}
     assert [str(path) for path, text in texts.items() if re.search(r'<span class="c1">#\s?\|', text)] == []
-    assert "data:image/png" in texts[site/"index.html"] and "<table>" in texts[site/"index.html"]
-    assert sum("<math" in texts[site/page] for page in METHOD) > 3
+    assert "data:image/png" in texts[site / "index.html"] and "<table>" in texts[site / "index.html"]
+    assert sum("<math" in texts[site / page] for page in METHOD) > 3
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_): pass
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +145,21 @@ def address(site):
 
 @pytest.fixture(scope="module")
 def browser():
-    if BROWSER is None: pytest.skip("no Chromium is installed")
-    with Chromium() as browser: yield browser
+    if BROWSER is None:
+        pytest.skip("no Chromium is installed")
+    with Chromium() as browser:
+        yield browser
 
 
-SAMPLE = ["index.html", "tutorial.html", METHOD[0], METHOD[len(METHOD)//2], "results/index.html", "results/report.html",
-          "reference/diec.estimator.html"]
+SAMPLE = [
+    "index.html",
+    "tutorial.html",
+    METHOD[0],
+    METHOD[len(METHOD) // 2],
+    "results/index.html",
+    "results/report.html",
+    "reference/diec.estimator.html",
+]
 # What reaches beyond the window, unless it or something around it fits and scrolls
 CUT = """[...document.querySelectorAll('table, pre, img, math')].map(e => {
     let right = e.getBoundingClientRect().right

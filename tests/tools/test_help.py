@@ -1,4 +1,5 @@
 "What `help` shows of the classes that users meet: every parameter with its default, every learned attribute, and an example that runs."
+
 import doctest
 import inspect
 import re
@@ -25,16 +26,31 @@ def test_every_parameter_is_explained_with_its_default(cls):
     assert list(told) == list(parameters)
     for name, p in parameters.items():
         kind, *meaning = told[name].split("\n    ")
-        assert f'default={p.default!r}'.replace("'", '"') in kind, name
+        assert f"default={p.default!r}".replace("'", '"') in kind, name
         assert len(" ".join(meaning)) > 15, name
 
 
-@pytest.mark.parametrize("cls, fitted", [
-    (DiEC, lambda: DiEC(3, "digits", n_draws=1, timestep=50, training_config=TrainingConfig(head_epochs=1), random_state=0).fit(load_dataset("digits").images[:40])),
-    (ReverseHierarchicalDiffusion, lambda: ReverseHierarchicalDiffusion(random_state=0).fit(make_blobs(50, random_state=0)[0]))], ids=["DiEC", "hierarchy"])
+@pytest.mark.parametrize(
+    "cls, fitted",
+    [
+        (
+            DiEC,
+            lambda: DiEC(
+                3, "digits", n_draws=1, timestep=50, training_config=TrainingConfig(head_epochs=1), random_state=0
+            ).fit(load_dataset("digits").images[:40]),
+        ),
+        (
+            ReverseHierarchicalDiffusion,
+            lambda: ReverseHierarchicalDiffusion(random_state=0).fit(make_blobs(50, random_state=0)[0]),
+        ),
+    ],
+    ids=["DiEC", "hierarchy"],
+)
 def test_every_learned_attribute_is_explained(cls, fitted):
     model = fitted()
-    learned = {n for n in (*vars(model), *dir(cls)) if n.endswith("_") and not n.startswith("_") and n != "n_features_in_"}
+    learned = {
+        n for n in (*vars(model), *dir(cls)) if n.endswith("_") and not n.startswith("_") and n != "n_features_in_"
+    }
     assert set(section(cls, "Attributes")) == learned
     assert all(hasattr(model, n) for n in learned)
 

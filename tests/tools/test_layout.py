@@ -1,4 +1,5 @@
 "The shape of the house: imports run one way, no module reaches into another's private names, and every link leads somewhere."
+
 import ast
 import json
 import re
@@ -9,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Each part may import from itself and from what stands before it; the method's modules stand in the order in which it is read.
-ORDER = ["diec.core", "diec.data", "diec.evaluation", "diec.hierarchy", "diec.unet", "diec.features", "diec.search", "diec.model", "diec.losses", "diec.trainer", "diec.estimator", "diec.app"]
+ORDER = [
+    "diec.core",
+    "diec.data",
+    "diec.evaluation",
+    "diec.hierarchy",
+    "diec.unet",
+    "diec.features",
+    "diec.search",
+    "diec.model",
+    "diec.losses",
+    "diec.trainer",
+    "diec.estimator",
+    "diec.app",
+]
 WITHIN = {  # the same inside a part
     "diec.core": ["validation", "files", "compat", "names", "distributed", "interrupt", "rng", "checkpoint", "schema"],
     "diec.data": ["images", "formats", "folder", "datasets"],
@@ -17,7 +31,11 @@ WITHIN = {  # the same inside a part
     "diec.hierarchy": ["graph", "condensation", "selection", "estimator", "plots"],
     "diec.app": ["pretrain", "html_report", "sort", "locks", "cli"],
 }
-MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in sorted((ROOT/"diec").rglob("*.py")) if p.stem not in ("__init__", "_modidx")}
+MODULES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts): p
+    for p in sorted((ROOT / "diec").rglob("*.py"))
+    if p.stem not in ("__init__", "_modidx")
+}
 
 
 def place(module: str) -> tuple:
@@ -30,10 +48,13 @@ def imports(module: str):
     "(module, name) of all that a module takes from the package, at its top and inside functions"
     package = module.rpartition(".")[0]
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if not isinstance(node, ast.ImportFrom): continue
-        source = resolve_name("."*node.level + (node.module or ""), package) if node.level else node.module
-        if source.split(".")[0] != "diec": continue
-        for a in node.names: yield (f"{source}.{a.name}", None) if f"{source}.{a.name}" in MODULES else (source, a.name)
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        source = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+        if source.split(".")[0] != "diec":
+            continue
+        for a in node.names:
+            yield (f"{source}.{a.name}", None) if f"{source}.{a.name}" in MODULES else (source, a.name)
 
 
 def test_every_module_has_its_place():
@@ -49,24 +70,66 @@ def test_imports_run_one_way(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_private_name_of_another_module(module):
-    assert [f"{source}.{name}" for source, name in imports(module) if name and name.startswith("_") and name != "__version__"] == []
+    assert [
+        f"{source}.{name}"
+        for source, name in imports(module)
+        if name and name.startswith("_") and name != "__version__"
+    ] == []
 
 
-PAGES = [*sorted((ROOT/"nbs").rglob("*.ipynb")), *sorted(ROOT.glob("*.md"))]
+PAGES = [*sorted((ROOT / "nbs").rglob("*.ipynb")), *sorted(ROOT.glob("*.md"))]
 
-@pytest.mark.parametrize("page", [p for p in PAGES if ".ipynb_checkpoints" not in p.parts], ids=lambda p: str(p.relative_to(ROOT)))
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if ".ipynb_checkpoints" not in p.parts], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_links_lead_to_a_file(page):
-    text = page.read_text() if page.suffix == ".md" else "\n".join("".join(c["source"]) for c in json.loads(page.read_text())["cells"] if c["cell_type"] == "markdown")
+    text = (
+        page.read_text()
+        if page.suffix == ".md"
+        else "\n".join(
+            "".join(c["source"]) for c in json.loads(page.read_text())["cells"] if c["cell_type"] == "markdown"
+        )
+    )
     links = [m[1] for m in re.finditer(r"\]\(([^)#\s]+)[^)]*\)", text) if not re.match("https?:|mailto:", m[1])]
-    assert [l for l in links if not (page.parent/l).exists()] == []
+    assert [l for l in links if not (page.parent / l).exists()] == []
 
 
 def test_every_notebook_is_in_the_contents():
-    contents = "".join("".join(c["source"]) for c in json.loads((ROOT/"nbs"/"guides"/"contents.ipynb").read_text())["cells"])
-    explained = [p for p in PAGES if p.suffix == ".ipynb" and p.parent.name not in ("nbs", "experiments", ".ipynb_checkpoints") and p.stem not in ("contents", "05_package")]
+    contents = "".join(
+        "".join(c["source"]) for c in json.loads((ROOT / "nbs" / "guides" / "contents.ipynb").read_text())["cells"]
+    )
+    explained = [
+        p
+        for p in PAGES
+        if p.suffix == ".ipynb"
+        and p.parent.name not in ("nbs", "experiments", ".ipynb_checkpoints")
+        and p.stem not in ("contents", "05_package")
+    ]
     assert [p.name for p in explained if f"{p.name})" not in contents] == []
 
 
 def test_the_readme_is_short():
-    text = (ROOT/"README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 130 and len(text.split()) <= 1200
+
+
+def exported_cells() -> list:
+    "Lines of each exported cell, without nbdev's directives"
+    notebooks = [
+        json.loads(p.read_text())
+        for p in sorted((ROOT / "nbs").rglob("*.ipynb"))
+        if ".ipynb_checkpoints" not in p.parts
+    ]
+    sources = ["".join(c["source"]) for nb in notebooks for c in nb["cells"] if c["cell_type"] == "code"]
+    return [
+        [line for line in s.strip().splitlines() if not line.startswith("#|")]
+        for s in sources
+        if s.lstrip().startswith("#| export")
+    ]
+
+
+def test_exported_cells_are_short():
+    lengths = [len(cell) for cell in exported_cells()]
+    assert sum(n > 25 for n in lengths) / len(lengths) <= 0.05
+    assert sum(lengths) / len(lengths) <= 11

@@ -1,16 +1,19 @@
 "The public signatures as a type checker sees them, in the package and from outside."
+
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-USE = ROOT/"tests"/"samples"/"typed_use.py"
+USE = ROOT / "tests" / "samples" / "typed_use.py"
 
 
 def mypy(*paths) -> list:
     "What mypy complains about"
-    done = subprocess.run([sys.executable, "-m", "mypy", "--no-error-summary", *map(str, paths)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-error-summary", *map(str, paths)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return [line for line in done.stdout.splitlines() if ": error:" in line]
 
