@@ -347,7 +347,7 @@ def _finish_cache(extract:Extractor, images, layer:Layer, t:int):
 
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
-def _assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
+def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     "z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
     images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
@@ -373,7 +373,7 @@ def predict(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
     numpy.ndarray
         Clusters (N,), int64 from 0 to K - 1.
     """
-    return self._assign(X)[1].argmax(1)
+    return self.embed_and_assign(X)[1].argmax(1)
 
 # %% ../nbs/method/07_estimator.ipynb #54cf0e40
 @patch
@@ -390,7 +390,7 @@ def predict_proba(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
     numpy.ndarray
         Q (N, K); rows sum to 1.
     """
-    return self._assign(X)[1]
+    return self.embed_and_assign(X)[1]
 
 # %% ../nbs/method/07_estimator.ipynb #d3243a0b
 @patch
@@ -407,7 +407,7 @@ def transform(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
     numpy.ndarray
         z (N, d).
     """
-    return self._assign(X)[0]
+    return self.embed_and_assign(X)[0]
 
 # %% ../nbs/method/07_estimator.ipynb #92a28e06
 @patch

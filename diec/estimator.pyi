@@ -33,7 +33,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def fit(self, X: np.ndarray | torch.Tensor, y: None=None) -> DiEC:
         ...
 
-    def _assign(self, X) -> tuple[np.ndarray, np.ndarray]:
+    def embed_and_assign(self, X) -> tuple[np.ndarray, np.ndarray]:
         ...
 
     def predict(self, X: np.ndarray | torch.Tensor) -> np.ndarray:

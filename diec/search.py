@@ -320,7 +320,7 @@ def at(self:Clusterability, layers:str|Iterable[str], t:int) -> list[Evaluation]
 # %% ../nbs/method/03_search.ipynb #397663b0
 @patch
 def _evaluate(self:Clusterability, layer:Layer, t:int, draws:np.ndarray) -> Evaluation:
-    "The signs and the score of one embedding, given draw by draw (R, m, D)"
+    "The criteria and the score of one embedding, given draw by draw (R, m, D)"
     mean = mean_over_draws(({layer: e} for e in draws), len(draws))[layer]
     space = CommonSpace.fit(mean, random_state=self.random_state)
     z = space.transform(mean)

@@ -633,4 +633,5 @@ def _resume(self:Trainer, checkpoint:str|Path, images:torch.Tensor):
 def _bar(self:Trainer, progress:bool) -> tqdm:
     "A progress bar over the epochs of both stages"
     total = self.training_config.head_epochs + self.training_config.joint_epochs
-    return tqdm(total=total, initial=self.epoch, desc="refine", unit="epoch", disable=not (progress and is_main()))
+    done = len(self.history["epoch"]) # in a run that is resumed
+    return tqdm(total=total, initial=done, desc="refine", unit="epoch", disable=not (progress and is_main()))

@@ -79,7 +79,7 @@ def reference(notebook: nbformat.NotebookNode, page: str) -> str:
 def results(start: nbformat.NotebookNode, experiments: dict) -> str:
     "The page of the results: the start page's table, the report, and the notebooks that make it."
     outputs = [o.get("data", {}) for c in start.cells for o in c.get("outputs", [])]
-    table = next((o["text/markdown"] for o in outputs if "text/markdown" in o), None)
+    table = next((o["text/markdown"] for o in outputs if o.get("text/markdown", "").startswith("|")), None)
     if table is None: raise PluginError("nbs/index.ipynb must show the table of results as a Markdown output")
     made = "\n".join(f"- [{notebook.metadata.title}](../{page})" for page, notebook in experiments.items())
     return (f"# Results\n\nAccuracy in percent, mean ± standard deviation over seeds.\n\n{table}\n\n"

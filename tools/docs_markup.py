@@ -46,8 +46,24 @@ def with_formulas(html: str) -> str:
     return ARITHMATEX.sub(lambda m: mathml(unescape(m[2]), "block" if m[1] == "div" else "inline"), html)
 
 
-class Constants(griffe.Extension):
-    "The comment on a constant is its description; without this it would be the one of its type."
+def with_choices(docstring: griffe.Docstring | None):
+    "Show the choices of a parameter as they are written; parsed as an expression they lose their quotes."
+    sections = docstring.parsed if docstring else []
+    for p in (p for section in sections if section.kind.value == "parameters" for p in section.value):
+        found = re.search(rf"^ *{re.escape(p.name)} : (\{{.+?\}}.*?)(?:, default.*)?$", docstring.value, re.M)
+        if found: p.annotation = found[1]
+
+
+class Comments(griffe.Extension):
+    "What Griffe does not read: comments on constants, and choices such as {\"pca\", \"tsne\"} as types."
+
+    def on_function(self, *, func, **_):
+        "Called for each function and method."
+        with_choices(func.docstring)
+
+    def on_class(self, *, cls, **_):
+        "Called for each class."
+        with_choices(cls.docstring)
 
     def on_attribute(self, *, attr, **_):
         "Called for each attribute of a module or class that is not a method."

@@ -568,7 +568,7 @@ def _write_out(out, diec, pack, clock, args) -> tuple: # what is said, and the f
     if is_main(): note_settings(out/MANIFEST, settings)
     diec.save_pretrained(out/"model")
     diec.extract_.cache_dir = f"{diec.checkpoint}.embeddings" # where `fit` left them
-    z, q = diec._assign(pack.images)
+    z, q = diec.embed_and_assign(pack.images)
     if not is_main(): return [], []
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
     _write_pages(out, diec, pack, z, confidence, distance, clock, args)
@@ -840,7 +840,7 @@ def _predict_images(args, work):
     diec = DiEC.from_pretrained(args.model)
     diec.progress, diec.extract_.cache_dir = not args.quiet and is_main(), Path(work)/"embeddings"
     images, pack = _images_of(args.folder, work, diec.unet_, args.quiet)
-    z, q = diec._assign(images)
+    z, q = diec.embed_and_assign(images)
     if not is_main(): return
     labels, confidence = q.argmax(1), q.max(1)
     distance = np.linalg.norm(z - diec.cluster_centers_[labels], axis=1)
@@ -914,8 +914,7 @@ def info(model: str) -> None:
 def _about(model) -> dict:
     "What `diec info` shows"
     from diec.estimator import DiEC
-    inside = Path(model)/"model"
-    diec = DiEC.from_pretrained(inside if (inside/"config.json").is_file() else model)
+    diec = DiEC.from_pretrained(_model_of(model))
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     return {"clusters": diec.n_clusters_, "images": f"{len(diec.labels_):,}",
             "cluster sizes": ", ".join(map(str, sizes)),
@@ -961,7 +960,7 @@ def _adapt(action, parameter):
     if get_origin(anno) is list: action.nargs = "+"
     if get_origin(anno) is Literal: action.choices = get_args(anno)
     if anno is not bool: action.type = _TYPES.get(action.dest, _text)
-    if action.option_strings and action.type in _TYPES.values(): action.metavar = "N"
+    if action.option_strings and anno is not bool: action.metavar = "N" if action.type in _TYPES.values() else None
     text = action.help.replace("\n", " ").removesuffix(" (default: False)")
     action.help = text.replace(". (default: ", " (default: ") # which `anno_parser` adds
     return action

@@ -494,7 +494,7 @@ def test_what_fails_leaves_nothing(diec, place, tmp_path, monkeypatch, words, sa
         def broken(*_):
             raise ValueError("the embeddings are not finite")
 
-        monkeypatch.setattr(diec_estimator(), "_assign", broken)
+        monkeypatch.setattr(diec_estimator(), "embed_and_assign", broken)
     status, text = diec(*(tmp_path / "empty" if w == "EMPTY" else w for w in words), "--quiet")
     assert status == 2 and said in text and list(place.iterdir()) == []
 
@@ -513,7 +513,7 @@ def test_what_is_interrupted_keeps_what_it_has(diec, place, monkeypatch):
             raise error
 
         with monkeypatch.context() as m:
-            m.setattr(diec_estimator(), "_assign", stopped)
+            m.setattr(diec_estimator(), "embed_and_assign", stopped)
             assert diec(*COMMANDS["predict"])[0] in (2, 130)
         assert list(place.glob("labels.csv.work/images-*/images.u8"))
     assert diec(*COMMANDS["predict"])[0] == 0 and not (place / "labels.csv.work").exists()
