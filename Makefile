@@ -37,8 +37,8 @@ check: env ## run the quick plan from scratch and compare its numbers with the c
 	$(RUN) python -m workflow.reproduce --plan quick --runs runs/check --out runs/check/out
 	$(RUN) python -m workflow.check runs/check/out results
 
-keep: env ## after PLAN=full: compare results/full with the committed results, then replace those
-	-$(RUN) python -m workflow.check results/full results
+keep: env ## after PLAN=full: replace the committed results by results/full, if they agree; FORCE=1: also if they differ
+	$(RUN) python -m workflow.check results/full results || test -n "$(FORCE)"
 	cp -R results/full/. results/
 
 test: env ## check style, exports and README, and run all notebooks and all tests that are not slow (15 minutes)

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+import yaml
 from mkdocs.exceptions import PluginError
 from mkdocs_jupyter.utils import slugify
 from nbconvert.filters.markdown_mistune import IPythonRenderer
@@ -67,13 +68,17 @@ def document(path: Path) -> str:
     return re.sub(r"\]\(([^)\s]+)\)", lambda m: f"]({link(m[1], path, site[path])})", text)
 
 
-def reference(notebook: nbformat.NotebookNode, page: str) -> str:
-    "The page of a module: the public names, as its `__all__` lists them."
-    module = notebook.metadata.module
+def public_names(module: str) -> list:
+    "The names in a module's `__all__`."
     code = (ROOT/"diec"/f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
-    names = ast.literal_eval(re.search(r"^__all__ = (\[.*?\])", code, re.M | re.S)[1])
+    return ast.literal_eval(re.search(r"^__all__ = (\[.*?\])", code, re.M | re.S)[1])
+
+
+def reference(notebook: nbformat.NotebookNode, page: str) -> str:
+    "The page of a module with its public names."
+    module = notebook.metadata.module
     return (f"# diec.{module}\n\nExplained in [{notebook.metadata.title}](../{page}).\n\n"
-            f"::: diec.{module}\n    options:\n      members: {names or False}\n")
+            f"::: diec.{module}\n    options:\n      members: {public_names(module)}\n")
 
 
 def results(start: nbformat.NotebookNode, experiments: dict) -> str:
@@ -94,8 +99,11 @@ def on_config(config):
     for path in sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         site[path] = path.relative_to(NBS).as_posix()
         rooms.setdefault(path.parent.name, {})[site[path]] = read(path)
+    order = list(yaml.safe_load((NBS/"experiments"/"experiments.yaml").read_text(encoding="utf-8"))["experiments"])
+    rooms["experiments"] = dict(sorted(rooms["experiments"].items(), key=lambda item: order.index(Path(item[0]).stem)))
     names = ROOMS + sorted(rooms.keys() - {*ROOMS, *APART})
-    explained = {page: n for name in names for page, n in rooms[name].items() if n.metadata.module}
+    explained = {page: n for name in names for page, n in rooms[name].items()
+                 if n.metadata.module and public_names(n.metadata.module)}
     modules = {f"reference/diec.{n.metadata.module}.md": (n, page) for page, n in explained.items()}
 
     report = (RESULTS/"report.html").read_text(encoding="utf-8")
@@ -143,6 +151,12 @@ def on_page_content(html, page, **_):
         item.id = slugify(unescape(re.sub("<[^>]*>", "", item.title)))  # as mkdocs-jupyter names the heading
     page.title, page.edit_url = LABELS.get(name, page.title), f"{cfg['git_url']}/blob/{cfg['branch']}/nbs/{name}"
     return html
+
+
+def on_page_context(context, page, **_):
+    "A page that is a section by itself needs no list of the pages beside it."
+    if "/" not in page.file.src_uri: page.meta["hide"] = ["navigation"]
+    return context
 
 
 def on_post_page(output, **_):

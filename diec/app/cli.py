@@ -373,7 +373,7 @@ def cluster(
     Examples
     --------
     diec cluster photos
-    diec cluster photos -k 20 --into sorted --copy
+    diec cluster photos -k 20 --out photos-20 --into sorted --copy
     accelerate launch -m diec.app.cli cluster photos (on several GPUs)
     """
     args = SimpleNamespace(**locals())
@@ -814,10 +814,9 @@ def predict(
     diec predict photos-groups new-photos
     diec predict photos-groups a.jpg b.jpg --out two.csv
     """
-    args = SimpleNamespace(**locals())
+    args = SimpleNamespace(**locals() | {"model": str(_model_of(model))})
     _check_predict(args)
     _import("diec.estimator", "diec.app.html_report")
-    args.model = _model_of(model)
     place = Path(work or f"{out}.work")
     with exclusive_work_folder(place, "predict"): _predict(args, place)
 
@@ -981,7 +980,7 @@ def _add_verb(verbs, function):
     summary, description, examples = _sections(function)
     parameters = signature(function, eval_str=True).parameters
     verb = verbs.add_parser(function.__name__, help=summary, description=description, epilog=examples,
-                            formatter_class=argparse.RawDescriptionHelpFormatter)
+                            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for action in anno_parser(function)._actions:
         if action.dest in parameters: verb._add_action(_adapt(action, parameters[action.dest]))
     verb.set_defaults(run=function)

@@ -96,7 +96,8 @@ def test_new_images_are_predicted_as_in_the_fit(made, photos, tmp_path):
     for k in (0, 1, 6):  # none of them was in the fit
         for i in np.flatnonzero(digits.labels == k)[60:75]:
             picture(tmp_path / "new" / f"{k}-{i}.png", digits.images[i], 16 + 8 * (i % 3))
-    run("predict", made / "model", tmp_path / "new", "--out", tmp_path / "new.csv", "--quiet")
+    for model in (made, made, made / "model"):  # the folder of the result and that of its model are the same model
+        run("predict", model, tmp_path / "new", "--out", tmp_path / "new.csv", "--quiet")
     found, pack = labels_of(tmp_path / "new.csv"), pack_folder(tmp_path / "new", tmp_path / "images", 8)
     assert (
         found == dict(zip(pack.files, DiEC.from_pretrained(made / "model").predict(pack.images).tolist()))
