@@ -10,7 +10,7 @@ import torch
 
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
-from diec.evaluation.baselines import PEERS, run_baseline
+from diec.evaluation.baselines import OPTIONAL_BASELINES, run_baseline
 from diec.evaluation.metrics import clustering_accuracy, markdown_table
 from diec.evaluation.results import mean_std
 
@@ -26,7 +26,8 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="mnist-5k",
                         help="a data set with a U-Net in the package (default: mnist-5k)")
-    parser.add_argument("--baseline", default="DEC", choices=tuple(PEERS), help="the other method (default: DEC)")
+    parser.add_argument("--baseline", default="DEC", choices=tuple(OPTIONAL_BASELINES),
+                        help="the other method (default: DEC)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one turn for each (default: 0 1 2)")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diec.core.files import (
-    ELSEWHERE,
     MANIFEST,
     MARK,
+    MOVE_AWAY,
     atomic_folder,
     check_replaceable,
     clear_partial,
@@ -41,7 +41,7 @@ def check_sorted(into):
         source = Path(record.get("sources", {}).get(name, ""))
         if _is_last_copy(into, name, content, source):
             raise FileExistsError(f"{into} would be replaced, but {name} in it is the last copy of its image ({source} "
-                                  f"is gone or holds something else by now): {ELSEWHERE}")
+                                  f"is gone or holds something else by now): {MOVE_AWAY}")
 
 # %% ../../nbs/app/02_sort.ipynb #c64fbf00
 LONGEST_NAME = 240 # bytes; the lock beside the folder has a longer name

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 # %% ../../nbs/core/01_files.ipynb #64c10811
 MANIFEST = ".diec.json" # lists what we wrote in its folder
 MARK = ".diec-groups" # the same, in a folder that images were sorted into; no images are searched there
-ELSEWHERE = "move it away, or choose another folder" # what to do about a file of yours that stands in the way
+MOVE_AWAY = "move it away, or choose another folder" # what to do about a file of yours that stands in the way
 
 def read_record(
     path, # where a record of ours would be
@@ -151,7 +151,7 @@ def check_replaceable(
         raise NotADirectoryError(f"path must be a folder or not exist yet, got the file {path}")
     if marker and path.is_dir() and (why := _not_ours(path, marker)):
         raise FileExistsError("path must be new, empty, or a folder that holds only what diec wrote there, which is "
-                              f"then replaced; in {path}, {why}: {ELSEWHERE}")
+                              f"then replaced; in {path}, {why}: {MOVE_AWAY}")
     return path
 
 # %% ../../nbs/core/01_files.ipynb #40e92515
@@ -161,7 +161,7 @@ def _add_list(new:Path, path:Path, marker:str, facts:dict|None, before:dict):
     files = {f.relative_to(new).as_posix(): content_of(f) for f in written}
     (new/marker).write_text(json.dumps({"format": "diec-folder-1", **(facts or {}), "files": files}) + "\n")
     if path.is_symlink() or _snapshot(path) != before:
-        raise FileExistsError(f"{path} was changed while it was being written again, and stays as it is: {ELSEWHERE}")
+        raise FileExistsError(f"{path} was changed while it was being written again, and stays as it is: {MOVE_AWAY}")
 
 # %% ../../nbs/core/01_files.ipynb #e252b629
 def _put_in_place(new:Path, path:Path, old:Path):
@@ -308,10 +308,10 @@ LOCK = {"format": "diec-lock-1"}
 def _check_lock(path:Path):
     "Refuse to use as a lock what is not a lock of ours"
     if path.is_symlink() or path.is_dir():
-        raise FileExistsError(f"{path} is a link or a folder, where a lock would be: {ELSEWHERE}")
+        raise FileExistsError(f"{path} is a link or a folder, where a lock would be: {MOVE_AWAY}")
     if not path.exists() or read_record(path, LOCK["format"]): return
     if not path.is_file() or path.stat().st_size:
-        raise FileExistsError(f"{path} is not a lock of diec: {ELSEWHERE}")
+        raise FileExistsError(f"{path} is not a lock of diec: {MOVE_AWAY}")
 
 # %% ../../nbs/core/01_files.ipynb #b91a18e5
 def _acquire(path:Path) -> FileLock:
@@ -345,9 +345,9 @@ def _check_entry(path:Path, file:Path, known:bool):
     "Refuse a file in a working folder that is not ours, or that leads elsewhere"
     s = file.lstat()
     if not known and (file not in (path/".lock", path/MANIFEST) or s.st_size):
-        raise FileExistsError(f"{path} cannot be used, {file.name} in it was not put there by diec: {ELSEWHERE}")
+        raise FileExistsError(f"{path} cannot be used, {file.name} in it was not put there by diec: {MOVE_AWAY}")
     if not stat.S_ISDIR(s.st_mode) and (not stat.S_ISREG(s.st_mode) or s.st_nlink > 1):
-        raise FileExistsError(f"{file} is a link or not a regular file, and would be written through: {ELSEWHERE}")
+        raise FileExistsError(f"{file} is a link or not a regular file, and would be written through: {MOVE_AWAY}")
 
 # %% ../../nbs/core/01_files.ipynb #4b1fa71c
 def check_work(
@@ -357,11 +357,11 @@ def check_work(
     "Refuse a working folder that is a link, holds one, or was not made by this command"
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise FileExistsError(f"{path} is a link or a file, where a folder to work in would be: {ELSEWHERE}")
+        raise FileExistsError(f"{path} is a link or a file, where a folder to work in would be: {MOVE_AWAY}")
     if not path.exists(): return
     record = read_record(path/MANIFEST, "diec-work-1")
     if record and record.get("owner") != owner:
-        raise FileExistsError(f"{path} is the folder that {record.get('owner')} works in: {ELSEWHERE}")
+        raise FileExistsError(f"{path} is the folder that {record.get('owner')} works in: {MOVE_AWAY}")
     for place, dirs, names in os.walk(path):
         for name in sorted((*names, *dirs)):
             with suppress(FileNotFoundError): # removed by another run, which holds the lock
