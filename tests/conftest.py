@@ -5,6 +5,7 @@ import signal
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before diffusers is imported
+import tools.guard.sitecustomize  # noqa: E402, F401 - from here on this process reaches no other machine
 
 for _signal in (
     signal.SIGINT,
