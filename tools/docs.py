@@ -17,10 +17,9 @@ from urllib.parse import unquote
 import nbformat
 import yaml
 from mkdocs.exceptions import PluginError
-from mkdocs_jupyter.utils import slugify
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
-from tools.docs_markup import formulas, in_theme, mathml, with_formulas
+from tools.docs_markup import in_theme, mathml, with_formulas
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, RESULTS = ROOT/"nbs", ROOT/"results"
@@ -135,6 +134,12 @@ def on_config(config):
 IPythonRenderer.block_math = lambda self, body: mathml(body, "block")  # mkdocs-jupyter's renderer inherits these
 IPythonRenderer.inline_math = lambda self, body: mathml(body, "inline")
 
+
+def in_order(toc):
+    "The entries of a table of contents as they stand on the page."
+    for item in toc: yield from (item, *in_order(item.children))
+
+
 def on_page_content(html, page, **_):
     "A notebook in the theme's own markup, with the links of the site; the formulas of the other pages."
     name = page.file.src_uri
@@ -144,11 +149,9 @@ def on_page_content(html, page, **_):
         found = link(unescape(url), NBS/name, name)
         if "://" not in found: found = re.sub(r"\.(ipynb|md)(?=#|$)", ".html", found)
         html = html.replace(f'="{url}"', f'="{found}"')
-    contents = list(page.toc)
-    for item in contents: contents += item.children
-    for item in (i for i in contents if "$" in i.title):
-        item.title = formulas(item.title)
-        item.id = slugify(unescape(re.sub("<[^>]*>", "", item.title)))  # as mkdocs-jupyter names the heading
+    found = re.findall(r'<h[1-6][^>]*\bid="([^"]+)"[^>]*>(.*?)<a class="headerlink"', html, re.S)
+    for item, (anchor, title) in zip(in_order(page.toc), found, strict=True):  # which lack code and formulas
+        item.id, item.title = anchor, re.sub("</?code>", "", title)
     page.title, page.edit_url = LABELS.get(name, page.title), f"{cfg['git_url']}/blob/{cfg['branch']}/nbs/{name}"
     return html
 

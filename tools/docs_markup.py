@@ -23,11 +23,6 @@ def mathml(formula: str, display: str) -> str:
     return re.sub(r"([\[(,=]</mo>)<mo>&#x02212;", r'\1<mo form="prefix">&#x02212;', html)  # a sign, not a difference
 
 
-def formulas(text: str) -> str:
-    "Text with its inline formulas as MathML."
-    return re.sub(r"\$(.+?)\$", lambda m: mathml(unescape(m[1]), "inline"), text)
-
-
 def code(match: re.Match) -> str:
     "Code in the theme's markup; nothing for a cell that shows its outputs only."
     text = re.sub("<span></span>|</?code>", "", match[1])

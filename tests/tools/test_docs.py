@@ -115,6 +115,11 @@ def test_links_and_images_lead_to_files(site, parsed):
 
 
 @pytest.mark.slow
+def test_results_begin_with_their_table(site):
+    assert "k-means on pixels" in (site / "results" / "index.html").read_text().partition("<table")[2]
+
+
+@pytest.mark.slow
 def test_nothing_comes_from_another_host(site, parsed):
     assert [(path.name, url) for path, page in parsed.items() for url in page.resources if urlsplit(url).netloc] == []
     for path in site.rglob("*.css"):
