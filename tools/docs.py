@@ -20,6 +20,7 @@ from mkdocs.exceptions import PluginError
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 
 from tools.docs_markup import in_theme, mathml, with_formulas
+from tools.readme import hide_directives
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, RESULTS = ROOT/"nbs", ROOT/"results"
@@ -40,11 +41,8 @@ def read(path: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     source = "\n".join(c.source for c in notebook.cells)
     title, module = re.search(r"^# (.+)$", source, re.M), re.search(r"^#\|\s*default_exp (?!.*__)(.+)$", source, re.M)
-    notebook.cells = [c for c in notebook.cells if not re.search(r"^#\|\s*hide\b", c.source, re.M)]
-    for cell in notebook.cells:
-        if re.search(r"^#\|\s*echo:\s*false", cell.source, re.M): cell.source = ""
-        if cell.cell_type == "code": cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
-        cell.metadata = nbformat.from_dict({})  # its tags would be shown
+    hide_directives(notebook)
+    for cell in notebook.cells: cell.metadata = nbformat.from_dict({})  # its tags would be shown
     notebook.cells = [c for c in notebook.cells if c.source.strip() or c.get("outputs")]
     about = {"title": title[1] if title else path.stem, "module": module[1] if module else None}
     notebook.metadata = nbformat.from_dict({"language_info": {"name": "python"}} | about)

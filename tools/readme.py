@@ -12,14 +12,19 @@ from nbconvert import MarkdownExporter
 ROOT, FILES = Path(__file__).resolve().parent.parent, "readme_files"
 
 
+def hide_directives(notebook: nbformat.NotebookNode):
+    "Take away what is for nbdev and not for readers: hidden cells, code whose output alone is shown, and directives"
+    notebook.cells = [c for c in notebook.cells if not re.search(r"^#\|\s*hide\b", c.source, re.M)]
+    for cell in notebook.cells:
+        if re.search(r"^#\|\s*echo:\s*false", cell.source, re.M): cell.source = ""
+        if cell.cell_type == "code": cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+
+
 def convert() -> dict:
     "Path below the root -> bytes, for the README and each of its figures"
     notebook = nbformat.read(ROOT/"nbs"/"index.ipynb", as_version=4)
-    notebook.cells = [c for c in notebook.cells if not re.match(r"#\|\s*hide\b", c.source)]
+    hide_directives(notebook)
     notebook.metadata["language_info"] = {"name": "python"} # names the code fences; nbdev_clean removes it
-    for cell in notebook.cells: # directives are for nbdev, not for readers
-        if re.match(r"#\|\s*echo:\s*false", cell.source): cell.source = ""
-        cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
     where = {"output_files_dir": FILES, "unique_key": "figure"}
     text, resources = MarkdownExporter().from_notebook_node(notebook, where)
     text = re.sub(r"```python\s*```\n", "", text)
