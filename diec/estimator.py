@@ -41,7 +41,7 @@ from diec.core.schema import (
 )
 from .core.validation import check_integer, check_seed
 from .data.images import as_images
-from .features import DEFAULT_LAYER, Extractor, Layer, activations, join_features, layer_modules
+from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
@@ -50,16 +50,16 @@ from .unet import DDPMScheduler, UNet2DModel, load_unet, read_unet_design, read_
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
-                 layer:str=DEFAULT_LAYER, timestep:int|str="search", criterion:str="neighbors", n_draws:int=4,
+                 layer:str=DEFAULT_LAYER, timestep:int|str="search", criterion:str="neighbors", n_draws:int|str="auto",
                  search_size:int=1000, init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
-                 random_state:int|np.random.RandomState|None=None, progress:bool=False):
+                 precision:str="auto", random_state:int|np.random.RandomState|None=None, progress:bool=False):
         self.n_clusters, self.unet, self.layer, self.timestep = n_clusters, unet, layer, timestep
         self.criterion, self.n_draws, self.search_size, self.init = criterion, n_draws, search_size, init
         self.fine_tune_unet, self.loss_weights, self.training_config = fine_tune_unet, loss_weights, training_config
         self.checkpoint, self.batch_size, self.device = checkpoint, batch_size, device
-        self.random_state, self.progress = random_state, progress
+        self.precision, self.random_state, self.progress = precision, random_state, progress
 
 # %% ../nbs/method/07_estimator.ipynb #d0c57002
 DiEC.__doc__ = """Diffusion Embedded Clustering of images.
@@ -81,8 +81,9 @@ timestep : int or "search", default="search"
 criterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"
     What the search maximizes: agreement of k-means with the nearest neighbors, the Calinski-Harabasz index (the
     paper's), or that index times the agreement between noise draws.
-n_draws : int, default=4
-    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi".
+n_draws : int or "auto", default="auto"
+    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where
+    the noise makes no difference, else two, of opposite sign.
 search_size : int, default=1000
     Images m that the search looks at; more than K.
 init : {"diffusion", "k-means"}, default="diffusion"
@@ -101,6 +102,8 @@ batch_size : int, default=256
     Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.
 device : str or None, default=None
     Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.
+precision : {"auto", "float32", "bfloat16"}, default="auto"
+    Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.
 random_state : int, RandomState or None, default=None
     Seed. An int gives the same result each time on one machine.
 progress : bool, default=False
@@ -125,7 +128,7 @@ unet_ : UNet2DModel
 model_ : ClusterModel
     Common space, head and centers.
 extract_ : Extractor
-    Reads embeddings off `unet_`.
+    Reads embeddings off `unet_`; its `n_draws` is the number of draws that was used.
 seed_ : int
     The seed that was used.
 
@@ -178,6 +181,7 @@ def fit(self:DiEC, X:np.ndarray|torch.Tensor, y:None=None) -> DiEC:
     extract, images, layer = _check_input(self, X)
     K = self.n_clusters or _estimate_n_clusters(self, extract, images, layer)
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
+    extract = _with_enough_draws(self, extract, images, layer, t)
     e = extract.embed(images, (layer,), t, self.progress)[layer]
     model = _initial_model(self, extract, images, e, K, layer, t)
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
@@ -222,7 +226,6 @@ def _check_params(d:DiEC, n_images:int):
     if n_images < 4: raise ValueError(f"X must hold 4 images or more, got {n_images}")
     try: d.n_clusters is None or check_integer("n_clusters", d.n_clusters, 2, min(n_images - 2, N_CLUSTERS))
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
-    check_integer("n_draws", d.n_draws, 1, N_DRAWS)
     check_integer("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     _check_types(d)
@@ -244,14 +247,20 @@ def _check_types(d:DiEC):
 
 # %% ../nbs/method/07_estimator.ipynb #fffe4d07
 def _check_choices(d:DiEC):
-    "Check `init` and `criterion`"
+    "Check `init`, `criterion`, `precision` and `n_draws`"
     if d.init not in INITS: raise ValueError(f"init must be one of {tuple(INITS)}, got {d.init!r}")
     if d.criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {d.criterion!r}")
+    if d.precision not in PRECISIONS: raise ValueError(f"precision must be one of {PRECISIONS}, got {d.precision!r}")
+    if isinstance(d.n_draws, str) and d.n_draws == "auto": return
+    try: check_integer("n_draws", d.n_draws, 1, N_DRAWS)
+    except ValueError as e: raise ValueError(f"{e} (or 'auto')") from None
     if d.criterion == "stable_chi" and d.n_draws < 2 and "search" in (d.layer, d.timestep):
         raise ValueError("n_draws must be 2 or more for criterion 'stable_chi', which compares noise draws, "
                          f"got {d.n_draws}")
 
 # %% ../nbs/method/07_estimator.ipynb #e2efb3d4
+MOST_DRAWS = 2 # where their number follows from the noise
+
 def _make_extractor(d:DiEC) -> Extractor:
     "The U-Net on its device; sets `seed_`"
     unet, scheduler = _unet_and_scheduler(d.unet)
@@ -259,7 +268,8 @@ def _make_extractor(d:DiEC) -> Extractor:
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
         raise ValueError(f"device must be one that torch can use here, got {d.device!r}: {e}") from e
     d.seed_ = check_seed(d.random_state)
-    return Extractor(unet.eval(), scheduler, d.n_draws, d.seed_, d.batch_size)
+    n_draws = MOST_DRAWS if d.n_draws == "auto" else d.n_draws
+    return Extractor(unet.eval(), scheduler, n_draws, d.seed_, d.batch_size, precision=d.precision)
 
 # %% ../nbs/method/07_estimator.ipynb #ceb82c66
 def _unet_and_scheduler(unet) -> tuple:
@@ -282,13 +292,18 @@ def _check_layer_and_timestep(d:DiEC, extract:Extractor) -> Layer|None:
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return layer
 
+# %% ../nbs/method/07_estimator.ipynb #525acb60
+def _with_enough_draws(d:DiEC, extract:Extractor, images, layer:Layer, t:int) -> Extractor:
+    "The extractor with as many draws as the noise at t needs, unless their number is given"
+    return extract.with_draws(extract.enough_draws(images, (layer,), t)) if d.n_draws == "auto" else extract
+
 # %% ../nbs/method/07_estimator.ipynb #fa155d8c
 def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None, K:int) -> tuple:
     "(layer, t, search result or None)"
     t = None if d.timestep == "search" else int(d.timestep)
     if layer is not None and t is not None: return layer, t, None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
-    S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_, cache_file)
+    S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_, cache_file, d.n_draws != "auto")
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, t=t, progress=d.progress)
     return found.layer, found.t, found
@@ -300,6 +315,7 @@ def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) ->
     "K, where it is not given"
     layer, t = layer or Layer(DEFAULT_LAYER), extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
+    extract = _with_enough_draws(d, extract, images, layer, t)
     e = extract.embed(images[some], (layer,), t, d.progress)[layer]
     z = CommonSpace.fit(e, random_state=d.seed_).transform(e)
     return max(2, ReverseHierarchicalDiffusion(random_state=d.seed_).fit(z).n_clusters_)
@@ -474,7 +490,7 @@ def _config(d:DiEC) -> dict:
     params = {k: v for k, v in d.get_params(deep=False).items() if k not in (*NOT_SAVED, "unet", "random_state")}
     params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
-    return {"format": "diec-model-3", "params": params, "seed": int(d.seed_),
+    return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
             "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
             "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
 
@@ -601,12 +617,14 @@ def _read_settings(kind:type, given:dict|None, key:str):
 # %% ../nbs/method/07_estimator.ipynb #5693ef6d
 def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     "A fitted estimator from the content of its files"
-    params = {k: v for k, v in config["params"].items() if k not in NOT_SAVED}
+    older = {"precision": "float32"} # models that were saved before there was a choice
+    params = older | {k: v for k, v in config["params"].items() if k not in NOT_SAVED}
     for name, kind in (("loss_weights", LossWeights), ("training_config", TrainingConfig)):
         params[name] = _read_settings(kind, params[name], f"params.{name}")
     d = cls(**params, unet=unet, random_state=config["seed"])
     try:
         d.extract_ = _make_extractor(d)
+        d.extract_.n_draws = config.get("n_draws") or d.extract_.n_draws
         _check_layer_and_timestep(d, d.extract_)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
     d.layer_, d.timestep_, d.history_ = Layer(config["layer"]), config["timestep"], config["history"]

@@ -7,14 +7,17 @@ __all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_f
 
 # %% ../nbs/method/02_features.ipynb #d6887484
 import json
+import logging
 import math
 import os
 import re
 import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import reduce
 from pathlib import Path
 
@@ -24,7 +27,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .core.distributed import Shard, rank_and_world_size
+from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
 from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
@@ -146,9 +149,48 @@ def _run_to_layers(unet, xt, t, layers:tuple[Layer, ...], early_exit:bool) -> di
         raise ValueError(f"layer must take part in the forward pass, got {missing[0]!r}, which does not")
     return {name: found[name] for name in names}
 
+# %% ../nbs/method/02_features.ipynb #c3f3c71e
+def _has_trunk(unet:UNet2DModel, layers:Iterable[Layer]) -> bool:
+    "Whether all of the layers are blocks of a U-Net whose forward pass is the usual one"
+    plain = type(unet).forward is UNet2DModel.forward and unet.mid_block is not None
+    skips = any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks))
+    return plain and not skips and set(single_names(layers)) <= set(layer_names(unet))
+
+# %% ../nbs/method/02_features.ipynb #cc2cd5ed
+class Trunk(torch.nn.Module):
+    "A U-Net up to the deepest of some blocks: images and timesteps (B,) to the activations of these blocks, by name"
+    def __init__(self, unet:UNet2DModel, layers:Iterable[Layer]):
+        super().__init__()
+        self.unet, self.names = unet, single_names(layers)
+        self.depth = max(map(layer_names(unet).index, self.names))
+
+    def forward(self, x:torch.Tensor, t:torch.Tensor) -> dict:
+        unet = self.unet
+        if unet.config.center_input_sample: x = 2*x - 1
+        emb = unet.time_embedding(unet.time_proj(t).to(unet.dtype))
+        outputs = zip(layer_names(unet)[:self.depth + 1], self.blocks(x, emb))
+        return {name: h for name, h in outputs if name in self.names}
+
+# %% ../nbs/method/02_features.ipynb #2055c17d
+@patch
+def blocks(self:Trunk, x:torch.Tensor, emb:torch.Tensor) -> list:
+    "The outputs of the blocks in order of execution, down to the last that is wanted"
+    unet, n_down = self.unet, len(self.unet.down_blocks)
+    outputs = [unet.conv_in(x)]
+    skips = (outputs[0],)
+    for block in unet.down_blocks[:self.depth]:
+        h, new = block(outputs[-1], emb)
+        outputs, skips = [*outputs, h], skips + new
+    if self.depth > n_down: outputs.append(unet.mid_block(outputs[-1], emb))
+    for block in unet.up_blocks[:max(0, self.depth - n_down - 1)]:
+        n = len(block.resnets)
+        outputs.append(block(outputs[-1], skips[-n:], emb))
+        skips = skips[:-n]
+    return outputs
+
 # %% ../nbs/method/02_features.ipynb #966dd228
 def image_noise(images:torch.Tensor, n_draws:int, random_state:int=0) -> torch.Tensor:
-    """Draw noise for each image that depends on the image and the seed alone.
+    """Draw noise for each image that depends on the image and the seed alone, in antithetic pairs.
 
     Parameters
     ----------
@@ -162,12 +204,13 @@ def image_noise(images:torch.Tensor, n_draws:int, random_state:int=0) -> torch.T
     Returns
     -------
     torch.Tensor
-        Standard normal noise (R, B, C, H, W).
+        Standard normal noise (R, B, C, H, W): a draw, the same with the sign reversed, another draw, and so on.
     """
     pixels = (images.cpu()*127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).contiguous()
     keys = [zlib.crc32(x.numpy().tobytes()) for x in pixels]
-    shape = (n_draws, *images.shape[1:])
-    return torch.stack([torch.randn(shape, generator=generator(random_state, Stream.IMAGE_NOISE, k)) for k in keys], 1)
+    shape = ((n_draws + 1)//2, *images.shape[1:])
+    draws = [torch.randn(shape, generator=generator(random_state, Stream.IMAGE_NOISE, k)) for k in keys]
+    return torch.stack([sign*pair for pair in torch.stack(draws, 1) for sign in (1, -1)][:n_draws])
 
 # %% ../nbs/method/02_features.ipynb #e8576bdb
 def pool_features(a:torch.Tensor, max_side:int=4) -> torch.Tensor:
@@ -219,10 +262,20 @@ def mean_over_draws(draws:Iterable[dict], n_draws:int) -> dict:
     shares = ({l: e/n_draws for l, e in draw.items()} for draw in draws)
     return reduce(lambda total, share: {l: total[l] + share[l] for l in share}, shares)
 
+# %% ../nbs/method/02_features.ipynb #f55367ed
+PRECISIONS = "auto", "float32", "bfloat16"
+
+def resolve_precision(precision:str, device:torch.device) -> str:
+    "The arithmetic of a forward pass on a device: float32 or bfloat16"
+    if precision not in PRECISIONS: raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if precision != "auto": return precision
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
+
 # %% ../nbs/method/02_features.ipynb #70ba932b
 class Extractor:
-    def __init__(self, unet:UNet2DModel, scheduler:DDPMScheduler, n_draws:int=4, random_state:int=0,
-                 batch_size:int=256, max_side:int=4, max_bytes:int=2**31, cache_dir:str|Path|None=None):
+    def __init__(self, unet:UNet2DModel, scheduler:DDPMScheduler, n_draws:int=2, random_state:int=0,
+                 batch_size:int=256, max_side:int=4, max_bytes:int=2**31, cache_dir:str|Path|None=None,
+                 precision:str="auto"):
         check_unet(unet)
         self.unet, self.scheduler, self.T = unet, scheduler, scheduler.config.num_train_timesteps
         self.n_draws = check_integer("n_draws", n_draws, 1)
@@ -230,8 +283,10 @@ class Extractor:
         self.batch_size = min(check_integer("batch_size", batch_size, 1), self._max_batch_size())
         self.max_side = check_integer("max_side", max_side, 1)
         self.max_bytes = check_integer("max_bytes", max_bytes, 0)
+        self.precision = resolve_precision(precision, next(unet.parameters()).device)
         self.cache_dir = cache_dir
         self.used = set() # names of the cached embeddings that were asked for
+        self.compiled = {} # names of layers -> the compiled trunk
 
 # %% ../nbs/method/02_features.ipynb #1ea211a3
 Extractor.__doc__ = """Read the embeddings e_bar(l, t) of images off a U-Net.
@@ -242,8 +297,8 @@ unet : UNet2DModel
     The pretrained network, which is not changed.
 scheduler : DDPMScheduler
     Its noise schedule.
-n_draws : int, default 4
-    Noise draws R that an embedding is averaged over, 1 or more.
+n_draws : int, default 2
+    Noise draws R that an embedding is averaged over, 1 or more; see `image_noise`.
 random_state : int, default 0
     Seed of the noise.
 batch_size : int, default 256
@@ -254,6 +309,8 @@ max_bytes : int, default 2**31
     Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.
 cache_dir : str, Path or None, default None
     Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.
+precision : {"auto", "float32", "bfloat16"}, default "auto"
+    Arithmetic of the forward pass; see `resolve_precision`.
 """
 
 # %% ../nbs/method/02_features.ipynb #b0294c61
@@ -276,6 +333,15 @@ def noised(self:Extractor, x0:torch.Tensor, t:int) -> torch.Tensor:
     noise = image_noise(x0, self.n_draws, self.random_state)
     return torch.stack([self.scheduler.add_noise(x0, eps, torch.full((len(x0),), t)) for eps in noise])
 
+# %% ../nbs/method/02_features.ipynb #ae9f4996
+@patch
+def read(self:Extractor, xt:torch.Tensor, t:int, layers:tuple[Layer, ...]) -> dict:
+    "h_l(x_t, t) of a batch by the single names of layers: from the trunk where there is one, else with hooks"
+    with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        if not _has_trunk(self.unet, layers): return activations(self.unet, xt, t, layers)
+        trunk = self.compiled.get(single_names(layers)) or Trunk(self.unet, layers)
+        return trunk(xt, torch.full((len(xt),), t, device=xt.device))
+
 # %% ../nbs/method/02_features.ipynb #13747e12
 @patch
 @torch.no_grad()
@@ -283,7 +349,7 @@ def draw_batch(self:Extractor, x0:torch.Tensor, layers:tuple[Layer, ...], t:int)
     "e^(r)(l, t) of a batch, draw by draw: yields layer -> (B, D)"
     device = next(self.unet.parameters()).device
     for xt in self.noised(x0, t):
-        found = activations(self.unet, xt.to(device), t, layers)
+        found = self.read(xt.to(device), t, layers)
         draw = {l: join_features(found, l, self.max_side).cpu() for l in layers}
         if bad := [l for l, e in draw.items() if not torch.isfinite(e).all()]:
             raise FloatingPointError(f"the U-Net's activations at {bad[0]}, t = {t}, are not finite: check its weights")
@@ -294,6 +360,39 @@ def draw_batch(self:Extractor, x0:torch.Tensor, layers:tuple[Layer, ...], t:int)
 def embed_batch(self:Extractor, x0:torch.Tensor, layers:tuple[Layer, ...], t:int) -> dict:
     "e_bar(l, t) of a batch: layer -> (B, D), the mean over the noise draws"
     return mean_over_draws(self.draw_batch(x0, layers, t), self.n_draws)
+
+# %% ../nbs/method/02_features.ipynb #8daddfad
+NOISE_SHARE = 0.02 # of the variance between images; the largest that the noise of a single draw may add
+PROBE = 32 # images that tell how noisy a timestep is
+
+def noise_share(first:torch.Tensor, second:torch.Tensor) -> float:
+    "rho, from an antithetic pair of draws (N, D): variance by noise over that between images; inf if they are alike"
+    mean, odd = (first + second)/2, (first - second)/2
+    between = (mean - mean.mean(0)).square().sum().item()/max(1, len(mean) - 1)
+    return odd.square().sum(1).mean().item()/between if between > 0 else math.inf
+
+# %% ../nbs/method/02_features.ipynb #f4db5500
+@patch
+def noise_shares(self:Extractor, images:torch.Tensor, layers:tuple[Layer, ...], t:int) -> dict:
+    "rho of each layer, from two draws of a few images, spread evenly over the data set"
+    some = images[np.linspace(0, len(images) - 1, min(PROBE, len(images))).astype(int)]
+    first, second = self.with_draws(2).draw_batch(some, layers, t)
+    return {l: noise_share(first[l], second[l]) for l in layers}
+
+# %% ../nbs/method/02_features.ipynb #44e22f6c
+@patch
+def with_draws(self:Extractor, n_draws:int) -> Extractor:
+    "The same extractor with another number of draws"
+    other = copy(self)
+    other.n_draws = n_draws
+    return other
+
+# %% ../nbs/method/02_features.ipynb #6d17a3a3
+@patch
+def enough_draws(self:Extractor, images:torch.Tensor, layers:tuple[Layer, ...], t:int) -> int:
+    "R(l, t): 1 where the noise of a draw adds at most `NOISE_SHARE` to the variance, else `n_draws`"
+    if self.n_draws == 1 or max(self.noise_shares(images, layers, t).values()) <= NOISE_SHARE: return 1
+    return self.n_draws
 
 # %% ../nbs/method/02_features.ipynb #c0ae068e
 @patch
@@ -451,7 +550,7 @@ def delete_stale(folder:str|Path, used:set):
 def fingerprint(self:Extractor, images:torch.Tensor, **settings) -> str:
     "A checksum of prepared images, network, noise and further settings: a cached result is valid for these alone"
     return unet_fingerprint(self.unet, self.scheduler, [images], n_draws=self.n_draws, noise=self.random_state,
-                            batch_size=self.batch_size, max_side=self.max_side, **settings)
+                            batch_size=self.batch_size, max_side=self.max_side, precision=self.precision, **settings)
 
 # %% ../nbs/method/02_features.ipynb #889f4fe7
 @patch
@@ -465,6 +564,46 @@ def clear_stale(self:Extractor):
     "Delete the cached embeddings that this extractor has not been asked for"
     delete_stale(self.cache_dir, self.used)
 
+# %% ../nbs/method/02_features.ipynb #ff7f351e
+class CompiledTrunk:
+    "A trunk that is compiled for batches of one size"
+    def __init__(self, trunk:Trunk, batch_size:int, backend:str="inductor"):
+        self.batch_size, self.run = batch_size, torch.compile(trunk, dynamic=False, backend=backend)
+
+    def __call__(self, x:torch.Tensor, t:torch.Tensor) -> dict:
+        n = len(x)
+        rows = torch.arange(max(n, self.batch_size)).clamp(max=n - 1)
+        return {name: a[:n] for name, a in self.run(x[rows], t[rows]).items()}
+
+# %% ../nbs/method/02_features.ipynb #ee98a683
+COMPILE_FLOPS = {"avx512_bf16": 2e14, "amx": 2e13} # operations of forward passes from which compiling pays
+
+@patch
+def compiling_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int) -> bool:
+    "Whether the passes ahead are worth the half minute that compiling takes"
+    on_cpu = next(self.unet.parameters()).device.type == "cpu"
+    if not on_cpu or self.precision != "bfloat16" or not _has_trunk(self.unet, layers): return False
+    if not self.unet.config.sample_size or not has_fast_bfloat16(torch.device("cpu")): return False
+    needed = COMPILE_FLOPS["amx" if torch.cpu._is_amx_tile_supported() else "avx512_bf16"]
+    return n_images*self.n_draws*forward_cost(self.unet.config).flops >= needed
+
+# %% ../nbs/method/02_features.ipynb #ccf8e94c
+@patch
+def _compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
+    "Put a compiled trunk into `compiled`, or the trunk itself if it cannot be compiled here"
+    names = single_names(layers)
+    if names in self.compiled or not self.compiling_pays(layers, n_images): return
+    self.compiled[names] = CompiledTrunk(trunk := Trunk(self.unet, layers), self.batch_size)
+    size, channels = self.unet.config.sample_size, self.unet.config.in_channels
+    x = torch.zeros(1, channels, *((size, size) if isinstance(size, int) else size))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore") # dynamo's remarks on diffusers
+        try: self.read(x, 0, layers)
+        except (RuntimeError, OSError) as e:
+            self.compiled[names] = trunk
+            reason = f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
+            logging.getLogger("diec").warning("the U-Net runs uncompiled, and slower: %s", reason)
+
 # %% ../nbs/method/02_features.ipynb #9dcee7f2
 @patch
 def embed(self:Extractor, images:torch.Tensor, layers:tuple[Layer, ...], t:int, progress:bool=False) -> dict:
@@ -472,6 +611,7 @@ def embed(self:Extractor, images:torch.Tensor, layers:tuple[Layer, ...], t:int, 
     self._check_prepared(images)
     shard = Shard(len(images), self.batch_size)
     store = self._store(images, layers, self.check_timestep(t), shard)
+    self._compile_if_it_pays(layers, len(images))
     with deferred_signals(self.cache_dir is not None) as signals:
         for where in _bar(shard.batches[store.n_complete:], t, progress):
             store.write(where, self.embed_batch(images[where], layers, t))
@@ -526,6 +666,7 @@ def draws(self:Extractor, images:torch.Tensor, layers:str|Iterable[str], t:int, 
     self._check_prepared(images)
     out, layers, shard = {}, split_layers(layers), Shard(len(images), self.batch_size)
     t = self.check_timestep(t)
+    self._compile_if_it_pays(layers, len(images))
     for where in _bar(shard.batches, t, progress):
         for r, draw in enumerate(self.draw_batch(images[where], layers, t)):
             for l, e in draw.items():

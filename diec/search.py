@@ -233,9 +233,10 @@ class Evaluation:
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:
     def __init__(self, extract:Extractor, images:torch.Tensor, n_clusters:int, criterion:str="neighbors", m:int=1000,
-                 random_state:int=0, cache_file:str|Path|None=None):
+                 random_state:int=0, cache_file:str|Path|None=None, all_draws:bool=False):
         _check_search(extract, len(images), n_clusters, criterion, m, random_state)
         self.extract, self.n_clusters, self.criterion, self.random_state = extract, n_clusters, criterion, random_state
+        self.all_draws = all_draws or criterion == "stable_chi" # which compares them
         self.subset = np.sort(np.random.default_rng(random_state).permutation(len(images))[:m])
         self.images = images[self.subset]
         self.evaluations = {} # (layer, t) -> Evaluation, in the order in which they were made
@@ -250,7 +251,7 @@ Clusterability.__doc__ = """Compute S(l, t), which the search maximizes; it uses
 Parameters
 ----------
 extract : Extractor
-    Reads embeddings; its `n_draws` is R.
+    Reads embeddings; its `n_draws` is R, at most.
 images : torch.Tensor
     Images (N, C, H, W) from `Extractor.prepare`.
 n_clusters : int
@@ -263,6 +264,8 @@ random_state : int, default 0
     Seed of subset, k-means and projection.
 cache_file : str, Path or None, default None
     File in which evaluations are saved as they are made; an interrupted search resumes from it.
+all_draws : bool, default False
+    Take R draws at every timestep; False: as few as the noise there needs, see `Extractor.enough_draws`.
 """
 
 # %% ../nbs/method/03_search.ipynb #04b4e42d
@@ -282,7 +285,7 @@ def _check_search(extract:Extractor, n_images:int, n_clusters:int, criterion:str
 def _origin(self:Clusterability) -> str:
     "What saved evaluations must have in common with this search"
     return self.extract.fingerprint(self.images, n_clusters=self.n_clusters, criterion=self.criterion,
-                                    random_state=self.random_state)
+                                    random_state=self.random_state, all_draws=self.all_draws)
 
 # %% ../nbs/method/03_search.ipynb #2d7f608f
 @patch
@@ -303,6 +306,13 @@ def _write(self:Clusterability):
     content = {"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}
     with atomic_file(self.cache_file) as f: f.write_text(json.dumps(content))
 
+# %% ../nbs/method/03_search.ipynb #6b437a5c
+@patch
+def _extractor_at(self:Clusterability, layers:tuple[Layer, ...], t:int) -> Extractor:
+    "The extractor with as many draws as the noise at t needs"
+    if self.all_draws: return self.extract
+    return self.extract.with_draws(self.extract.enough_draws(self.images, layers, self.extract.check_timestep(t)))
+
 # %% ../nbs/method/03_search.ipynb #9689e0c2
 @patch
 def at(self:Clusterability, layers:str|Iterable[str], t:int) -> list[Evaluation]:
@@ -310,7 +320,7 @@ def at(self:Clusterability, layers:str|Iterable[str], t:int) -> list[Evaluation]
     layers = split_layers(layers)
     if new := [l for l in layers if (l, t) not in self.evaluations]:
         with deferred_signals(bool(self.cache_file)) as signals:
-            for l, draws in self.extract.draws(self.images, new, t).items():
+            for l, draws in self._extractor_at(new, t).draws(self.images, new, t).items():
                 self.evaluations[l, t] = self._evaluate(l, int(t), draws)
                 finished("evaluation", l, t)
             self._write()

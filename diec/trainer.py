@@ -20,14 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .core.checkpoint import fingerprint, load_state, save_state
-from diec.core.distributed import (
-    all_reduce,
-    barrier,
-    has_fast_bfloat16,
-    is_main,
-    rank_and_world_size,
-    warn_if_threads_differ,
-)
+from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer, check_number
@@ -362,6 +355,7 @@ def _origin(self:Trainer, images:torch.Tensor) -> dict:
     "What a checkpoint must have in common with the run that resumes it"
     return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config),
             "layer": self.layer, "t": self.t, "images": fingerprint([images]), "n_draws": self.extract.n_draws,
+            "precision": self.extract.precision,
             **self.start}
 
 # %% ../nbs/method/06_trainer.ipynb #0fc8db34
@@ -450,7 +444,7 @@ def _embed_with_gradient(self:Trainer, x0:torch.Tensor, noise:torch.Tensor) -> t
     "e(l, t) of a batch under one noise draw, differentiable"
     unet, device = self.extract.unet, next(self.extract.unet.parameters()).device
     xt = self.extract.scheduler.add_noise(x0, noise, torch.full((len(x0),), self.t)).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=self.extract.precision == "bfloat16"):
         found = activations(unet, xt, self.t, (self.layer,))
         return join_features(found, self.layer, self.extract.max_side).cpu()
 
@@ -459,7 +453,7 @@ def _embed_with_gradient(self:Trainer, x0:torch.Tensor, noise:torch.Tensor) -> t
 def _denoising_losses(self:Trainer, x0:torch.Tensor, t:torch.Tensor, noise:torch.Tensor) -> torch.Tensor:
     "The denoising loss of each image"
     unet, device = self.extract.unet, next(self.extract.unet.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=self.extract.precision == "bfloat16"):
         return denoising_loss(unet, self.extract.scheduler, x0.to(device), t.to(device), noise.to(device))
 
 # %% ../nbs/method/06_trainer.ipynb #d7f3f86b

@@ -224,13 +224,14 @@ class ModelParams(Settings):
     layer = Setting(text)
     timestep = Setting(_timestep | choice("search"))
     criterion = Setting(choice(*CRITERION_NAMES))
-    n_draws = Setting(integer(1, N_DRAWS))
+    n_draws = Setting(integer(1, N_DRAWS) | choice("auto"))
     search_size = Setting(integer(1, SEARCH_SIZE))
     init = Setting(choice(*INIT_NAMES))
     fine_tune_unet = Setting(flag)
     loss_weights = Setting(null | mapping)
     training_config = Setting(null | mapping)
     batch_size = Setting(integer(1, BATCH_SIZE))
+    precision = Setting(choice("auto", "float32", "bfloat16"), "float32")
     progress = Setting(flag, False)
     checkpoint = Setting(null | text, None) # not used: a stranger must not choose where files are written
     device = Setting(null | text, None) # not used either
@@ -276,6 +277,7 @@ class ModelSettings(Settings):
     format = Setting(choice("diec-model-3"))
     params = Setting(mapping, nested=ModelParams)
     seed = Setting(integer(0, SEED))
+    n_draws = Setting(null | integer(1, N_DRAWS), None)
     layer = Setting(text)
     timestep = Setting(_timestep)
     num_train_timesteps = Setting(null | integer(1, TIMESTEPS), None)
