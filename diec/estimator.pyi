@@ -1,10 +1,11 @@
 # Made from estimator.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from fastcore.basics import patch
@@ -22,7 +23,8 @@ from .features import DEFAULT_LAYER, Extractor, Layer, activations, join_feature
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import DDPMScheduler, UNet2DModel, load_unet, read_unet_design, read_unet_weights, save_unet
+from .unet import load_unet, read_unet_design, read_unet_weights, save_unet
+from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['DiEC']
 
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):

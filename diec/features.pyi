@@ -1,5 +1,6 @@
 # Made from features.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 import json
 import math
 import os
@@ -11,18 +12,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
+from .core.compat import diffusers
 from .core.distributed import Shard, rank_and_world_size
 from .core.files import atomic_file
 from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, DDPMScheduler, UNet2DModel, forward_cost, unet_fingerprint
+from .unet import ACTIVATION_BYTES, forward_cost, unet_fingerprint
+from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_features', 'join_features', 'Extractor']
 
 def layer_names(unet: UNet2DModel) -> tuple[str, ...]:

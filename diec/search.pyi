@@ -1,14 +1,15 @@
 # Made from search.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from fastcore.basics import patch
-from matplotlib.axes import Axes
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -22,6 +23,7 @@ from .core.interrupt import deferred_signals, finished
 from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
+from matplotlib.axes import Axes
 __all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
 class CommonSpace(nn.Module):
