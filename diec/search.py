@@ -246,6 +246,7 @@ class Clusterability:
         self.evaluations = {} # (layer, t) -> Evaluation, in the order in which they were made
         self.cache_file = cache_file and Path(cache_file)
         if self.cache_file:
+            self.origin = self._origin() # once: neither subset nor U-Net changes during a search
             self._read()
             barrier() # every process has read before one writes
 
@@ -295,7 +296,7 @@ def _read(self:Clusterability):
     "Read saved evaluations; a file that is missing, damaged or of another search is ignored"
     try:
         saved = json.loads(self.cache_file.read_text())
-        if saved["origin"] != self._origin(): return
+        if saved["origin"] != self.origin: return
         evaluations = [Evaluation(**e | {"layer": Layer(e["layer"])}) for e in saved["evaluations"]]
         self.evaluations = {(e.layer, e.t): e for e in evaluations}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError): pass
@@ -305,7 +306,7 @@ def _read(self:Clusterability):
 def _write(self:Clusterability):
     "Save the evaluations"
     if not self.cache_file or not is_main(): return
-    content = {"origin": self._origin(), "evaluations": [asdict(e) for e in self.evaluations.values()]}
+    content = {"origin": self.origin, "evaluations": [asdict(e) for e in self.evaluations.values()]}
     with atomic_file(self.cache_file) as f: f.write_text(json.dumps(content))
 
 # %% ../nbs/method/03_search.ipynb #9689e0c2
@@ -426,8 +427,9 @@ def plot(self:COTResult, ax:Axes|None=None) -> Axes:
 def _refine(f:Callable, low:int, high:int, evaluations:int):
     "Narrow a bracket to about 20 timesteps (S is flat at its maximum), or until the evaluations are used up"
     if high - low <= 2 or evaluations <= 0: return
+    tolerance = 20 if evaluations > 1 else high - low # the latter makes `minimize_scalar` stop after one evaluation
     minimize_scalar(lambda t: -f(int(round(t))), bounds=(low, high), method="bounded",
-                    options={"maxiter": evaluations, "xatol": 20})
+                    options={"maxiter": evaluations, "xatol": tolerance})
 
 # %% ../nbs/method/03_search.ipynb #d72cc448
 def _local_maxima(scores:np.ndarray) -> list:

@@ -358,7 +358,7 @@ def next_stage(self:Trainer):
 
 # %% ../nbs/method/06_trainer.ipynb #3a33fb13
 @patch
-def _origin(self:Trainer, images:torch.Tensor) -> dict:
+def origin(self:Trainer, images:torch.Tensor) -> dict:
     "What a checkpoint must have in common with the run that resumes it"
     return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config),
             "layer": self.layer, "t": self.t, "images": fingerprint([images]), "n_draws": self.extract.n_draws,
@@ -366,22 +366,22 @@ def _origin(self:Trainer, images:torch.Tensor) -> dict:
 
 # %% ../nbs/method/06_trainer.ipynb #0fc8db34
 @patch
-def save(self:Trainer, path:str|Path, images:torch.Tensor):
+def save(self:Trainer, path:str|Path, origin:dict):
     "Write a checkpoint"
     state = {name: getattr(self, name) for name in ("stage", "epoch", "settled", "labels", "history", "begun")}
-    state |= {"origin": self._origin(images), "graph": self.graph and tuple(self.graph),
+    state |= {"origin": origin, "graph": self.graph and tuple(self.graph),
               "threads": torch.get_num_threads(), "model": dict(self.model.state_dict()),
               "unet": dict(self.extract.unet.state_dict()), "optimizer": self.optimizer.state_dict()}
     save_state(path, state)
 
 # %% ../nbs/method/06_trainer.ipynb #35c5d30a
 @patch
-def load(self:Trainer, path:str|Path, images:torch.Tensor):
+def load(self:Trainer, path:str|Path, origin:dict):
     "Resume from a checkpoint of this run; raises `ValueError` for another's"
     state = load_state(path)
-    if state.get("origin") != self._origin(images):
+    if state.get("origin") != origin:
         raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
-                         f"now asked for {self._origin(images)}")
+                         f"now asked for {origin}")
     warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
     self.begun, self.graph = state.get("begun"), state["graph"] and Graph(*state["graph"])
@@ -561,14 +561,14 @@ def _begin_epoch(self:Trainer, images:torch.Tensor, used:set) -> tuple:
 SAVE_EVERY = 60 # seconds between checkpoints within an epoch
 
 @patch
-def _checkpointer(self:Trainer, images:torch.Tensor, checkpoint:str|Path|None, signals:Signals) -> Callable:
+def _checkpointer(self:Trainer, checkpoint:str|Path|None, origin:dict|None, signals:Signals) -> Callable:
     "A function to call after each step, with the number of steps in the epoch"
     saved = time.monotonic()
     def after_step(n_steps):
         nonlocal saved
         stop = signals.everywhere()
         if checkpoint and is_main() and (stop or time.monotonic() - saved > SAVE_EVERY):
-            self.save(checkpoint, images)
+            self.save(checkpoint, origin)
             saved = time.monotonic()
         if stop:
             signals.leave(f"at step {self.begun['step']:,} of {n_steps:,} in epoch {self.epoch + 1} "
@@ -603,10 +603,11 @@ def fit(self:Trainer, images:torch.Tensor, e:np.ndarray|None=None, checkpoint:st
         Labels (N,).
     """
     self.e = e
-    if checkpoint: self._resume(checkpoint, images)
+    origin = self.origin(images) if checkpoint else None
+    if checkpoint: self._resume(checkpoint, origin)
     used = set(self.extract.used)
     with deferred_signals(bool(checkpoint)) as signals, self._bar(progress) as bar:
-        after_step = self._checkpointer(images, checkpoint, signals)
+        after_step = self._checkpointer(checkpoint, origin, signals)
         while self.stage != "done" and (stop_after is None or len(self.history["epoch"]) < stop_after):
             view, changed, over = self._begin_epoch(images, used)
             if over: self.next_stage()
@@ -614,17 +615,17 @@ def fit(self:Trainer, images:torch.Tensor, e:np.ndarray|None=None, checkpoint:st
                 self.one_epoch(view, images, changed, after_step)
                 bar.update()
                 if self.stage == "joint": self.e = None # the U-Net has changed
-            if checkpoint and is_main(): self.save(checkpoint, images)
+            if checkpoint and is_main(): self.save(checkpoint, origin)
             barrier() # no process is ahead of the checkpoint
     self.e = None
     return self.labels.numpy().astype(np.int64)
 
 # %% ../nbs/method/06_trainer.ipynb #074932be
 @patch
-def _resume(self:Trainer, checkpoint:str|Path, images:torch.Tensor):
+def _resume(self:Trainer, checkpoint:str|Path, origin:dict):
     "Load the checkpoint if there is one"
     if Path(checkpoint).exists():
-        self.load(checkpoint, images)
+        self.load(checkpoint, origin)
         if self.stage != "head": self.e = None # the U-Net may have changed since
     barrier() # every process has looked before one writes
 

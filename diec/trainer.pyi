@@ -134,13 +134,13 @@ class Trainer:
     def next_stage(self):
         ...
 
-    def _origin(self, images: torch.Tensor) -> dict:
+    def origin(self, images: torch.Tensor) -> dict:
         ...
 
-    def save(self, path: str | Path, images: torch.Tensor):
+    def save(self, path: str | Path, origin: dict):
         ...
 
-    def load(self, path: str | Path, images: torch.Tensor):
+    def load(self, path: str | Path, origin: dict):
         ...
 
     def head_terms(self, view: EpochView, images: torch.Tensor, index: torch.Tensor, step: int) -> dict:
@@ -182,13 +182,13 @@ class Trainer:
     def _begin_epoch(self, images: torch.Tensor, used: set) -> tuple:
         ...
 
-    def _checkpointer(self, images: torch.Tensor, checkpoint: str | Path | None, signals: Signals) -> Callable:
+    def _checkpointer(self, checkpoint: str | Path | None, origin: dict | None, signals: Signals) -> Callable:
         ...
 
     def fit(self, images: torch.Tensor, e: np.ndarray | None=None, checkpoint: str | Path | None=None, stop_after: int | None=None, progress: bool=False) -> np.ndarray:
         ...
 
-    def _resume(self, checkpoint: str | Path, images: torch.Tensor):
+    def _resume(self, checkpoint: str | Path, origin: dict):
         ...
 
     def _bar(self, progress: bool) -> tqdm:

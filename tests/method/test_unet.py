@@ -578,7 +578,8 @@ def test_a_hub_id_names_a_revision_and_the_commit_is_stored_and_logged(
     commit, asked = "0123456789abcdef" * 2 + "01234567", []
     snapshot = flattened(folder).rename(tmp_path / commit)  # as the hub's cache has it
     monkeypatch.setattr(
-        U, "snapshot_download", lambda name, **kwargs: asked.append((name, kwargs["revision"])) or str(snapshot)
+        "huggingface_hub.snapshot_download",
+        lambda name, **kwargs: asked.append((name, kwargs["revision"])) or str(snapshot),
     )
     with caplog.at_level("INFO", "diec"):
         unet, scheduler = load_unet(f"owner/name@{revision}")
