@@ -1,28 +1,35 @@
 # Made from features.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 import json
+import logging
 import math
 import os
 import re
 import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
-from .core.distributed import Shard, rank_and_world_size
+from .core.compat import diffusers
+from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
 from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, DDPMScheduler, UNet2DModel, forward_cost, unet_fingerprint
+from .unet import ACTIVATION_BYTES, forward_cost, unet_fingerprint
+from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_features', 'join_features', 'Extractor']
 
 def layer_names(unet: UNet2DModel) -> tuple[str, ...]:
@@ -59,6 +66,21 @@ def activations(unet: UNet2DModel, xt: torch.Tensor, t: int | torch.Tensor, laye
 def _run_to_layers(unet, xt, t, layers: tuple[Layer, ...], early_exit: bool) -> dict:
     ...
 
+def _has_trunk(unet: UNet2DModel, layers: Iterable[Layer]) -> bool:
+    ...
+
+class Trunk(torch.nn.Module):
+    """A U-Net up to the deepest of some blocks: images and timesteps (B,) to the activations of these blocks, by name"""
+
+    def __init__(self, unet: UNet2DModel, layers: Iterable[Layer]):
+        ...
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> dict:
+        ...
+
+    def blocks(self, x: torch.Tensor, emb: torch.Tensor) -> list:
+        ...
+
 def image_noise(images: torch.Tensor, n_draws: int, random_state: int=0) -> torch.Tensor:
     ...
 
@@ -71,10 +93,14 @@ DEFAULT_LAYER = 'mid_block+up_blocks.0'
 
 def mean_over_draws(draws: Iterable[dict], n_draws: int) -> dict:
     ...
+PRECISIONS = ('auto', 'float32', 'bfloat16')
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    ...
 
 class Extractor:
 
-    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, n_draws: int=4, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None):
+    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, n_draws: int=2, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None, precision: str='auto'):
         ...
 
     def _max_batch_size(self) -> int:
@@ -83,10 +109,22 @@ class Extractor:
     def noised(self, x0: torch.Tensor, t: int) -> torch.Tensor:
         ...
 
+    def read(self, xt: torch.Tensor, t: int, layers: tuple[Layer, ...]) -> dict:
+        ...
+
     def draw_batch(self, x0: torch.Tensor, layers: tuple[Layer, ...], t: int) -> Iterator[dict]:
         ...
 
     def embed_batch(self, x0: torch.Tensor, layers: tuple[Layer, ...], t: int) -> dict:
+        ...
+
+    def noise_shares(self, images: torch.Tensor, layers: tuple[Layer, ...], t: int) -> dict:
+        ...
+
+    def with_draws(self, n_draws: int) -> Extractor:
+        ...
+
+    def enough_draws(self, images: torch.Tensor, layers: tuple[Layer, ...], t: int) -> int:
         ...
 
     def prepare(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -110,6 +148,12 @@ class Extractor:
     def clear_stale(self):
         ...
 
+    def compiling_pays(self, layers: tuple[Layer, ...], n_images: int) -> bool:
+        ...
+
+    def _compile_if_it_pays(self, layers: tuple[Layer, ...], n_images: int):
+        ...
+
     def embed(self, images: torch.Tensor, layers: tuple[Layer, ...], t: int, progress: bool=False) -> dict:
         ...
 
@@ -121,8 +165,13 @@ class Extractor:
 
     def draws(self, images: torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:
         ...
-Extractor.__doc__ = 'Read the embeddings e_bar(l, t) of images off a U-Net.\n\nParameters\n----------\nunet : UNet2DModel\n    The pretrained network, which is not changed.\nscheduler : DDPMScheduler\n    Its noise schedule.\nn_draws : int, default 4\n    Noise draws R that an embedding is averaged over, 1 or more.\nrandom_state : int, default 0\n    Seed of the noise.\nbatch_size : int, default 256\n    Images in one forward pass; reduced where activations or draws would take more than `ACTIVATION_BYTES`.\nmax_side : int, default 4\n    Largest height and width of a pooled map, see `pool_features`.\nmax_bytes : int, default 2**31\n    Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.\ncache_dir : str, Path or None, default None\n    Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.\n'
+Extractor.__doc__ = 'Read the embeddings e_bar(l, t) of images off a U-Net.\n\nParameters\n----------\nunet : UNet2DModel\n    The pretrained network, which is not changed.\nscheduler : DDPMScheduler\n    Its noise schedule.\nn_draws : int, default 2\n    Noise draws R that an embedding is averaged over, 1 or more; see `image_noise`.\nrandom_state : int, default 0\n    Seed of the noise.\nbatch_size : int, default 256\n    Images in one forward pass; reduced where activations or draws would take more than `ACTIVATION_BYTES`.\nmax_side : int, default 4\n    Largest height and width of a pooled map, see `pool_features`.\nmax_bytes : int, default 2**31\n    Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.\ncache_dir : str, Path or None, default None\n    Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.\nprecision : {"auto", "float32", "bfloat16"}, default "auto"\n    Arithmetic of the forward pass; see `resolve_precision`.\n'
 MAX_PIXELS = 2 ** 22
+NOISE_SHARE = 0.02
+PROBE = 32
+
+def noise_share(first: torch.Tensor, second: torch.Tensor) -> float:
+    ...
 
 def _reserve(f, n_bytes: int):
     ...
@@ -175,6 +224,16 @@ class EmbeddingCache(EmbeddingArrays):
 
 def delete_stale(folder: str | Path, used: set):
     ...
+
+class CompiledTrunk:
+    """A trunk that is compiled for batches of one size"""
+
+    def __init__(self, trunk: Trunk, batch_size: int, backend: str='inductor'):
+        ...
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor) -> dict:
+        ...
+COMPILE_FLOPS = {'avx512_bf16': 200000000000000.0, 'amx': 20000000000000.0}
 
 def _bar(batches: list, t: int, progress: bool) -> Iterable[slice]:
     ...

@@ -1,14 +1,15 @@
 # Made from search.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from fastcore.basics import patch
-from matplotlib.axes import Axes
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -22,6 +23,7 @@ from .core.interrupt import deferred_signals, finished
 from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
+from matplotlib.axes import Axes
 __all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
 class CommonSpace(nn.Module):
@@ -93,7 +95,7 @@ class Evaluation:
 
 class Clusterability:
 
-    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='neighbors', m: int=1000, random_state: int=0, cache_file: str | Path | None=None):
+    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='neighbors', m: int=1000, random_state: int=0, cache_file: str | Path | None=None, all_draws: bool=False):
         ...
 
     def _origin(self) -> str:
@@ -103,6 +105,9 @@ class Clusterability:
         ...
 
     def _write(self):
+        ...
+
+    def _extractor_at(self, layers: tuple[Layer, ...], t: int) -> Extractor:
         ...
 
     def at(self, layers: str | Iterable[str], t: int) -> list[Evaluation]:
@@ -116,7 +121,7 @@ class Clusterability:
 
     def rescored(self, criterion: str) -> Clusterability:
         ...
-Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "neighbors"\n    A name in `CRITERIA`.\nm : int, default 1000\n    Images in the subset; all of them if there are fewer.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\n'
+Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R, at most.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "neighbors"\n    A name in `CRITERIA`.\nm : int, default 1000\n    Images in the subset; all of them if there are fewer.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\nall_draws : bool, default False\n    Take R draws at every timestep; False: as few as the noise there needs, see `Extractor.enough_draws`.\n'
 
 def _check_search(extract: Extractor, n_images: int, n_clusters: int, criterion: str, m: int, random_state: int):
     ...

@@ -314,7 +314,7 @@ def _set_start(self:Trainer):
     self.start = {"unet": fingerprint(self.extract.unet.state_dict().values()), "n_clusters": len(self.model.centers),
                   "noise": int(self.extract.random_state)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
-    self.labels, self.graph, self.e = None, None, None
+    self.labels, self.graph, self.x = None, None, None # x: the embeddings in the common space
     self.begun = None # of an unfinished epoch: steps done, sums of the terms, and the view
     self.history = {k: [] for k in ("stage", "epoch", "changed", "kl", "graph", "ent", "diff", "total")}
     self._reset_optimizer()
@@ -351,7 +351,7 @@ def next_stage(self:Trainer):
 
 # %% ../nbs/method/06_trainer.ipynb #3a33fb13
 @patch
-def _origin(self:Trainer, images:torch.Tensor) -> dict:
+def origin(self:Trainer, images:torch.Tensor) -> dict:
     "What a checkpoint must have in common with the run that resumes it"
     return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config),
             "layer": self.layer, "t": self.t, "images": fingerprint([images]), "n_draws": self.extract.n_draws,
@@ -360,22 +360,22 @@ def _origin(self:Trainer, images:torch.Tensor) -> dict:
 
 # %% ../nbs/method/06_trainer.ipynb #0fc8db34
 @patch
-def save(self:Trainer, path:str|Path, images:torch.Tensor):
+def save(self:Trainer, path:str|Path, origin:dict):
     "Write a checkpoint"
     state = {name: getattr(self, name) for name in ("stage", "epoch", "settled", "labels", "history", "begun")}
-    state |= {"origin": self._origin(images), "graph": self.graph and tuple(self.graph),
+    state |= {"origin": origin, "graph": self.graph and tuple(self.graph),
               "threads": torch.get_num_threads(), "model": dict(self.model.state_dict()),
               "unet": dict(self.extract.unet.state_dict()), "optimizer": self.optimizer.state_dict()}
     save_state(path, state)
 
 # %% ../nbs/method/06_trainer.ipynb #35c5d30a
 @patch
-def load(self:Trainer, path:str|Path, images:torch.Tensor):
+def load(self:Trainer, path:str|Path, origin:dict):
     "Resume from a checkpoint of this run; raises `ValueError` for another's"
     state = load_state(path)
-    if state.get("origin") != self._origin(images):
+    if state.get("origin") != origin:
         raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
-                         f"now asked for {self._origin(images)}")
+                         f"now asked for {origin}")
     warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
     self.begun, self.graph = state.get("begun"), state["graph"] and Graph(*state["graph"])
@@ -515,12 +515,12 @@ def _add_epoch_to_error(trainer:Trainer):
 
 # %% ../nbs/method/06_trainer.ipynb #addc7159
 @patch
-def refresh(self:Trainer, e:np.ndarray) -> tuple[EpochView, float|None]:
+def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
     "The view of the next epoch, and the share of the labels that changed"
     if self.epoch & (self.epoch - 1) == 0: self.graph = None # 0, 1, 2, 4, 8, ...
     fixed_labels = self.model.start_labels if self.warming_up else None
     with _add_epoch_to_error(self):
-        view = EpochView(self.model, self.model.embed_all(e), self.loss_weights, self.graph, fixed_labels)
+        view = EpochView(self.model, x, self.loss_weights, self.graph, fixed_labels)
     if empty := _reseed(self.model, view):
         logging.getLogger("diec").warning(
             "epoch %d of the %s stage: no image was in cluster %s; its center is moved to an image far from its own "
@@ -537,7 +537,8 @@ def refresh(self:Trainer, e:np.ndarray) -> tuple[EpochView, float|None]:
 def _embed(self:Trainer, images:torch.Tensor, used:set):
     "The embeddings under the present U-Net; those of earlier epochs leave the cache"
     self.extract.used &= used
-    with _add_epoch_to_error(self): self.e = self.extract.embed(images, (self.layer,), self.t)[self.layer]
+    with _add_epoch_to_error(self): e = self.extract.embed(images, (self.layer,), self.t)[self.layer]
+    self.x = self.model.embed_all(e)
     if self.extract.cache_dir and is_main(): self.extract.clear_stale()
 
 # %% ../nbs/method/06_trainer.ipynb #42159177
@@ -546,8 +547,8 @@ def _begin_epoch(self:Trainer, images:torch.Tensor, used:set) -> tuple:
     "The view, the share of labels that changed, and whether the stage is over"
     if self.begun:
         return EpochView.restored(self.begun["x"], self.begun["target"], self.graph), self.begun["changed"], False
-    if self.e is None: self._embed(images, used)
-    view, changed = self.refresh(self.e)
+    if self.x is None: self._embed(images, used)
+    view, changed = self.refresh(self.x)
     limit = self.training_config.head_epochs if self.stage == "head" else self.training_config.joint_epochs
     return view, changed, self.epoch >= limit or self.settled >= self.training_config.patience
 
@@ -555,14 +556,14 @@ def _begin_epoch(self:Trainer, images:torch.Tensor, used:set) -> tuple:
 SAVE_EVERY = 60 # seconds between checkpoints within an epoch
 
 @patch
-def _checkpointer(self:Trainer, images:torch.Tensor, checkpoint:str|Path|None, signals:Signals) -> Callable:
+def _checkpointer(self:Trainer, checkpoint:str|Path|None, origin:dict|None, signals:Signals) -> Callable:
     "A function to call after each step, with the number of steps in the epoch"
     saved = time.monotonic()
     def after_step(n_steps):
         nonlocal saved
         stop = signals.everywhere()
         if checkpoint and is_main() and (stop or time.monotonic() - saved > SAVE_EVERY):
-            self.save(checkpoint, images)
+            self.save(checkpoint, origin)
             saved = time.monotonic()
         if stop:
             signals.leave(f"at step {self.begun['step']:,} of {n_steps:,} in epoch {self.epoch + 1} "
@@ -596,30 +597,30 @@ def fit(self:Trainer, images:torch.Tensor, e:np.ndarray|None=None, checkpoint:st
     numpy.ndarray
         Labels (N,).
     """
-    self.e = e
-    if checkpoint: self._resume(checkpoint, images)
+    origin = self.origin(images) if checkpoint else None
+    if checkpoint: self._resume(checkpoint, origin)
+    at_start = e is not None and self.stage == "head" # later the U-Net may have changed
+    self.x = self.model.embed_all(e) if at_start else None
     used = set(self.extract.used)
     with deferred_signals(bool(checkpoint)) as signals, self._bar(progress) as bar:
-        after_step = self._checkpointer(images, checkpoint, signals)
+        after_step = self._checkpointer(checkpoint, origin, signals)
         while self.stage != "done" and (stop_after is None or len(self.history["epoch"]) < stop_after):
             view, changed, over = self._begin_epoch(images, used)
             if over: self.next_stage()
             else:
                 self.one_epoch(view, images, changed, after_step)
                 bar.update()
-                if self.stage == "joint": self.e = None # the U-Net has changed
-            if checkpoint and is_main(): self.save(checkpoint, images)
+                if self.stage == "joint": self.x = None # the U-Net has changed
+            if checkpoint and is_main(): self.save(checkpoint, origin)
             barrier() # no process is ahead of the checkpoint
-    self.e = None
+    self.x = None
     return self.labels.numpy().astype(np.int64)
 
 # %% ../nbs/method/06_trainer.ipynb #074932be
 @patch
-def _resume(self:Trainer, checkpoint:str|Path, images:torch.Tensor):
+def _resume(self:Trainer, checkpoint:str|Path, origin:dict):
     "Load the checkpoint if there is one"
-    if Path(checkpoint).exists():
-        self.load(checkpoint, images)
-        if self.stage != "head": self.e = None # the U-Net may have changed since
+    if Path(checkpoint).exists(): self.load(checkpoint, origin)
     barrier() # every process has looked before one writes
 
 # %% ../nbs/method/06_trainer.ipynb #412ee051

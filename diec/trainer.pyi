@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 from .core.checkpoint import fingerprint, load_state, save_state
-from diec.core.distributed import all_reduce, barrier, has_fast_bfloat16, is_main, rank_and_world_size, warn_if_threads_differ
+from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer, check_number
@@ -134,13 +134,13 @@ class Trainer:
     def next_stage(self):
         ...
 
-    def _origin(self, images: torch.Tensor) -> dict:
+    def origin(self, images: torch.Tensor) -> dict:
         ...
 
-    def save(self, path: str | Path, images: torch.Tensor):
+    def save(self, path: str | Path, origin: dict):
         ...
 
-    def load(self, path: str | Path, images: torch.Tensor):
+    def load(self, path: str | Path, origin: dict):
         ...
 
     def head_terms(self, view: EpochView, images: torch.Tensor, index: torch.Tensor, step: int) -> dict:
@@ -173,7 +173,7 @@ class Trainer:
     def _end_epoch(self, changed: float | None):
         ...
 
-    def refresh(self, e: np.ndarray) -> tuple[EpochView, float | None]:
+    def refresh(self, x: torch.Tensor) -> tuple[EpochView, float | None]:
         ...
 
     def _embed(self, images: torch.Tensor, used: set):
@@ -182,13 +182,13 @@ class Trainer:
     def _begin_epoch(self, images: torch.Tensor, used: set) -> tuple:
         ...
 
-    def _checkpointer(self, images: torch.Tensor, checkpoint: str | Path | None, signals: Signals) -> Callable:
+    def _checkpointer(self, checkpoint: str | Path | None, origin: dict | None, signals: Signals) -> Callable:
         ...
 
     def fit(self, images: torch.Tensor, e: np.ndarray | None=None, checkpoint: str | Path | None=None, stop_after: int | None=None, progress: bool=False) -> np.ndarray:
         ...
 
-    def _resume(self, checkpoint: str | Path, images: torch.Tensor):
+    def _resume(self, checkpoint: str | Path, origin: dict):
         ...
 
     def _bar(self, progress: bool) -> tqdm:

@@ -22,8 +22,11 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from diec.core.compat import mend_torchvision
 from diec.data.datasets import load_dataset
 from diec.unet import load_unet, new_scheduler, new_unet
+
+mend_torchvision()  # some tests import diffusers themselves
 
 
 @pytest.hookimpl(trylast=True)

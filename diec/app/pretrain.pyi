@@ -1,23 +1,20 @@
 # Made from pretrain.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 import argparse
 import json
 import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
-from diec.core.compat import mend_torchvision
-import diffusers
+from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
-from accelerate import Accelerator
-from diffusers import DDPMScheduler, UNet2DModel
-from diffusers.training_utils import EMAModel
 from fastcore.basics import patch
 from torch.nn.functional import affine_grid, grid_sample
 from tqdm.auto import tqdm
 from diec.core.checkpoint import fingerprint, load_state, save_state
+from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
 from diec.core.interrupt import deferred_signals, finished
@@ -26,6 +23,7 @@ from diec.core.validation import check_integer, check_number
 from diec.data.datasets import dataset_names, load_dataset
 from diec.data.images import as_images, fit_to
 from diec.unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
+from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['Recipe', 'Pretrained', 'pretrain', 'make_unet']
 
 @dataclass(frozen=True)

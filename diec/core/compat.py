@@ -10,8 +10,11 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+from .lazy import LazyModule
 
 # %% ../../nbs/core/05_compat.ipynb #ba925d70
 _libraries = [] # a torch.library.Library takes back its declarations when it is deleted
@@ -34,3 +37,8 @@ def mend_torchvision():
         if "torchvision::" not in str(error): raise
         for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]: del sys.modules[name]
         _declare(Path(found.origin).parent)
+
+# %% ../../nbs/core/05_compat.ipynb #1a2e0011
+if TYPE_CHECKING:
+    import diffusers
+else: diffusers = LazyModule("diffusers", before=mend_torchvision)

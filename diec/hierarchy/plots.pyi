@@ -1,17 +1,18 @@
 # Made from plots.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
+from __future__ import annotations
 from collections.abc import Sequence
-import matplotlib.pyplot as plt
+from typing import TYPE_CHECKING
 import numpy as np
 from fastcore.basics import patch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.patches import Rectangle
 from sklearn.utils.validation import check_is_fitted
+from ..core.lazy import LazyModule
 from ..core.validation import check_integer
 from ..evaluation.plots import COLORS, as_plot_array, as_plot_images, check_same_length, get_axis, to_two_dimensions
 from .estimator import ReverseHierarchicalDiffusion, leaf_centrality
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 __all__ = []
 
 class _Layout:

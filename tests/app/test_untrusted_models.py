@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 
 import diec.unet as U
 from diec.app.cli import main, write_labels
+from diec.core.compat import diffusers
 from diec.estimator import DiEC
 from diec.features import Extractor
 from diec.trainer import TrainingConfig
-from diec.unet import UNet2DModel, forward_cost, load_unet, new_scheduler, new_unet
+from diec.unet import forward_cost, load_unet, new_scheduler, new_unet
 
 SECONDS, BYTES = 10, 10**9  # of the processor and of memory, at most
 
@@ -148,7 +149,7 @@ def network(dtype="F32", rename=lambda k: k, **config):
     def alter(folder):
         settings(NET, **config)(folder)
         with torch.device("meta"):
-            unet = UNet2DModel.from_config(json.loads((folder / NET).read_text()))
+            unet = diffusers.UNet2DModel.from_config(json.loads((folder / NET).read_text()))
         sparse_tensors(folder / WEIGHTS, {rename(k): tuple(v.shape) for k, v in unet.state_dict().items()}, dtype)
 
     return alter
@@ -651,7 +652,7 @@ def test_the_cost_is_that_of_a_real_pass():
 
 def test_a_pass_takes_fewer_images_where_one_takes_much(tiny):
     with torch.device("meta"):
-        large = UNet2DModel.from_config(KNOWN["google/ddpm-celebahq-256"])
+        large = diffusers.UNet2DModel.from_config(KNOWN["google/ddpm-celebahq-256"])
     assert Extractor(large, new_scheduler()).batch_size == 1
     for unet in (tiny()[0], new_unet(32, 3)):
         assert Extractor(unet, new_scheduler()).batch_size == 256  # as it was
@@ -676,14 +677,14 @@ def cache(good, tmp_path):
 
 
 def test_the_cache_of_the_hub_is_read_by_id(cache, monkeypatch, same, good):
-    monkeypatch.setattr(U, "snapshot_download", lambda name, **kwargs: str(cache))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **kwargs: str(cache))
     assert same(load_unet("owner/name")[0], load_unet(good / "model" / "unet")[0])
     with pytest.raises(ValueError, match="leads out of it"):
         load_unet(cache)  # a folder that is named holds its files itself
 
 
 def test_a_link_out_of_the_cache_is_refused(cache, monkeypatch, tmp_path):
-    monkeypatch.setattr(U, "snapshot_download", lambda name, **kwargs: str(cache))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **kwargs: str(cache))
     os.rename((cache / "unet" / "config.json").resolve(), tmp_path / "private.json")
     (cache / "unet" / "config.json").unlink()
     (cache / "unet" / "config.json").symlink_to(tmp_path / "private.json")

@@ -25,7 +25,7 @@ from diec.unet import new_scheduler, new_unet
 
 # A server that has imported the package forks each child: starting one takes a fraction of a second.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["pytest", "diec.estimator"])
+context.set_forkserver_preload(["pytest", "diec.estimator", "tests.helpers.preloaded"])
 
 
 def start(job, *args, **kwargs):

@@ -71,7 +71,7 @@ def test_finds_a_single_top(shape, top):
         assert len(found.evaluations) == len(S.evaluations) <= (budget or 12)
 
 
-@pytest.mark.parametrize("budget", [4, 5, 8, 12, 16, 30])
+@pytest.mark.parametrize("budget", [4, 5, 8, 9, 10, 12, 16, 30])  # 10: one is left after the grid of 9
 @pytest.mark.parametrize("T", [5, 50, 1000, 4000])
 def test_the_budget_is_kept(budget, T):
     rng = np.random.default_rng(budget)
@@ -122,6 +122,7 @@ def test_no_timestep_is_computed_twice():
         (3, 6, -1, 0),
         (3, 6, 1, 1),
         (3, 6, 9, 9),
+        (100, 400, 1, 1),
         (100, 400, 2, 2),
         (100, 400, 4, 4),
     ],
@@ -592,6 +593,17 @@ def test_what_was_seen_is_rescored_without_another_look(before, after):
 def test_draws_that_were_not_compared_cannot_be_rescored(before):
     with pytest.raises(ValueError, match=f"stable_chi.*got '{before}'"):
         of_groups(before).rescored("stable_chi")
+
+
+def test_the_subset_is_hashed_once_in_a_search_and_never_without_a_file(tmp_path, monkeypatch):
+    hashed, real = [], Groups.fingerprint
+    monkeypatch.setattr(Groups, "fingerprint", lambda *a, **facts: hashed.append(len(a[1])) or real(*a, **facts))
+    for file, times in ((tmp_path / "kept", 1), (None, 0)):
+        S = of_groups("chi", cache_file=file)
+        for t in (0, 300, 500):
+            S("x", t)
+        assert hashed == [90] * times
+        hashed.clear()
 
 
 def test_kept_evaluations_are_those_of_this_very_search(tmp_path):

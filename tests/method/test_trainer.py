@@ -163,7 +163,7 @@ def test_a_checkpoint_gives_back_the_whole_trainer(tmp_path, same, stop, stage):
     one, images = subprocess_cases.trainer(training_config=replace(SHORT, tol=1.0, patience=9))
     one.fit(images, checkpoint=tmp_path / "c", stop_after=stop)
     two, _ = subprocess_cases.trainer(training_config=replace(SHORT, tol=1.0, patience=9))
-    two.load(tmp_path / "c", one.extract.prepare(images))
+    two.load(tmp_path / "c", two.origin(one.extract.prepare(images)))
     facts = lambda t: (t.stage, t.epoch, t.settled, t.begun, t.history, t.labels.tolist())
     assert (
         facts(one) == facts(two)
@@ -228,6 +228,15 @@ def test_within_an_epoch_a_checkpoint_is_written_once_a_minute(tmp_path, monkeyp
     monkeypatch.setattr(T, "time", clock)
     monkeypatch.setattr(T, "finished", finished)
     assert [step for *_, step in saves(tmp_path, monkeypatch) if step is not None] == within
+
+
+def test_with_a_checkpoint_the_images_are_hashed_once_in_a_fit(tmp_path, monkeypatch):
+    trainer, images = subprocess_cases.trainer(training_config=SHORT)
+    hashed, real = [], T.fingerprint
+    monkeypatch.setattr(T, "fingerprint", lambda tensors: hashed.append(tensors) or real(tensors))
+    monkeypatch.setattr(T, "SAVE_EVERY", -1)  # after each step
+    trainer.fit(images, checkpoint=tmp_path / "c")
+    assert [tensors[0] is images for tensors in hashed] == [True]
 
 
 def test_without_a_checkpoint_nothing_is_saved(monkeypatch):

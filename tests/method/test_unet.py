@@ -559,7 +559,9 @@ def test_a_pickle_is_never_loaded(folder, marker, same, layout):
 
 def test_a_hub_id_is_downloaded(folder, monkeypatch, same):
     root, asked = flattened(folder), []
-    monkeypatch.setattr(U, "snapshot_download", lambda name, **kwargs: asked.append((name, kwargs)) or str(root))
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **kwargs: asked.append((name, kwargs)) or str(root)
+    )
     unet, scheduler = load_unet("google/ddpm-cifar10-32")
     assert same(unet, small()) and isinstance(scheduler, diffusers.DDPMScheduler)
     ((name, kwargs),) = asked
@@ -576,7 +578,8 @@ def test_a_hub_id_names_a_revision_and_the_commit_is_stored_and_logged(
     commit, asked = "0123456789abcdef" * 2 + "01234567", []
     snapshot = flattened(folder).rename(tmp_path / commit)  # as the hub's cache has it
     monkeypatch.setattr(
-        U, "snapshot_download", lambda name, **kwargs: asked.append((name, kwargs["revision"])) or str(snapshot)
+        "huggingface_hub.snapshot_download",
+        lambda name, **kwargs: asked.append((name, kwargs["revision"])) or str(snapshot),
     )
     with caplog.at_level("INFO", "diec"):
         unet, scheduler = load_unet(f"owner/name@{revision}")
@@ -588,7 +591,7 @@ def test_a_hub_id_names_a_revision_and_the_commit_is_stored_and_logged(
 
 @pytest.mark.parametrize("name", ["owner/name@", "owner@main/name/x"])
 def test_a_hub_id_without_its_revision_is_refused(name, monkeypatch):
-    monkeypatch.setattr(U, "snapshot_download", lambda *a, **k: pytest.fail("a download was tried"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("a download was tried"))
     with pytest.raises(ValueError, match="owner/name"):
         load_unet(name)
 
@@ -598,7 +601,7 @@ def test_a_failed_download_names_the_id(monkeypatch, error):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(U, "snapshot_download", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.raises(OSError, match="google/ddpm-cifar10-32") as e:
         load_unet("google/ddpm-cifar10-32")
     assert e.value.__cause__ is error
@@ -613,7 +616,7 @@ def test_no_download_for_what_is_here(folder, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("a download was tried")
 
-    monkeypatch.setattr(U, "snapshot_download", fail)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     monkeypatch.chdir(folder.parent.parent)
     load_unet("digits")
     load_unet(f"{folder.parent.name}/{folder.name}")  # looks like an id, but is a folder
