@@ -83,7 +83,7 @@ def fit(cls:CommonSpace, e:np.ndarray, n_components:int=64, random_state:int=0) 
     """
     d = min(n_components, e.shape[1], len(e) - 1)
     e = _rows_in_memory(e, random_state)
-    pca = PCA(d, random_state=random_state).fit(e)
+    with np.errstate(invalid="ignore"): pca = PCA(d, random_state=random_state).fit(e) # 0/0 where all are alike
     space = cls(e.shape[1], d)
     space.mean.copy_(torch.from_numpy(pca.mean_))
     space.components.copy_(torch.from_numpy(pca.components_))

@@ -1,12 +1,27 @@
 "Activations: the same as the whole pass gives, wherever they are read, and nothing left behind."
 
+import shutil
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel, UNet2DModel
 from torch.profiler import ProfilerActivity, profile
 
-from diec.features import Extractor, activations, image_noise, layer_names, pool_features, split_layers
+from diec.core.distributed import has_fast_bfloat16
+from diec.features import (
+    NOISE_SHARE,
+    CompiledTrunk,
+    Extractor,
+    Trunk,
+    activations,
+    image_noise,
+    layer_names,
+    noise_share,
+    pool_features,
+    split_layers,
+)
 from diec.unet import new_scheduler, new_unet
 
 
@@ -250,7 +265,7 @@ def test_the_embedding_by_hand(unet):
         np.random.default_rng(0).uniform(-1, 1, (4, unet.config.in_channels, 8, 8)).astype(np.float32)
     )
     scheduler = new_scheduler()
-    extract = Extractor(unet, scheduler, n_draws=3, random_state=5)
+    extract = Extractor(unet, scheduler, n_draws=3, random_state=5, precision="float32")
     a = scheduler.alphas_cumprod[700]
     by_hand = {"mid_block": [], "conv_in": []}
     for eps in image_noise(x0, 3, 5):
@@ -266,9 +281,10 @@ def test_the_embedding_by_hand(unet):
 
 def test_noise_is_standard_normal_and_belongs_to_the_image():
     noise = image_noise(torch.rand(50, 1, 8, 8), 8, 0)
-    assert noise.shape == (8, 50, 1, 8, 8) and abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
+    assert noise.shape == (8, 50, 1, 8, 8) and torch.equal(noise[1::2], -noise[::2])  # pairs of opposite sign
+    assert abs(noise[::2].mean()) < 0.02 and abs(noise.std() - 1) < 0.02
     assert (
-        torch.corrcoef(noise.flatten(1))[0, 1:].abs().max() < 0.1
+        torch.corrcoef(noise[::2].flatten(1))[0, 1:].abs().max() < 0.1
         and torch.corrcoef(noise[0].flatten(1)).fill_diagonal_(0).abs().max() < 0.7
     )
     x = torch.from_numpy(IMAGES)
@@ -278,6 +294,111 @@ def test_noise_is_standard_normal_and_belongs_to_the_image():
     state = torch.get_rng_state()
     image_noise(x, 2, 3)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_trunk_is_the_pass_with_hooks_to_the_bit(unet):
+    x, t = torch.randn(3, unet.config.in_channels, 8, 8, generator=torch.Generator().manual_seed(0)), 321
+    names = layer_names(unet)
+    with torch.no_grad():
+        expected = whole_pass(unet, x, t)
+        for name in names:
+            found = Trunk(unet, split_layers(name))(x, torch.full((3,), t))
+            assert list(found) == [name] and torch.equal(found[name], expected[name])
+        both = Trunk(unet, split_layers(f"{names[-1]}+{names[0]}"))(x, torch.full((3,), t))
+        assert set(both) == {names[-1], names[0]} and all(torch.equal(both[n], expected[n]) for n in both)
+
+
+def test_other_layers_and_networks_are_read_with_hooks():
+    class Other(type(UNETS["plain"]())):
+        def forward(self, sample, timestep, *args, **kwargs):
+            return super().forward(2 * sample, timestep, *args, **kwargs)
+
+    plain = UNETS["plain"]()
+    own = Other.from_config(plain.config).eval()
+    own.load_state_dict(plain.state_dict())
+    images, read = (
+        IMAGES[:4],
+        lambda unet, layer: Extractor(unet, new_scheduler(), precision="float32")(images, layer, 9),
+    )
+    with mock.patch("diec.features.Trunk", side_effect=AssertionError("the trunk has another forward pass")):
+        inside = read(plain, "mid_block.resnets.0")["mid_block.resnets.0"]
+        doubled = read(own, "mid_block")["mid_block"]
+    assert inside.shape[0] == 4 and not np.allclose(doubled, read(plain, "mid_block")["mid_block"], atol=1e-2)
+
+
+def test_bfloat16_changes_an_embedding_by_little_and_only_where_it_is_asked_for(unet):
+    images = np.random.default_rng(0).uniform(-1, 1, (6, unet.config.in_channels, 8, 8)).astype(np.float32)
+    plain, half, auto = (
+        Extractor(unet, new_scheduler(), precision=p)(images, "mid_block", 200)["mid_block"]
+        for p in ("float32", "bfloat16", "auto")
+    )
+    assert half.dtype == np.float32 and 0 < np.linalg.norm(half - plain) < 0.02 * np.linalg.norm(plain)
+    fast = has_fast_bfloat16(torch.device("cpu"))
+    assert np.array_equal(auto, half if fast else plain)
+
+
+def test_a_cached_embedding_is_not_taken_for_one_of_another_precision(tmp_path):
+    new = lambda precision: Extractor(UNETS["plain"](), new_scheduler(), precision=precision, cache_dir=tmp_path)
+    found = [new(p)(IMAGES, "mid_block", 200)["mid_block"] for p in ("float32", "bfloat16", "float32")]
+    assert np.array_equal(found[0], found[2]) and not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("precision", ["half", None, 16, "Float32"])
+def test_an_unknown_precision_is_refused(precision):
+    with pytest.raises(ValueError, match="precision must be one of .*auto.*float32.*bfloat16"):
+        Extractor(UNETS["plain"](), new_scheduler(), precision=precision)
+
+
+def test_one_draw_is_enough_where_draws_agree():
+    unet, images = UNETS["plain"](), torch.from_numpy(IMAGES)
+    extract, layers = Extractor(unet, new_scheduler(), n_draws=4), split_layers("mid_block")
+    shares = [extract.noise_shares(images, layers, t)["mid_block"] for t in (0, 300, 900)]
+    assert shares == sorted(shares) and shares[0] < NOISE_SHARE < shares[-1]
+    assert extract.enough_draws(images, layers, 0) == 1 and extract.enough_draws(images, layers, 900) == 4
+    assert Extractor(unet, new_scheduler(), n_draws=1).enough_draws(images, layers, 900) == 1
+    assert extract.enough_draws(torch.zeros(5, 1, 8, 8), layers, 0) == 4  # equal images: nothing to compare with
+    same = noise_share(torch.eye(3), torch.eye(3))
+    assert same == 0 and noise_share(torch.eye(3), -torch.eye(3)) == float("inf")
+
+
+def test_compiling_is_for_many_passes_in_bfloat16_on_a_cpu_that_has_it():
+    unet, layers = UNETS["plain"](), split_layers("mid_block")
+    new = lambda precision: Extractor(unet, new_scheduler(), precision=precision)
+    for fast in (True, False):
+        with mock.patch("diec.features.has_fast_bfloat16", return_value=fast):
+            assert new("bfloat16").compiling_pays(layers, 10**12) == fast
+            assert not new("bfloat16").compiling_pays(layers, 1000)
+            assert not new("float32").compiling_pays(layers, 10**12)
+            assert not new("bfloat16").compiling_pays(split_layers("mid_block.resnets.0"), 10**12)
+
+
+def test_without_a_compiler_the_trunk_runs_as_it_is_and_says_so_once(caplog):
+    extract = Extractor(UNETS["plain"](), new_scheduler(), precision="float32")
+    reference = extract(IMAGES, "mid_block", 200)["mid_block"]
+    broken = mock.Mock(side_effect=RuntimeError("No working C++ compiler found"))
+    with (
+        mock.patch.object(Extractor, "compiling_pays", return_value=True),
+        mock.patch("torch.compile", return_value=broken),
+    ):
+        found = [extract(IMAGES, "mid_block", 200)["mid_block"] for _ in range(2)]
+    assert all(np.array_equal(f, reference) for f in found)
+    assert [r.message for r in caplog.records if "uncompiled" in r.message] == [
+        "the U-Net runs uncompiled, and slower: RuntimeError: No working C++ compiler found"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_embeddings_are_those_of_the_trunk(precision, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    new = lambda: Extractor(UNETS["plain"](), new_scheduler(), batch_size=4, precision=precision)
+    reference, extract = new()(IMAGES, "mid_block", 200)["mid_block"], new()
+    with mock.patch.object(Extractor, "compiling_pays", return_value=True):
+        found = extract(IMAGES, "mid_block", 200)["mid_block"]  # 11 images: the last batch has 3
+    assert isinstance(next(iter(extract.compiled.values())), CompiledTrunk)
+    tolerance = 1e-5 if precision == "float32" else 0.02
+    assert np.linalg.norm(found - reference) < tolerance * np.linalg.norm(reference)
 
 
 def test_order_batch_size_and_company_do_not_matter(unet):

@@ -534,6 +534,15 @@ class Groups:
     def fingerprint(self, images, **facts):
         return f"{len(images)} images, {facts}"
 
+    def check_timestep(self, t):
+        return t
+
+    def enough_draws(self, images, layers, t):
+        return self.n_draws
+
+    def with_draws(self, n_draws):
+        return self
+
     def draws(self, images, layers, t):
         self.asked.append((*layers, t))
         return {l: (self.centers + self.noise * (0.5 + t / 100))[:, images[:, 0]].astype(np.float32) for l in layers}
