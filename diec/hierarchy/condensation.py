@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import euclidean_distances
 
+from .graph import neighbor_affinity
+
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c0000001
 def _strongest_neighbors(A): # neighbor (n,), the node itself if it has none; strength of that edge (n,)
     "The strongest neighbor of each node; the first one if several are equal"
@@ -62,8 +64,9 @@ def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
 # %% ../../nbs/hierarchy/01_condensation.ipynb #617c6f2a
 def _merge_costs(Y, m): # (n, n); inf on the diagonal
     "Increase of the variance within clusters for the merge of each pair of weighted points"
-    squares = euclidean_distances(Y, squared=True) if len(Y) > 500 else cdist(Y, Y, "sqeuclidean") # faster; exact
-    C = squares*(m[:, None]*m/(m[:, None] + m))
+    C = euclidean_distances(Y, squared=True) if len(Y) > 500 else cdist(Y, Y, "sqeuclidean") # faster; exact
+    share = m[:, None] + m
+    C *= np.divide(np.outer(m, m), share, out=share)
     np.fill_diagonal(C, np.inf)
     return C
 
@@ -185,7 +188,7 @@ def _roots_above(merges, n:int) -> np.ndarray: # (n + merges,)
 # %% ../../nbs/hierarchy/01_condensation.ipynb #5cd9ef3f
 def _join_components(mass, centers=None) -> list: # (a, b), b is merged into a
     "Join components: by Ward's criterion if they have centers, else always the two lightest"
-    if centers is not None: return _ward(centers, mass)
+    if centers is not None: return _ward(centers.toarray() if issparse(centers) else centers, mass)
     heap, merges = [(m, i) for i, m in enumerate(mass)], []
     heapify(heap)
     while len(heap) > 1:
@@ -202,8 +205,7 @@ def _component_means(merges, roots, mass, X=None): # mass of each component; its
     component = np.argsort(roots)[component]
     total = np.bincount(component, mass)
     if X is None: return total, None
-    centers = csr_array((mass/total[component], (component, np.arange(n))), (len(roots), n)) @ X
-    return total, centers.toarray() if issparse(centers) else centers
+    return total, csr_array((mass/total[component], (component, np.arange(n))), (len(roots), n)) @ X
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #da2f5ead
 class Tree:
@@ -220,9 +222,21 @@ class Tree:
     """
     def __init__(self, A:csr_array, mass:np.ndarray, X:np.ndarray|csr_array|None=None):
         self.n, self.mass = len(mass), np.asarray(mass, float)
-        merges, heights, roots = condense(A)
-        self.components, self.merges, self.heights = len(roots), merges, heights
-        if len(roots) > 1: self._join(_join_components(*_component_means(merges, roots, self.mass, X)), roots)
+        self.merges, self.heights, roots = condense(A)
+        self.components = len(roots)
+        while X is not None and len(roots) > MAX_DIFFUSION_NODES: roots = self._condense_components(roots, X)
+        if len(roots) > 1: self._join(_join_components(*_component_means(self.merges, roots, self.mass, X)), roots)
+
+# %% ../../nbs/hierarchy/01_condensation.ipynb #c0000015
+@patch
+def _condense_components(self:Tree, roots, X) -> np.ndarray: # the remaining nodes
+    "Merge components along the graph of their centers' neighbors"
+    mass, centers = _component_means(self.merges, roots, self.mass, X)
+    merges, heights, remaining = condense(neighbor_affinity(centers, count=mass))
+    number = np.r_[roots, self.n + len(self.merges) + np.arange(len(merges))]
+    last = self.heights[-1] if len(self.heights) else 0.
+    self.merges, self.heights = np.r_[self.merges, number[merges]], np.r_[self.heights, last + heights]
+    return number[remaining]
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c0000014
 @patch
