@@ -25,7 +25,18 @@ ORDER = [
     "diec.app",
 ]
 WITHIN = {  # the same inside a part
-    "diec.core": ["validation", "files", "compat", "names", "distributed", "interrupt", "rng", "checkpoint", "schema", "neighbors"],
+    "diec.core": [
+        "validation",
+        "files",
+        "compat",
+        "names",
+        "distributed",
+        "interrupt",
+        "rng",
+        "checkpoint",
+        "schema",
+        "neighbors",
+    ],
     "diec.data": ["images", "formats", "folder", "datasets"],
     "diec.evaluation": ["metrics", "plots", "baselines", "results"],
     "diec.hierarchy": ["graph", "condensation", "selection", "estimator", "plots"],
