@@ -110,6 +110,8 @@ class Graph(NamedTuple):
 def adaptive_graph(z:np.ndarray|torch.Tensor, k:int=10) -> Graph:
     """Compute the adaptive neighbor graph of a data set.
 
+    Neighbors are exact up to a size that `diec.core.neighbors` states, and approximate above it.
+
     Parameters
     ----------
     z : numpy.ndarray or torch.Tensor
