@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix, diags_array
-from sklearn.neighbors import NearestNeighbors
 
+from .core.neighbors import nearest_neighbors
 from .core.validation import check_integer
 
 # %% ../nbs/method/05_losses.ipynb #6deb567e
@@ -110,6 +110,8 @@ class Graph(NamedTuple):
 def adaptive_graph(z:np.ndarray|torch.Tensor, k:int=10) -> Graph:
     """Compute the adaptive neighbor graph of a data set.
 
+    Neighbors are exact up to a size that `diec.core.neighbors` states, and approximate above it.
+
     Parameters
     ----------
     z : numpy.ndarray or torch.Tensor
@@ -124,8 +126,7 @@ def adaptive_graph(z:np.ndarray|torch.Tensor, k:int=10) -> Graph:
     """
     z = np.asarray(z.detach().cpu() if isinstance(z, torch.Tensor) else z, np.float32)
     check_integer("k", k, 1, len(z) - 2)
-    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(z)
-    distances, index = search.kneighbors() # without the point itself
+    distances, index = nearest_neighbors(z, k + 1)
     weights = adaptive_weights(distances.astype(np.float64)**2)
     return Graph(torch.from_numpy(index[:, :k]), torch.from_numpy(weights).float())
 

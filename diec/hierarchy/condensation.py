@@ -15,19 +15,20 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import euclidean_distances
 
+from .graph import neighbor_affinity
+
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c0000001
 def _strongest_neighbors(A): # neighbor (n,), the node itself if it has none; strength of that edge (n,)
     "The strongest neighbor of each node; the first one if several are equal"
-    degree, W = np.asarray(A.sum(1)).ravel(), A.tocoo()
-    i, j = W.coords
-    apart = i != j
-    i, j, w = i[apart], j[apart], W.data[apart]
-    w = w*(1/degree[i] + 1/degree[j])
-    order = np.lexsort((j, -w, i)) # by node, its strongest edge first
-    first = order[np.r_[True, np.diff(i[order]) > 0]] if len(order) else order
-    best, strength = np.arange(A.shape[0]), np.zeros(A.shape[0])
-    best[i[first]], strength[i[first]] = j[first], w[first]
-    return best, strength
+    n, A = A.shape[0], csr_array(A)
+    degree, row = np.asarray(A.sum(1)).ravel(), np.repeat(np.arange(n, dtype=A.indices.dtype), np.diff(A.indptr))
+    inverse = np.divide(1, degree, out=np.zeros(n), where=degree > 0)
+    w = np.where(row == A.indices, -1., A.data*(inverse[row] + inverse[A.indices])) # no node is its own neighbor
+    linked, best, strength = np.flatnonzero(np.diff(A.indptr)), np.arange(n), np.full(n, -1.)
+    if len(linked): strength[linked] = np.maximum.reduceat(w, A.indptr[linked])
+    candidates = np.where(w == strength[row], A.indices, n)
+    if len(linked): best[linked] = np.minimum.reduceat(candidates, A.indptr[linked])
+    return best, np.maximum(strength, 0.)
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #1ba39bf2
 def _matched_pairs(A, most:int): # nodes a, nodes b
@@ -41,9 +42,11 @@ def _matched_pairs(A, most:int): # nodes a, nodes b
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c0000002
 def _contracted(A, a, b): # affinity of the remaining nodes; which nodes remain
     "Merge each node of b into its partner in a; the weights of their edges are added"
-    into = np.arange(A.shape[0])
-    into[b] = a
-    remaining, into = np.unique(into, return_inverse=True)
+    stays = np.ones(A.shape[0], bool)
+    stays[b] = False
+    into = np.cumsum(stays) - 1
+    into[b] = into[a]
+    remaining = np.flatnonzero(stays)
     S = csr_array((np.ones(len(into)), (into, np.arange(len(into)))), (len(remaining), len(into)))
     return (S @ A @ S.T).tocsr(), remaining
 
@@ -61,8 +64,9 @@ def _eigenpairs(A): # lambda (n,), psi (n, n), mass (n,)
 # %% ../../nbs/hierarchy/01_condensation.ipynb #617c6f2a
 def _merge_costs(Y, m): # (n, n); inf on the diagonal
     "Increase of the variance within clusters for the merge of each pair of weighted points"
-    squares = euclidean_distances(Y, squared=True) if len(Y) > 500 else cdist(Y, Y, "sqeuclidean") # faster; exact
-    C = squares*(m[:, None]*m/(m[:, None] + m))
+    C = euclidean_distances(Y, squared=True) if len(Y) > 500 else cdist(Y, Y, "sqeuclidean") # faster; exact
+    share = m[:, None] + m
+    C *= np.divide(np.outer(m, m), share, out=share)
     np.fill_diagonal(C, np.inf)
     return C
 
@@ -120,12 +124,16 @@ MIN_COORDINATE_TIME = 16 # diffusion steps after which nodes are compared, at le
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c0000010
 class _Forest:
     "Merges in the order in which they happen; nodes are numbered as in SciPy"
-    def __init__(self, n:int): self.n, self.ids, self.merges, self.heights = n, np.arange(n), [], []
+    def __init__(self, n:int):
+        self.n, self.ids, self.done = n, np.arange(n), 0
+        self.merges, self.heights = np.empty((max(n - 1, 0), 2), np.int64), np.empty(max(n - 1, 0))
 
-    def merge(self, a:int, b:int, height:float):
-        self.merges.append((self.ids[a], self.ids[b]))
-        self.heights.append(height)
-        self.ids[a] = self.n + len(self.merges) - 1
+    def merge(self, a, b, height:float):
+        "Merge nodes b into nodes a; no node stands in two of the pairs"
+        a, b = np.atleast_1d(a, b)
+        new = self.done + np.arange(len(a))
+        self.merges[new, 0], self.merges[new, 1], self.heights[new] = self.ids[a], self.ids[b], height
+        self.ids[a], self.done = self.n + new, self.done + len(new)
 
     def select(self, remaining): self.ids = self.ids[remaining]
 
@@ -138,11 +146,11 @@ def condense(A): # merges (M, 2), heights (M,), the remaining nodes, one for eac
         a, b = _matched_pairs(A, len(forest.ids) - MAX_DIFFUSION_NODES)
         if not len(a): break
         height += 1/LEVELS_PER_OCTAVE
-        for x, y in zip(a, b): forest.merge(x, y, height)
+        forest.merge(a, b, height)
         A, remaining = _contracted(A, a, b)
         forest.select(remaining)
     if len(forest.ids) > components: _diffuse(A, forest, height + 1/LEVELS_PER_OCTAVE, components)
-    return np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights), forest.ids
+    return forest.merges[:forest.done], forest.heights[:forest.done], forest.ids
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c917e110
 def _diffuse(A, forest:_Forest, start:float, components:int):
@@ -172,14 +180,15 @@ def _merge_nearest(forest:_Forest, decay, psi, mass, n_merges:int, height:float)
 # %% ../../nbs/hierarchy/01_condensation.ipynb #a5a116e6
 def _roots_above(merges, n:int) -> np.ndarray: # (n + merges,)
     "The root above each node of a forest over n leaves"
-    root = np.arange(n + len(merges))
-    for i in range(len(merges) - 1, -1, -1): root[merges[i]] = root[n + i]
-    return root
+    above = np.arange(n + len(merges))
+    above[merges] = np.arange(n, n + len(merges))[:, None]
+    while not np.array_equal(above, higher := above[above]): above = higher # twice as far up each time
+    return above
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #5cd9ef3f
 def _join_components(mass, centers=None) -> list: # (a, b), b is merged into a
     "Join components: by Ward's criterion if they have centers, else always the two lightest"
-    if centers is not None: return _ward(centers, mass)
+    if centers is not None: return _ward(centers.toarray() if issparse(centers) else centers, mass)
     heap, merges = [(m, i) for i, m in enumerate(mass)], []
     heapify(heap)
     while len(heap) > 1:
@@ -196,8 +205,7 @@ def _component_means(merges, roots, mass, X=None): # mass of each component; its
     component = np.argsort(roots)[component]
     total = np.bincount(component, mass)
     if X is None: return total, None
-    centers = csr_array((mass/total[component], (component, np.arange(n))), (len(roots), n)) @ X
-    return total, centers.toarray() if issparse(centers) else centers
+    return total, csr_array((mass/total[component], (component, np.arange(n))), (len(roots), n)) @ X
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #da2f5ead
 class Tree:
@@ -214,45 +222,62 @@ class Tree:
     """
     def __init__(self, A:csr_array, mass:np.ndarray, X:np.ndarray|csr_array|None=None):
         self.n, self.mass = len(mass), np.asarray(mass, float)
-        merges, heights, roots = condense(A)
-        self.components, forest = len(roots), _Forest(self.n)
-        forest.merges, forest.heights, forest.ids = list(merges), list(heights), roots
-        if len(roots) > 1:
-            last = heights[-1] if len(heights) else 0.
-            joins = _join_components(*_component_means(merges, roots, self.mass, X))
-            for i, (a, b) in enumerate(joins): forest.merge(a, b, last + 1 + i) # one octave each
-        self.merges, self.heights = np.array(forest.merges, np.int64).reshape(-1, 2), np.array(forest.heights)
+        self.merges, self.heights, roots = condense(A)
+        self.components = len(roots)
+        while X is not None and len(roots) > MAX_DIFFUSION_NODES: roots = self._condense_components(roots, X)
+        if len(roots) > 1: self._join(_join_components(*_component_means(self.merges, roots, self.mass, X)), roots)
+
+# %% ../../nbs/hierarchy/01_condensation.ipynb #c0000015
+@patch
+def _condense_components(self:Tree, roots, X) -> np.ndarray: # the remaining nodes
+    "Merge components along the graph of their centers' neighbors"
+    mass, centers = _component_means(self.merges, roots, self.mass, X)
+    merges, heights, remaining = condense(neighbor_affinity(centers, count=mass))
+    number = np.r_[roots, self.n + len(self.merges) + np.arange(len(merges))]
+    last = self.heights[-1] if len(self.heights) else 0.
+    self.merges, self.heights = np.r_[self.merges, number[merges]], np.r_[self.heights, last + heights]
+    return number[remaining]
+
+# %% ../../nbs/hierarchy/01_condensation.ipynb #c0000014
+@patch
+def _join(self:Tree, joins, roots):
+    "Add the joins (a, b) of components after all other merges, one octave each"
+    forest, last = _Forest(self.n), self.heights[-1] if len(self.heights) else 0.
+    forest.done, forest.ids = len(self.merges), roots.copy()
+    forest.merges[:forest.done], forest.heights[:forest.done] = self.merges, self.heights
+    for i, (a, b) in enumerate(joins): forest.merge(a, b, last + 1 + i)
+    self.merges, self.heights = forest.merges, forest.heights
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #d16bf617
 @patch
 def cut(self:Tree, k:int): # cluster of each leaf (n,), node of each cluster (k,)
     "k clusters, the heaviest first; of equal ones, the older node first"
     roots, root = self._roots(k), _roots_above(self.merges[:self.n - k], self.n)[:self.n]
-    found = np.searchsorted(roots, root)
-    order = np.lexsort((np.arange(k), -np.bincount(found, self.mass, k)))
-    return np.argsort(order)[found], roots[order]
+    place = np.empty(2*self.n - k, np.int64)
+    place[roots] = np.arange(k)
+    order = np.lexsort((roots, -np.bincount(place[root], self.mass, k)))
+    place[roots[order]] = np.arange(k)
+    return place[root], roots[order]
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #c0000013
 @patch
 def _roots(self:Tree, k:int) -> np.ndarray: # (k,), ascending
     "The nodes that have not been merged when k clusters are left"
-    return np.setdiff1d(np.arange(2*self.n - k), self.merges[:self.n - k].ravel())
+    is_root = np.ones(2*self.n - k, bool)
+    is_root[self.merges[:self.n - k]] = False
+    return np.flatnonzero(is_root)
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #f9412fa2
 @patch
 def sums(self:Tree, values) -> np.ndarray: # (2 n - 1,)
     "Sum of the leaves' values (n,) under each node"
-    total = np.r_[values, np.zeros(self.n - 1)]
-    for i, (a, b) in enumerate(self.merges): total[self.n + i] = total[a] + total[b]
-    return total
+    total = list(values)
+    for a, b in self.merges.tolist(): total.append(total[a] + total[b])
+    return np.array(total, float)
 
 # %% ../../nbs/hierarchy/01_condensation.ipynb #9fc2b36f
 @patch
 def leaves(self:Tree, node:int) -> np.ndarray:
     "The leaves under a node, ascending"
-    todo, found = [int(node)], []
-    while todo:
-        x = todo.pop()
-        if x < self.n: found.append(x)
-        else: todo += self.merges[x - self.n].tolist()
-    return np.sort(np.array(found))
+    if node < self.n: return np.array([node])
+    return np.flatnonzero(_roots_above(self.merges[:node - self.n + 1], self.n)[:self.n] == node)

@@ -7,6 +7,7 @@ from scipy.sparse import csr_array, issparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 from sklearn.metrics.pairwise import euclidean_distances
+from .graph import neighbor_affinity
 __all__ = ['Tree']
 
 def _strongest_neighbors(A):
@@ -48,7 +49,7 @@ class _Forest:
     def __init__(self, n: int):
         ...
 
-    def merge(self, a: int, b: int, height: float):
+    def merge(self, a, b, height: float):
         ...
 
     def select(self, remaining):
@@ -86,6 +87,12 @@ class Tree:
     """
 
     def __init__(self, A: csr_array, mass: np.ndarray, X: np.ndarray | csr_array | None=None):
+        ...
+
+    def _condense_components(self, roots, X) -> np.ndarray:
+        ...
+
+    def _join(self, joins, roots):
         ...
 
     def cut(self, k: int):

@@ -10,8 +10,9 @@ import warnings
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array, issparse
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_array
+
+from ..core.neighbors import nearest_neighbors
 
 # %% ../../nbs/hierarchy/00_graph.ipynb #g0000001
 def _row_keys(X) -> np.ndarray: # (N,)
@@ -42,7 +43,7 @@ def neighborhood(n:int, k:int) -> int:
 def _adaptive_kernel(X, k:int) -> csr_array: # (G, G), a row for each point, not symmetric
     "Affinity of each point to its k nearest neighbors, with a bandwidth for each point"
     n = X.shape[0]
-    distances, near = NearestNeighbors(n_neighbors=k).fit(X).kneighbors() # a point is not its own neighbor
+    distances, near = nearest_neighbors(X, k)
     sigma = np.maximum(distances[:, -1:].astype(float), np.finfo(float).tiny**0.25)
     a = np.exp(-distances.astype(float)**2/(sigma*sigma[near, 0]))
     return csr_array((a.ravel(), near.ravel(), np.arange(0, n*k + 1, k)), (n, n))
@@ -70,7 +71,10 @@ def neighbor_affinity(X:np.ndarray|csr_array, k:int=10, count:np.ndarray|None=No
     to_itself = diags_array(m*(m - 1))
     if n < 2: return to_itself.tocsr()
     A = _adaptive_kernel(X, neighborhood(n, k))
-    return (diags_array(m) @ A.maximum(A.T) @ diags_array(m) + to_itself).tocsr()
+    A = A.maximum(A.T).tocsr()
+    A.data *= np.repeat(m, np.diff(A.indptr))
+    A.data *= m[A.indices]
+    return (A + to_itself).tocsr()
 
 # %% ../../nbs/hierarchy/00_graph.ipynb #g0000003
 def _refined(color, A, row, weight) -> np.ndarray: # (N,)
@@ -94,7 +98,7 @@ def canonical_order(A) -> np.ndarray: # (N,), a permutation
 # %% ../../nbs/hierarchy/00_graph.ipynb #05684aaa
 def scale_unit(X) -> float:
     "A power of two that moves the largest value near one if squares or sums could leave the range of floats; else one"
-    largest = float(abs(X).max()) if X.shape[0] else 0.
+    largest = float(max(X.max(), -X.min())) if X.shape[0] else 0.
     exponent = int(np.frexp(largest)[1])
     safe = abs(exponent) < (60 if X.dtype == np.float64 else 30)
     return 1. if not largest or safe else float(np.ldexp(1., min(-exponent, 1000)))

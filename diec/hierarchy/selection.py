@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
-from sklearn.neighbors import NearestNeighbors
 
+from ..core.neighbors import nearest_neighbors
 from .condensation import Tree
 from .graph import neighbor_affinity
 
@@ -49,7 +49,7 @@ def _half(X, count, k:int, index) -> Resample:
 # %% ../../nbs/hierarchy/02_selection.ipynb #s0000008
 def _nearest_rows(X, Y) -> np.ndarray: # (len(Y),)
     "The nearest row of X for each row of Y"
-    return NearestNeighbors(n_neighbors=1).fit(X).kneighbors(Y, return_distance=False)[:, 0]
+    return nearest_neighbors(X, 1, Y)[1][:, 0]
 
 # %% ../../nbs/hierarchy/02_selection.ipynb #02653da4
 def reweighted_graphs(A, count, rng) -> list: # as `resampled_halves`

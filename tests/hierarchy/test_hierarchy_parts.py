@@ -127,6 +127,60 @@ def test_components_are_joined_an_octave_each_after_all_else():
     assert tree.heights[tree.n - tree.components :].tolist() == [within[-1] + 1 + i for i in range(tree.components - 1)]
 
 
+def test_many_components_are_joined_along_the_graph_of_their_centers(monkeypatch):
+    "Ward's algorithm would hold the costs of all pairs of components"
+    rng = np.random.default_rng(0)
+    centers = rng.uniform(-500, 500, size=(90, 4)) + 1e5 * np.repeat(np.eye(3, 4), 30, axis=0)
+    X, y = np.repeat(centers, 14, axis=0) + rng.normal(size=(90 * 14, 4)), np.repeat(np.arange(90), 14)
+    monkeypatch.setattr(condensation, "MAX_DIFFUSION_NODES", 40)
+    monkeypatch.setattr(
+        condensation, "_ward", lambda Y, mass, real=condensation._ward: real(Y, mass) if len(Y) <= 40 else 1 / 0
+    )
+    model = fit(X, n_clusters=3)
+    assert model.n_components_ == 90 and adjusted_rand_score(y, model.cut(90)) == 1
+    assert adjusted_rand_score(np.repeat([0, 1, 2], 30 * 14), model.labels_) == 1
+    assert (np.diff(model.tree_.heights) >= 0).all() and sorted(model.tree_.merges.ravel()) == list(
+        range(2 * len(X) - 2)
+    )
+
+
+# --- the tree, by loops
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return fit(np.random.default_rng(3).normal(size=(150, 3)), n_clusters=4).tree_
+
+
+def test_leaves_sums_and_cuts_are_those_of_a_walk_down_the_tree(tree):
+    def below(node):
+        return [node] if node < tree.n else sum((below(child) for child in tree.merges[node - tree.n]), [])
+
+    values = np.random.default_rng(0).random(tree.n)
+    for node in range(2 * tree.n - 1):
+        assert tree.leaves(node).tolist() == sorted(below(node))
+        assert tree.sums(values)[node] == pytest.approx(values[below(node)].sum())
+    for k in (1, 2, 9, tree.n):
+        labels, nodes = tree.cut(k)
+        assert len(nodes) == k and all(
+            sorted(below(node)) == np.flatnonzero(labels == c).tolist() for c, node in enumerate(nodes)
+        )
+        assert (np.diff(np.bincount(labels)) <= 0).all()
+
+
+def test_the_strongest_neighbor_is_the_first_of_equal_ones():
+    rng = np.random.default_rng(0)
+    A = rng.integers(0, 3, size=(60, 60)) * (rng.random((60, 60)) < 0.1)
+    A = (A + A.T).astype(float)
+    A[7] = A[:, 7] = 0
+    degree = A.sum(1)
+    best, strength = condensation._strongest_neighbors(csr_array(A))
+    for i in range(60):
+        ties = {j: A[i, j] * (1 / degree[i] + 1 / degree[j]) for j in range(60) if A[i, j] and i != j}
+        assert strength[i] == pytest.approx(max(ties.values(), default=0))
+        assert best[i] == min((j for j in ties if ties[j] == max(ties.values())), default=i)
+
+
 # --- how many
 
 

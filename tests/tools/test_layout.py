@@ -36,6 +36,7 @@ WITHIN = {  # the same inside a part
         "rng",
         "checkpoint",
         "schema",
+        "neighbors",
     ],
     "diec.data": ["images", "formats", "folder", "datasets"],
     "diec.evaluation": ["metrics", "plots", "baselines", "results"],
