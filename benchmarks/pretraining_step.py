@@ -1,8 +1,8 @@
 """Compare a step of pretraining with a plain one: `python -m benchmarks.pretraining_step`, about a minute.
 
 The plain step is the default recipe in torch and diffusers: AdamW, EMAModel, and bfloat16 autocast where the processor
-has it. Both steps train the U-Net of mnist-5k (32x32 pixels, batches of 64) and take turns in one process on one thread. CPU
-seconds are compared, since other processes change elapsed time.
+has it. Both steps train the U-Net of mnist-5k (32x32 pixels, batches of 64) and take turns in one process on one
+thread. CPU seconds are compared, since other processes change elapsed time.
 """
 import argparse
 import statistics

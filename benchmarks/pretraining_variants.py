@@ -1,12 +1,11 @@
 """What was tried to make a step of pretraining faster: `python -m benchmarks.pretraining_variants`, about two minutes.
 
-Each variant changes one thing of the plain step of `benchmarks.pretraining_step` and takes turns with it on one thread. The
-table has the ratio of CPU seconds, plain over variant: above 1 the variant is faster. With `--compile`, torch.compile is
-among them, which takes some minutes more. A second table has the parts of a step, plain and ours.
+Each variant changes one thing of the plain step of `benchmarks.pretraining_step` and takes turns with it on one thread.
+The table has the ratio of CPU seconds, plain over variant: above 1 the variant is faster. `--compile` measures
+torch.compile alone, which takes some minutes. Two more tables have what a step spends its time on, and
+the parts besides the passes through the network.
 """
 import argparse
-import ctypes
-import resource
 import statistics
 import time
 import warnings
@@ -87,51 +86,64 @@ def ratios(variants: dict, turns: int, steps: int) -> dict:
 
 
 def parts(n: int = 20) -> dict:
-    "Milliseconds of the parts besides forward and backward passes, plain and as they are now"
+    "Milliseconds of parts besides the passes through the network, plain and otherwise"
     from diffusers.training_utils import EMAModel
     from torch.nn.utils import clip_grad_norm_
     plain, rows = Plain(images()), {}
     weights = list(plain.unet.parameters())
     plain.loss(8).backward()
     fused = torch.optim.AdamW(weights, fused=True)
-    ema = EMAModel(weights, decay=0.999, foreach=True)
-    pairs = {"AdamW, fused": (plain.optimizer.step, fused.step),
-             "EMA, foreach": (lambda: plain.ema.step(weights), lambda: ema.step(weights)),
-             "clipping, foreach": (lambda: clip_grad_norm_(weights, 1.), lambda: clip_grad_norm_(weights, 1., foreach=True)),
-             "order of 70,000 images, kept for an epoch": (lambda: torch.randperm(70_000), lambda: None)}
+    emas = [EMAModel(weights, decay=0.999, foreach=foreach) for foreach in (False, True)]
+    pairs = {"AdamW; fused (kept)": (plain.optimizer.step, fused.step),
+             "EMAModel; foreach": [lambda ema=ema: ema.step(weights) for ema in emas],
+             "clipping; foreach": [lambda f=f: clip_grad_norm_(weights, 1., foreach=f) for f in (False, True)],
+             "order of 70,000 images; once an epoch (kept)": (lambda: torch.randperm(70_000), lambda: None)}
     for name, pair in pairs.items():
         for f in pair: f()
         rows[name] = [1e3*seconds(f, n) for f in pair]
     return rows
 
 
-def faults(steps: int = 3) -> str:
-    "Seconds in the system, with glibc's own settings and if it keeps freed memory"
-    step, found = ours(images()), []
-    for keep in (False, True):
-        if keep: ctypes.CDLL(None).mallopt(-1, 2**31 - 1), ctypes.CDLL(None).mallopt(-3, 2**30)
-        step()
-        before = resource.getrusage(resource.RUSAGE_SELF)
-        for _ in range(steps): step()
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        found.append((after.ru_stime - before.ru_stime)/steps*1e3)
-    return "page faults: {:.0f} ms a step in the system; {:.0f} ms if glibc keeps freed memory".format(*found)
+OPERATIONS = {"convolutions": ("convolution", ), "group norm and SiLU": ("group_norm", "silu"),
+              "copies, casts, upsampling": ("copy", "upsample", "stack", "cat"),
+              "AdamW, EMA, clipping": ("adam", "Optimizer", "foreach", "norm", "lerp", "sqrt", "addcdiv")}
+
+
+def kind(name: str) -> str:
+    "The row of the table that an operation counts in"
+    return next((k for k, words in OPERATIONS.items() if any(w in name for w in words)), "everything else")
+
+
+def profiled(step, n: int = 3) -> dict:
+    "Row of the table -> share of a step's time"
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        for _ in range(n): step()
+    total, shares = 0, dict.fromkeys((*OPERATIONS, "everything else"), 0)
+    for e in found.key_averages():
+        shares[kind(e.key)] += e.self_cpu_time_total
+        total += e.self_cpu_time_total
+    return {k: v/total for k, v in shares.items()}
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="steps a turn")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile alone")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    extra = {"torch.compile of the U-Net": Compiled} if args.compile else {}
+    variants = {"torch.compile of the U-Net": Compiled} if args.compile else VARIANTS
     print(f"bfloat16 autocast: {BFLOAT16}\n\n| variant | plain step / variant (least to most) |\n| :-- | --: |")
-    for name, r in ratios(VARIANTS | extra, args.turns, args.steps).items():
+    for name, r in ratios(variants, args.turns, args.steps).items():
         print(f"| {name} | {statistics.median(r):.2f} ({min(r):.2f} to {max(r):.2f}) |", flush=True)
-    print("\n| part | plain, ms | now, ms |\n| :-- | --: | --: |")
-    for name, (before, now) in parts().items(): print(f"| {name} | {before:.1f} | {now:.1f} |", flush=True)
-    print(f"\n{faults()}")
+    if args.compile: return
+    x = images()
+    before, now = profiled(Plain(x)), profiled(ours(x))
+    print("\n| operations | share of the plain step | of our step |\n| :-- | --: | --: |")
+    for k in before: print(f"| {k} | {before[k]:.0%} | {now[k]:.0%} |")
+    print("\n| part | plain, ms | otherwise, ms |\n| :-- | --: | --: |")
+    for name, (plain, other) in parts().items(): print(f"| {name} | {plain:.1f} | {other:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

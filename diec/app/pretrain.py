@@ -222,7 +222,7 @@ class _Run:
         optimizer = torch.optim.AdamW(unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
                                       fused=self.fused)
         self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
-        self.ema = EMAModel(unet.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3/4, foreach=True)
+        self.ema = EMAModel(unet.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3/4)
         self.history = {"step": [], "loss": [], "seconds": 0.}
 
 
