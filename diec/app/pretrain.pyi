@@ -4,8 +4,11 @@ import argparse
 import json
 import math
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MethodType
 from typing import NamedTuple
 from diec.core.compat import mend_torchvision
 import diffusers
@@ -13,9 +16,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.models.upsampling import Upsample2D
 from diffusers.training_utils import EMAModel
 from fastcore.basics import patch
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, conv2d, grid_sample
 from tqdm.auto import tqdm
 from diec.core.checkpoint import fingerprint, load_state, save_state
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
@@ -84,10 +88,26 @@ def loss_weight(scheduler, t, snr_gamma: float | None):
 def warped(x, amount: float, g):
     ...
 
+def _epoch_order(n: int, random_state: int, epoch: int) -> torch.Tensor:
+    ...
+
 def _batch_rows(n: int, recipe: Recipe, step: int) -> list:
     ...
 
 def _batch(images, recipe: Recipe, step: int, n_timesteps: int):
+    ...
+
+def _two_taps(weight: torch.Tensor, dim: int) -> torch.Tensor:
+    ...
+
+def upsampled_conv(conv: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    ...
+
+def _is_plain(m) -> bool:
+    ...
+
+@contextmanager
+def upsampling_on_coarse_grid(unet):
     ...
 
 class Pretrained(NamedTuple):
