@@ -29,6 +29,8 @@ from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from diffusers.training_utils import EMAModel
 from fastcore.basics import patch
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import affine_grid, conv2d, grid_sample
 from tqdm.auto import tqdm
 
@@ -165,13 +167,30 @@ def _two_taps(weight:torch.Tensor, dim:int) -> torch.Tensor:
 
 
 # %% ../../nbs/app/00_pretrain.ipynb #3b6f0a14
+class _Interleave(Function):
+    "Even and odd rows and columns of an image -> the image; torch's own operations copy it twice each way"
+    @staticmethod
+    def forward(ctx, y): # (B, 2, 2, C, H + 1, W + 1); even rows begin at 0, odd ones at 1, columns too
+        (n, _, _, c), h, w = y.shape[:4], y.shape[4] - 1, y.shape[5] - 1
+        image = y.new_empty((n, c, 2*h, 2*w))
+        for i, j in np.ndindex(2, 2): image[:, :, i::2, j::2] = y[:, i, j, :, i:i + h, j:j + w]
+        return image
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (n, c), h, w = grad.shape[:2], grad.shape[2]//2, grad.shape[3]//2
+        y = grad.new_zeros((n, 2, 2, c, h + 1, w + 1))
+        for i, j in np.ndindex(2, 2): y[:, i, j, :, i:i + h, j:j + w] = grad[:, :, i::2, j::2]
+        return y
+
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a1b
 def upsampled_conv(conv:torch.nn.Conv2d, x:torch.Tensor) -> torch.Tensor:
     "A 3x3 convolution, with padding 1, of images (B, C, H, W) upsampled by two: (B, C', 2H, 2W)"
-    h, w = x.shape[2:]
     kernels = _two_taps(_two_taps(conv.weight, 3), 3).flatten(0, 2) # rows even and odd, columns even and odd, C'
-    y = conv2d(x, kernels, conv.bias.repeat(4), padding=1).unflatten(1, (2, 2, conv.out_channels))
-    rows = [torch.stack([y[:, i, j, :, i:i + h, j:j + w] for j in (0, 1)], -1).flatten(3) for i in (0, 1)]
-    return torch.stack(rows, 3).flatten(2, 3)
+    y = conv2d(x, kernels, conv.bias.repeat(4), padding=1)
+    return _Interleave.apply(y.unflatten(1, (2, 2, conv.out_channels)))
 
 
 # %% ../../nbs/app/00_pretrain.ipynb #3b6f0a17
