@@ -9,14 +9,19 @@ import argparse
 import json
 import math
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from fastcore.basics import patch
-from torch.nn.functional import affine_grid, grid_sample
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import affine_grid, conv2d, grid_sample
 from tqdm.auto import tqdm
 
 # %% auto #0
@@ -126,14 +131,22 @@ def warped(
     return grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 # %% ../../nbs/app/00_pretrain.ipynb #452350e3
+@lru_cache(2) # a batch may span two epochs
+def _epoch_order(n:int, random_state:int, epoch:int) -> torch.Tensor:
+    "The order of the images in an epoch"
+    return torch.randperm(n, generator=generator(random_state, Stream.EPOCH_ORDER, epoch))
+
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a11
 def _batch_rows(n:int, recipe:Recipe, step:int) -> list:
     "The images of a step: batches walk through shuffled epochs, and may span two of them"
     first, rows = step*recipe.batch_size, []
     while len(rows) < recipe.batch_size:
         epoch, start = divmod(first + len(rows), n)
-        order = torch.randperm(n, generator=generator(recipe.random_state, Stream.EPOCH_ORDER, epoch))
+        order = _epoch_order(n, recipe.random_state, epoch)
         rows += order[start:start + recipe.batch_size - len(rows)].tolist()
     return rows
+
 
 # %% ../../nbs/app/00_pretrain.ipynb #a58f732e
 def _batch(images, recipe:Recipe, step:int, n_timesteps:int):
@@ -142,6 +155,61 @@ def _batch(images, recipe:Recipe, step:int, n_timesteps:int):
     t = torch.randint(0, n_timesteps, (recipe.batch_size,), generator=g)
     noise = torch.randn((recipe.batch_size, *images.shape[1:]), generator=g)
     return warped(images[rows], recipe.augment, generator(recipe.random_state, Stream.AUGMENTATION, step)), t, noise
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a13
+def _two_taps(weight:torch.Tensor, dim:int) -> torch.Tensor:
+    "The kernels of two taps for even and for odd outputs, stacked in front; `dim` has the three taps"
+    w0, w1, w2 = weight.unbind(dim)
+    return torch.stack([torch.stack([w0, w1 + w2], dim), torch.stack([w0 + w1, w2], dim)])
+
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a14
+class _Interleave(Function):
+    "Even and odd rows and columns of an image -> the image; torch's own operations copy it twice each way"
+    @staticmethod
+    def forward(ctx, y): # (B, 2, 2, C, H + 1, W + 1); even rows begin at 0, odd ones at 1, columns too
+        (n, _, _, c), h, w = y.shape[:4], y.shape[4] - 1, y.shape[5] - 1
+        image = y.new_empty((n, c, 2*h, 2*w))
+        for i, j in np.ndindex(2, 2): image[:, :, i::2, j::2] = y[:, i, j, :, i:i + h, j:j + w]
+        return image
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (n, c), h, w = grad.shape[:2], grad.shape[2]//2, grad.shape[3]//2
+        y = grad.new_zeros((n, 2, 2, c, h + 1, w + 1))
+        for i, j in np.ndindex(2, 2): y[:, i, j, :, i:i + h, j:j + w] = grad[:, :, i::2, j::2]
+        return y
+
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a1b
+def upsampled_conv(conv:torch.nn.Conv2d, x:torch.Tensor) -> torch.Tensor:
+    "A 3x3 convolution, with padding 1, of images (B, C, H, W) upsampled by two: (B, C', 2H, 2W)"
+    kernels = _two_taps(_two_taps(conv.weight, 3), 3).flatten(0, 2) # rows even and odd, columns even and odd, C'
+    y = conv2d(x, kernels, conv.bias.repeat(4), padding=1)
+    return _Interleave.apply(y.unflatten(1, (2, 2, conv.out_channels)))
+
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a17
+def _is_plain(m) -> bool:
+    "Whether a layer is nearest upsampling followed by a 3x3 convolution with padding 1"
+    from diffusers.models.upsampling import Upsample2D
+    if not isinstance(m, Upsample2D) or not m.use_conv or m.use_conv_transpose: return False
+    if not m.interpolate or m.norm is not None or m.name != "conv": return False
+    c = m.conv
+    return (c.kernel_size, c.padding, c.stride, c.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1)) and c.bias is not None
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b6f0a18
+@contextmanager
+def upsampling_on_coarse_grid(unet):
+    "In the block, the upsampling layers of a U-Net compute by `upsampled_conv`"
+    def forward(m, x, size=None): return upsampled_conv(m.conv, x) if size is None else type(m).forward(m, x, size)
+    found = [m for m in unet.modules() if _is_plain(m)]
+    for m in found: m.forward = MethodType(forward, m)
+    try: yield
+    finally:
+        for m in found: del m.forward
+
 
 # %% ../../nbs/app/00_pretrain.ipynb #ee4ce8dd
 class Pretrained(NamedTuple):
@@ -167,10 +235,13 @@ class _Run:
     def __init__(self, unet, recipe:Recipe, accelerator):
         from diffusers.training_utils import EMAModel
         self.accelerator, self.recipe, self.step, self.model = accelerator, recipe, 0, unet
-        optimizer = torch.optim.AdamW(unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.fused = accelerator.device.type in ("cpu", "cuda") # one pass over the weights in place of ten
+        optimizer = torch.optim.AdamW(unet.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
+                                      fused=self.fused)
         self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
         self.ema = EMAModel(unet.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3/4)
         self.history = {"step": [], "loss": [], "seconds": 0.}
+
 
 # %% ../../nbs/app/00_pretrain.ipynb #8b373284
 @patch
@@ -193,6 +264,7 @@ def load(self:_Run, path, origin:dict):
     self.step, self.history = state["step"], state["history"]
     self.accelerator.unwrap_model(self.unet).load_state_dict(state["unet"])
     self.optimizer.load_state_dict(state["optimizer"])
+    for group in self.optimizer.param_groups: group["fused"] = self.fused # an older checkpoint says None
     self.ema.load_state_dict(state["ema"])
     self.ema.to(self.accelerator.device)
 
@@ -203,7 +275,8 @@ def _loss(run:_Run, scheduler, images):
     share = slice(a.process_index, None, a.num_processes)
     batch = _batch(images, recipe, run.step, scheduler.config.num_train_timesteps)
     x0, t, noise = (b[share].to(a.device) for b in batch)
-    with torch.autocast(a.device.type, torch.bfloat16, enabled=has_fast_bfloat16(a.device)):
+    fast = upsampling_on_coarse_grid(run.model) if a.device.type == "cpu" else nullcontext()
+    with fast, torch.autocast(a.device.type, torch.bfloat16, enabled=has_fast_bfloat16(a.device)):
         weight = loss_weight(scheduler, t.cpu(), recipe.snr_gamma).to(a.device)
         return (weight*denoising_loss(run.unet, scheduler, x0, t, noise)).mean()
 

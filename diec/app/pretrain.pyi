@@ -5,13 +5,18 @@ import argparse
 import json
 import math
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from fastcore.basics import patch
-from torch.nn.functional import affine_grid, grid_sample
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import affine_grid, conv2d, grid_sample
 from tqdm.auto import tqdm
 from diec.core.checkpoint import fingerprint, load_state, save_state
 from diec.core.compat import diffusers
@@ -82,10 +87,37 @@ def loss_weight(scheduler, t, snr_gamma: float | None):
 def warped(x, amount: float, g):
     ...
 
+def _epoch_order(n: int, random_state: int, epoch: int) -> torch.Tensor:
+    ...
+
 def _batch_rows(n: int, recipe: Recipe, step: int) -> list:
     ...
 
 def _batch(images, recipe: Recipe, step: int, n_timesteps: int):
+    ...
+
+def _two_taps(weight: torch.Tensor, dim: int) -> torch.Tensor:
+    ...
+
+class _Interleave(Function):
+    """Even and odd rows and columns of an image -> the image; torch's own operations copy it twice each way"""
+
+    @staticmethod
+    def forward(ctx, y):
+        ...
+
+    @staticmethod
+    def backward(ctx, grad):
+        ...
+
+def upsampled_conv(conv: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    ...
+
+def _is_plain(m) -> bool:
+    ...
+
+@contextmanager
+def upsampling_on_coarse_grid(unet):
     ...
 
 class Pretrained(NamedTuple):

@@ -1,13 +1,17 @@
 "What pretraining and the choice of K promise, on small data that come with the test: each test fails if the promise is quietly dropped."
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import subprocess_cases
 import torch
+from diffusers.models.upsampling import Upsample2D
 
+import diec.app.pretrain as P
 import diec.trainer as T
 from diec.app.pretrain import Recipe, pretrain
-from diec.core.checkpoint import load_state
+from diec.core.checkpoint import load_state, save_state
 from diec.estimator import DiEC
 from diec.features import Extractor
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
@@ -72,6 +76,81 @@ def test_pretraining_clips_gradients(tmp_path):
         norm[clip] = torch.cat([s["exp_avg"].flatten() for s in optimizer["state"].values()]).norm().item() / 0.1
     assert norm[1e9] > 0.1  # what there is to clip
     assert norm[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("h, w", [(1, 1), (2, 5), (8, 8)])
+def test_a_convolution_after_upsampling_is_computed_on_the_coarse_grid(h, w):
+    "Values and gradients, against torch's own upsampling"
+    g = torch.Generator().manual_seed(0)
+    conv, x = torch.nn.Conv2d(3, 4, 3, padding=1).double(), torch.randn((2, 3, h, w), generator=g).double()
+    inputs = (x.requires_grad_(), conv.weight, conv.bias)
+    quick, slow = P.upsampled_conv(conv, x), conv(torch.nn.functional.interpolate(x, scale_factor=2.0))
+    up = torch.randn(slow.shape, generator=g).double()
+    torch.testing.assert_close(quick, slow)
+    for a, b in zip(torch.autograd.grad(quick, inputs, up), torch.autograd.grad(slow, inputs, up)):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Upsample2D(8, use_conv=True, kernel_size=5, padding=2),
+        Upsample2D(8, use_conv=True, bias=False),
+        Upsample2D(8, use_conv=True, norm_type="rms_norm", eps=1e-5, elementwise_affine=True),
+        Upsample2D(8, use_conv=True, interpolate=False),
+        Upsample2D(8, use_conv_transpose=True),
+        Upsample2D(8),
+    ],
+)
+def test_other_upsampling_layers_are_left_alone(layer):
+    x = torch.randn((2, 8, 4, 4), generator=torch.Generator().manual_seed(0))
+    with P.upsampling_on_coarse_grid(layer):
+        assert "forward" not in vars(layer)
+        layer(x)
+
+
+def test_an_upsampling_layer_is_as_before_after_an_error_and_keeps_a_size_that_is_asked_for():
+    layer, x = Upsample2D(8, use_conv=True), torch.randn((2, 8, 4, 4), generator=torch.Generator().manual_seed(0))
+    with pytest.raises(RuntimeError, match="stop"), P.upsampling_on_coarse_grid(layer):
+        assert "forward" in vars(layer) and layer(x).shape[2:] == (8, 8) and layer(x, (7, 9)).shape[2:] == (7, 9)
+        raise RuntimeError("stop")
+    assert "forward" not in vars(layer)
+
+
+def test_the_coarse_grid_changes_a_run_by_rounding_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(P, "has_fast_bfloat16", lambda device: False)  # the comparison is about float32
+    calls, real = [], P.upsampled_conv
+    monkeypatch.setattr(P, "upsampled_conv", lambda conv, x: calls.append(1) or real(conv, x))
+    recipe = Recipe(n_steps=5, batch_size=8, warmup_steps=3)
+    quick = pretrain(subprocess_cases.images(), recipe, subprocess_cases.small(), progress=False)
+    assert len(calls) == 5  # one upsampling layer
+    monkeypatch.setattr(P, "upsampling_on_coarse_grid", nullcontext)
+    slow = pretrain(subprocess_cases.images(), recipe, subprocess_cases.small(), progress=False)
+    assert len(calls) == 5 and quick.history["loss"] == pytest.approx(slow.history["loss"], rel=1e-4)
+
+
+def test_a_checkpoint_of_the_optimizer_that_was_not_fused_is_read_and_goes_on_fused(tmp_path):
+    "Earlier versions wrote the same tensors and another setting; both ways end with the same bits from there"
+    x, recipe = subprocess_cases.images(), subprocess_cases.RECIPE
+    pretrain(x, recipe, subprocess_cases.small(), tmp_path / "c", stop_at=4, progress=False)
+    state = load_state(tmp_path / "c")
+    assert [g["fused"] for g in state["optimizer"]["param_groups"]] == [True]
+    state["optimizer"]["param_groups"][0]["fused"] = None
+    save_state(tmp_path / "old", state)
+    ends = []
+    for name in ("c", "old"):
+        ends.append(pretrain(x, recipe, subprocess_cases.small(), tmp_path / name, progress=False))
+        assert load_state(tmp_path / name)["optimizer"]["param_groups"][0]["fused"] is True
+    assert flat(ends[0].unet.state_dict()).equal(flat(ends[1].unet.state_dict()))
+
+
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    P._epoch_order.cache_clear()
+    drawn, real = [], P.generator
+    monkeypatch.setattr(P, "generator", lambda *key: drawn.append(key) or real(*key))
+    for step in range(8):
+        P._batch_rows(12, Recipe(batch_size=4), step)
+    assert [key[2] for key in drawn] == [0, 1, 2]  # 32 images of epochs of 12
 
 
 # --- refinement
