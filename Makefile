@@ -59,7 +59,7 @@ readme: env ## write README.md from nbs/index.ipynb
 	$(RUN) python -m tools.readme
 
 format: env ## fix imports and simple errors with ruff, then export and clean the notebooks
-	$(RUN) ruff check --fix nbs tests tools workflow && ruff format tests
+	$(RUN) ruff check --fix benchmarks nbs tests tools workflow && ruff format tests
 	$(RUN) nbdev_export && nbdev_clean && python -m tools.stubs
 
 notebooks: env ## run all notebooks, store their outputs, and write README.md

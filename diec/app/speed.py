@@ -35,7 +35,7 @@ from ..trainer import TrainingConfig
 from ..unet import DDPMScheduler, UNet2DModel, forward_cost, load_unet
 
 # %% ../../nbs/app/05_speed.ipynb #158bb005
-from diffusers.training_utils import EMAModel # after diec.unet, which prepares the import of diffusers
+from diffusers.training_utils import EMAModel  # after diec.unet, which prepares the import of diffusers
 
 # %% ../../nbs/app/05_speed.ipynb #8489b517
 def in_turns(calls:dict[str, Callable[[], object]], turns:int=5, warm_up:bool=True,
@@ -405,8 +405,8 @@ def pretraining_case(dataset:str="digits", n_steps:int=5, batch_size:int=64) -> 
     unet, scheduler = load_unet(dataset)
     images, recipe = _images(dataset, 1000, Extractor(unet, scheduler)), Recipe(n_steps=n_steps, batch_size=batch_size)
     copies = {name: copy.deepcopy(unet) for name in ("DiEC", "diffusers")}
-    calls = {"DiEC": lambda: pretrain(images, recipe, copies["DiEC"], progress=False),
-             "diffusers": lambda: plain_training(copies["diffusers"], scheduler, images, n_steps, batch_size)}
+    calls:dict = {"DiEC": lambda: pretrain(images, recipe, copies["DiEC"], progress=False),
+                  "diffusers": lambda: plain_training(copies["diffusers"], scheduler, images, n_steps, batch_size)}
     flops = 3.*forward_cost(unet.config).flops*n_steps*batch_size
     return Case("pretraining", calls, n_steps*batch_size, dict.fromkeys(calls, flops))
 
