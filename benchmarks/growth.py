@@ -2,7 +2,8 @@
 
 Each part runs on 1,000, 10,000, ... images in a process of its own. The images are digits, enlarged to 16 x 16 pixels,
 repeated and disturbed; they lie in a file and are read in batches. A U-Net of a few thousand weights reads them, so
-that the time of the rest shows. With an exponent of 1 a cost is proportional to the number of images, with 0 it is constant.
+that the time of the rest shows. With an exponent of 1 a cost is proportional to the number of images; with 0 it is
+constant.
 """
 import argparse
 import json
