@@ -4,8 +4,6 @@ import time
 
 os.environ["HF_HUB_OFFLINE"] = "1" # before diffusers is imported
 import pytest
-import torch
-from threadpoolctl import threadpool_limits
 
 from benchmarks import measure
 from diec.evaluation.metrics import markdown_table
@@ -23,12 +21,6 @@ def pytest_configure(config): config.stash[ROWS] = {}
 
 def pytest_collection_modifyitems(items):
     for item in items: item.add_marker(pytest.mark.benchmark(timer=time.process_time)) # CPU seconds
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    torch.set_num_threads(1)
-    with threadpool_limits(1): yield
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 "Measuring speed: calls take turns, ratios are of one turn, and every part has references that do the same work."
 
 import pytest
+import torch
 
 from diec.app import speed
 from diec.app.speed import Case, flops_to_layer, in_turns, limits, ratio, speed_rows
@@ -35,6 +36,14 @@ def test_calls_take_turns_and_the_first_run_does_not_count():
     assert seconds == {"a": [1, 2, 3], "b": [2, 2, 12]}
     assert ratio(seconds["a"], seconds["b"]) == (0.5, 0.25, 1.0)
     assert str(ratio([1, 1], [2, 4])) == "0.38 (0.25 to 0.50)"
+
+
+def test_every_call_runs_on_one_thread_whatever_an_import_has_set():
+    seen = []
+    torch.set_num_threads(2)
+    speed.seconds_of(lambda: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(1)
+    assert seen == [1]
 
 
 def test_unequal_numbers_of_turns_are_refused():
