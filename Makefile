@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
 PLAN ?= quick
 SAMPLE ?= 50
-.PHONY: help env lab reproduce check keep faults mutants format test test-slow unets readme notebooks docs lock clean
+.PHONY: help env lab reproduce check keep faults mutants benchmarks format test test-slow unets readme notebooks docs lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+%?:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,7 +59,7 @@ readme: env ## write README.md from nbs/index.ipynb
 	$(RUN) python -m tools.readme
 
 format: env ## fix imports and simple errors with ruff, then export and clean the notebooks
-	$(RUN) ruff check --fix nbs tests tools workflow && ruff format tests
+	$(RUN) ruff check --fix benchmarks nbs tests tools workflow && ruff format tests
 	$(RUN) nbdev_export && nbdev_clean && python -m tools.stubs
 
 notebooks: env ## run all notebooks, store their outputs, and write README.md
@@ -73,6 +73,9 @@ faults: env ## test kills, full disks and damaged files, and write results/table
 
 mutants: env ## test how many small faults in the code the tests find, and write results/tables/mutants; SAMPLE=all: all, not 50 per module
 	$(RUN) python -m tools.mutants --sample $(SAMPLE) --out results $(ARGS)
+
+benchmarks: env ## measure the speed of each part beside a reference (4 minutes); ARGS="--size full": on more images (an hour)
+	$(RUN) python -m pytest benchmarks --benchmark-only $(ARGS)
 
 lock: ## write the lock files with the newest versions that settings.ini allows; ARGS=--keep: keep the current versions
 	bash tools/lock.sh $(PYTHON) $(ARGS)

@@ -373,7 +373,7 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     check_is_fitted(self, "model_")
     images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
     e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
-    with torch.no_grad(): z, q = (v.numpy() for v in self.model_(self.model_.embed_all(e)))
+    z, q = (v.numpy() for v in self.model_.assign_all(self.model_.embed_all(e)))
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
         raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: "
                                  "check the values of head, centers and scale")

@@ -36,7 +36,7 @@ from diec.losses import (
     target_distribution,
 )
 from .model import ResidualHead
-from .search import CommonSpace, kmeans
+from .search import BLOCK, CommonSpace, kmeans
 from .unet import denoising_loss
 
 # %% ../nbs/method/06_trainer.ipynb #1c2ad84d
@@ -84,6 +84,14 @@ def forward(self:ClusterModel, x:torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     "x (N, d) from `embed` to z (N, d) and soft assignments q (N, K)"
     z = self.head(x)
     return z, soft_assignment(z, self.centers)
+
+# %% ../nbs/method/06_trainer.ipynb #a5516a11
+@patch
+@torch.no_grad()
+def assign_all(self:ClusterModel, x:torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    "`forward` without gradients for any number of points, in blocks: the head's hidden layers take 1 KB a point each"
+    parts = [self(block) for block in x.split(BLOCK)]
+    return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts)))
 
 # %% ../nbs/method/06_trainer.ipynb #43fa2edc
 def _initial_clusters(z:np.ndarray, n_clusters:int, random_state:int, diffusion:int, n_init:int, by_information:bool):
@@ -229,7 +237,7 @@ class EpochView:
     def __init__(self, model:ClusterModel, x:torch.Tensor, loss_weights:LossWeights, graph:Graph|None=None,
                  fixed_labels:torch.Tensor|None=None): # graph: do not compute it; fixed_labels: they are the target
         self.x = x # (N, d)
-        self.z, q = model(x)
+        self.z, q = model.assign_all(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; lower the learning rate")
         self.target = target_distribution(q) if fixed_labels is None else _certain(fixed_labels, q)

@@ -19,7 +19,7 @@ from .core.validation import check_integer, check_number
 from .features import Extractor, Layer, activations, join_features
 from diec.losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
 from .model import ResidualHead
-from .search import CommonSpace, kmeans
+from .search import BLOCK, CommonSpace, kmeans
 from .unet import denoising_loss
 __all__ = ['ClusterModel', 'LossWeights', 'TrainingConfig', 'Trainer']
 
@@ -35,6 +35,9 @@ class ClusterModel(nn.Module):
         ...
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        ...
+
+    def assign_all(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ...
 
     @classmethod

@@ -13,7 +13,7 @@ if [ "${1-}" = slow ]; then
 fi
 
 step "style and imports (ruff)"
-ruff check nbs tests tools workflow
+ruff check benchmarks nbs tests tools workflow
 ruff format --check tests
 
 step "nbdev_export and nbdev_clean change nothing"

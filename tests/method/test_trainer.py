@@ -734,3 +734,18 @@ def test_images_that_are_all_alike_leave_clusters_dead():
     x = np.zeros((20, 1, 8, 8), np.float32)
     t, _ = subprocess_cases.trainer(n_clusters=3, data=x)
     assert len(t.fit(torch.from_numpy(x))) == 20  # and it ends
+
+
+def test_all_points_are_assigned_in_blocks(monkeypatch):
+    model = ClusterModel(12, 8, 3, random_state=0)
+    torch.nn.init.normal_(model.centers)
+    torch.nn.init.normal_(model.head.g[-1].weight)
+    x = torch.randn(25, 8)
+    expected, sizes = model(x), []
+    monkeypatch.setattr(T, "BLOCK", 10)
+    model.head.register_forward_hook(lambda head, args, z: sizes.append(len(z)))
+    found = model.assign_all(x)
+    assert sizes == [10, 10, 5]
+    for a, b in zip(found, expected):
+        torch.testing.assert_close(a, b)
+        assert not a.requires_grad

@@ -1,4 +1,4 @@
-"""Time `diec cluster` on a folder of many images: `python -m tools.bench_folder`.
+"""Time `diec cluster` on a folder of many images: `python -m benchmarks.folder`.
 
 Prints the share of each stage, minutes and peak memory. The images come from a data set. They are written as PNG and
 JPEG files of mixed sizes in nested folders, some of them broken. The U-Net is pretrained, as for a user's own images.

@@ -1,4 +1,4 @@
-"""Compare pretraining with one process and with two, of one thread each: `python -m tools.bench_processes`.
+"""Compare pretraining with one process and with two, of one thread each: `python -m benchmarks.processes`.
 
 The two take turns. Prints images per second over all processes, from the time of the training steps alone (without
 imports and start-up). The numbers are meaningful only with two idle cores or more.
@@ -40,7 +40,7 @@ def main(argv=None):
     found = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)/"speed"
-        words = ["-m", "tools.bench_processes", "--dataset", args.dataset, "--steps", str(args.steps),
+        words = ["-m", "benchmarks.processes", "--dataset", args.dataset, "--steps", str(args.steps),
                  "--child", str(out)]
         env = os.environ | {"OMP_NUM_THREADS": "1"}
         for turn in range(args.turns):

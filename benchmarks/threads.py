@@ -1,4 +1,4 @@
-"""Measure the cost of threads on a busy machine: `python -m tools.bench_threads`, about five minutes.
+"""Measure the cost of threads on a busy machine: `python -m benchmarks.threads`, about five minutes.
 
 Pretraining steps of the default recipe (32x32 images, batches of 64) run next to processes that keep two cores busy.
 Each variant runs in its own process, because OpenMP reads its settings when it is loaded. The variants take turns of a
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 
+from benchmarks.measure import Child
+
 VARIANTS = { # environment variables to set, or None to unset
     "one thread": {"OMP_NUM_THREADS": "1"},
     "threads that spin (OpenMP's default)": {"OMP_WAIT_POLICY": None, "GOMP_SPINCOUNT": None},
@@ -23,31 +25,20 @@ SETTINGS = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 def serve():
     "For each number n on standard input, run n steps and print the seconds of one"
     import torch
-    from accelerate import Accelerator
 
-    from diec.app.pretrain import Recipe, _Run, _train_step
-    from diec.unet import new_scheduler, new_unet
-    recipe, images = Recipe(), torch.rand(256, 1, 32, 32)*2 - 1
-    run, scheduler = _Run(new_unet(32).train(), recipe, Accelerator(cpu=True)), new_scheduler()
+    from diec.app.pretrain import Recipe, pretrain
+    from diec.unet import new_unet
+    unet, images = new_unet(32), torch.rand(256, 1, 32, 32)*2 - 1
     print(torch.get_num_threads(), flush=True)
     for line in sys.stdin:
-        start = time.perf_counter()
-        for _ in range(int(line)): _train_step(run, scheduler, images)
-        print((time.perf_counter() - start)/int(line), flush=True)
+        history = pretrain(images, Recipe(n_steps=int(line)), unet, progress=False).history
+        print(history["seconds"]/int(line), flush=True)
 
 
-def child(settings):
+def child(settings: dict) -> Child:
     "A process that serves steps with some settings of OpenMP"
     env = {k: v for k, v in os.environ.items() if k not in SETTINGS} | {k: v for k, v in settings.items() if v}
-    words = [sys.executable, "-m", "tools.bench_threads", "--serve"]
-    return subprocess.Popen(words, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def ask(process, n: int) -> float:
-    "Seconds of a step, from n steps"
-    process.stdin.write(f"{n}\n")
-    process.stdin.flush()
-    return float(process.stdout.readline())
+    return Child(["-m", "benchmarks.threads", "--serve"], env=env)
 
 
 def main(argv=None):
@@ -62,16 +53,17 @@ def main(argv=None):
     if args.serve: return serve()
     children, others = {name: child(settings) for name, settings in VARIANTS.items()}, []
     try:
-        threads = {name: int(p.stdout.readline()) for name, p in children.items()}
-        for p in children.values(): ask(p, 1) # the first step is slow for other reasons
+        threads = {name: int(p.answer()) for name, p in children.items()}
+        for p in children.values(): p.ask("1") # the first step is slow for other reasons
         others += [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.busy)]
         seconds = {name: [] for name in children}
         start, turns = time.perf_counter(), 0
         while turns < args.turns and (turns < 3 or time.perf_counter() - start < args.seconds):
             turns += 1
-            for name, p in children.items(): seconds[name].append(ask(p, args.steps))
+            for name, p in children.items(): seconds[name].append(p.ask(str(args.steps)))
     finally:
-        for p in (*children.values(), *others):
+        for p in children.values(): p.stop()
+        for p in others:
             p.kill()
             p.wait()
     report(seconds, threads, turns, args.busy)
