@@ -227,6 +227,8 @@ class Evaluation:
         Nearest-neighbor consistency, see `neighbor_consistency`.
     score : float, default nan
         S(l, t) under the criterion in use.
+    n_draws : int or None, default None
+        Noise draws that the embedding was averaged over; None if they were not recorded.
     """
     layer:str
     t:int
@@ -234,6 +236,7 @@ class Evaluation:
     stability:float|None
     neighbors:float
     score:float=float("nan")
+    n_draws:int|None=None
 
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:
@@ -344,7 +347,7 @@ def _evaluate(self:Clusterability, layer:Layer, t:int, draws:np.ndarray) -> Eval
     chi, near, agreement = 0., 0., None # if all images are alike
     if len(set(labels)) > 1: chi, near = float(calinski_harabasz_score(z, labels)), neighbor_consistency(z, labels)
     if self.criterion == "stable_chi": agreement = stability(space.transform(draws), self.n_clusters, self.random_state)
-    found = Evaluation(layer, t, chi, agreement, near)
+    found = Evaluation(layer, t, chi, agreement, near, n_draws=len(draws))
     return replace(found, score=float(CRITERIA[self.criterion](found)))
 
 # %% ../nbs/method/03_search.ipynb #dee78daa

@@ -85,6 +85,8 @@ class Evaluation:
         Nearest-neighbor consistency, see `neighbor_consistency`.
     score : float, default nan
         S(l, t) under the criterion in use.
+    n_draws : int or None, default None
+        Noise draws that the embedding was averaged over; None if they were not recorded.
     """
     layer: str
     t: int
@@ -92,6 +94,7 @@ class Evaluation:
     stability: float | None
     neighbors: float
     score: float = float('nan')
+    n_draws: int | None = None
 
 class Clusterability:
 

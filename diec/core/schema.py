@@ -245,6 +245,7 @@ class Evaluated(Settings):
     stability = Setting(null | measured)
     neighbors = Setting(null | measured)
     score = Setting(null | measured, None)
+    n_draws = Setting(null | integer(1, N_DRAWS), None)
 
 # %% ../../nbs/core/07_schema.ipynb #e8ebbf8c
 class Searched(Settings):
