@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -165,20 +164,15 @@ def _images(dataset:str, n_images:int, extract:Extractor) -> torch.Tensor:
     images = load_dataset(dataset).images
     return extract.prepare(np.resize(images, (n_images, *images.shape[1:])))
 
-def _float32(kind:type) -> dict:
-    "The setting that keeps a class of DiEC from using bfloat16; empty if it has no such setting"
-    return {"precision": "float32"} if "precision" in inspect.signature(kind).parameters else {}
-
 # %% ../../nbs/app/05_speed.ipynb #bb86c78b
 def extraction_case(dataset:str="digits", n_images:int=500, t:int=50, n_draws:int=4) -> Case:
     "`Extractor` and `plain_embeddings`, on a data set with a U-Net in the package"
     unet, scheduler = load_unet(dataset)
     extract, layer = Extractor(unet, scheduler, n_draws), Layer(DEFAULT_LAYER)
     x = _images(dataset, n_images, extract)
-    calls:dict = {"DiEC": lambda: extract.embed(x, (layer,), t)}
-    if _float32(Extractor):
-        exact = Extractor(unet, scheduler, n_draws, **_float32(Extractor))
-        calls["DiEC, float32"] = lambda: exact.embed(x, (layer,), t)
+    exact = Extractor(unet, scheduler, n_draws, precision="float32")
+    calls:dict = {"DiEC": lambda: extract.embed(x, (layer,), t),
+                  "DiEC, float32": lambda: exact.embed(x, (layer,), t)}
     flops = dict.fromkeys(calls, float(flops_to_layer(unet)*n_draws*n_images))
     calls["diffusers"] = lambda: plain_embeddings(unet, scheduler, x, layer, t, n_draws)
     return Case("extraction", calls, n_images, flops | {"diffusers": forward_cost(unet.config).flops*n_draws*n_images})
@@ -279,8 +273,7 @@ def fit_case(dataset:str="digits", n_images:int=500, baselines:Iterable[str]=("N
     def fit(x=x, name="DiEC", **settings):
         model = DiEC(K, dataset, device="cpu", random_state=random_state, **settings).fit(x)
         flops[name] = _flops_of_fit(model, len(x))
-    calls:dict = {"DiEC": fit}
-    if _float32(DiEC): calls["DiEC, float32"] = lambda: fit(name="DiEC, float32", **_float32(DiEC))
+    calls:dict = {"DiEC": fit, "DiEC, float32": lambda: fit(name="DiEC, float32", precision="float32")}
     fit(x[:100])
     for name in baselines if find_spec("clustpy") else ():
         run_baseline(name, x[:100], K) # UMAP compiles itself in its first run
