@@ -1,9 +1,5 @@
-<<<<<<< HEAD:benchmarks/processes.py
-"""Compare pretraining with one process and with two, of one thread each: `python -m benchmarks.processes`.
-=======
 """Compare one process and two, of one thread each, in pretraining, extraction or a fit:
-`python -m tools.bench_processes`.
->>>>>>> 43941903536210312bb6252fb68025cdd55b738d:tools/bench_processes.py
+`python -m benchmarks.processes`.
 
 The two take turns. Prints images per second over all processes, without imports and start-up: of pretraining, the
 images of its steps; of extraction and of a fit that trains the U-Net too, the images of the data set. The numbers are
@@ -74,13 +70,8 @@ def main(argv=None):
     found = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)/"speed"
-<<<<<<< HEAD:benchmarks/processes.py
-        words = ["-m", "benchmarks.processes", "--dataset", args.dataset, "--steps", str(args.steps),
-                 "--child", str(out)]
-=======
-        words = ["-m", "tools.bench_processes", "--part", args.part, "--dataset", args.dataset,
+        words = ["-m", "benchmarks.processes", "--part", args.part, "--dataset", args.dataset,
                  "--steps", str(args.steps), "--child", str(out)]
->>>>>>> 43941903536210312bb6252fb68025cdd55b738d:tools/bench_processes.py
         env = os.environ | {"OMP_NUM_THREADS": "1"}
         for turn in range(args.turns):
             for n, speeds in found.items():
