@@ -274,7 +274,10 @@ CASES = {  # what: (how, words of the message)
         (MODEL, "space.components must have the shape"),
     ),
     "no images": (stretched(labels=(0,)), (MODEL, "labels must have N in 1..")),
-    "n_draws 1000": (params(n_draws=1000), (CONFIG, "params.n_draws must be an integer in 1..64, got 1000")),
+    "n_draws 1000": (
+        params(n_draws=1000),
+        (CONFIG, "params.n_draws must be an integer in 1..64 or one of 'auto', got 1000"),
+    ),
     "batch_size 10^9": (params(batch_size=10**9), (CONFIG, "params.batch_size must be")),
     "search_size 10^12": (params(search_size=10**12), (CONFIG, "params.search_size must be")),
     "nested without end": (lambda folder: (folder / CONFIG).write_text("[" * 10**6), (CONFIG, "must be JSON")),

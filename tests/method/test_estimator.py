@@ -79,6 +79,7 @@ def test_parameters_go_round():
         checkpoint="c",
         batch_size=7,
         device="cpu",
+        precision="float32",
         random_state=4,
         progress=True,
     )
@@ -431,6 +432,35 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
     assert np.array_equal(DiEC.from_pretrained(tmp_path / "model").predict(digits), numpy_one.labels_)
 
 
+def test_as_many_draws_as_the_noise_needs(digits, tmp_path):
+    for t, n in ((0, 1), (400, 2)):
+        model = quick(n_draws="auto", timestep=t).fit(digits)
+        assert model.extract_.n_draws == n
+        model.save_pretrained(tmp_path / str(t))
+        loaded = DiEC.from_pretrained(tmp_path / str(t))
+        assert loaded.extract_.n_draws == n and loaded.n_draws == "auto"
+        assert np.array_equal(loaded.predict(digits), model.labels_)
+    searched = quick(n_draws="auto", timestep="search", search_size=50).fit(digits).search_result_
+    draws = {e.t: e.n_draws for e in searched.evaluations}
+    assert draws[0] == 1 and draws[999] == 2
+    fixed = quick(n_draws=2, timestep="search", search_size=50).fit(digits).search_result_
+    assert {e.n_draws for e in fixed.evaluations} == {2}
+
+
+def test_precision_is_kept_with_the_model_and_older_models_are_read_in_float32(digits, tmp_path):
+    fitted = {p: quick(precision=p).fit(digits) for p in ("float32", "bfloat16")}
+    for p, model in fitted.items():
+        assert model.extract_.precision == p
+        model.save_pretrained(tmp_path / p)
+        assert DiEC.from_pretrained(tmp_path / p).extract_.precision == p
+    config = json.loads((tmp_path / "float32/config.json").read_text())
+    del config["params"]["precision"], config["n_draws"]  # as it was before there was a choice
+    (tmp_path / "float32/config.json").write_text(json.dumps(config))
+    older = DiEC.from_pretrained(tmp_path / "float32")
+    assert older.precision == older.extract_.precision == "float32"
+    assert np.array_equal(older.predict(digits), fitted["float32"].labels_)
+
+
 # --- errors
 
 
@@ -451,6 +481,7 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
         ],
         (dict(criterion="silhouette"), ("criterion", "'silhouette'", "stable_chi")),
         *[(dict(n_draws=v), ("n_draws", repr(v), "in 1..")) for v in (0, -1, 1.5, "x", True)],
+        *[(dict(precision=v), ("precision", repr(v), "bfloat16")) for v in ("half", 16, None)],
         (dict(n_draws=1, timestep="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
         *[(dict(search_size=v), ("search_size", repr(v), "in 5..")) for v in (0, 4, "all", None)],
         *[(dict(batch_size=v), ("batch_size", repr(v), "in 1..")) for v in (0, "x", 1.5, None)],
@@ -748,6 +779,8 @@ def edit(saved, path, value):
         (["params", "nonsense"], 1),
         (["params", "loss_weights"], {"nonsense": 1}),
         (["params", "n_draws"], 0),
+        (["params", "precision"], "half"),
+        (["n_draws"], 0),
         (["seed"], "x"),
         (["seed"], edit),
         (["layer"], "nope"),
