@@ -613,10 +613,10 @@ def _compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
 
 # %% ../nbs/method/02_features.ipynb #9dcee7f2
 @patch
-def embed(self:Extractor, images:torch.Tensor, layers:tuple[Layer, ...], t:int, progress:bool=False) -> dict:
+def embed(self:Extractor, images:torch.Tensor, layers:str|Iterable[str], t:int, progress:bool=False) -> dict:
     "e_bar(l, t) of prepared images: layer -> (N, D), float32"
     self._check_prepared(images)
-    shard = Shard(len(images), self.batch_size)
+    layers, shard = split_layers(layers), Shard(len(images), self.batch_size)
     store = self._store(images, layers, self.check_timestep(t), shard)
     self._compile_if_it_pays(layers, len(images))
     with deferred_signals(self.cache_dir is not None) as signals:

@@ -154,7 +154,7 @@ class Extractor:
     def _compile_if_it_pays(self, layers: tuple[Layer, ...], n_images: int):
         ...
 
-    def embed(self, images: torch.Tensor, layers: tuple[Layer, ...], t: int, progress: bool=False) -> dict:
+    def embed(self, images: torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:
         ...
 
     def _store(self, images, layers, t: int, shard: Shard) -> EmbeddingArrays:

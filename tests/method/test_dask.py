@@ -59,7 +59,9 @@ def as_shards(guide, images, size, folder) -> list:
     return paths
 
 
-@pytest.mark.parametrize("size, apart", [(256, 0), (200, 1e-5)])  # the batch size; another one
+@pytest.mark.parametrize(
+    "size, apart", [(256, 0), (200, 0.01)]
+)  # the batch size; another one, where bfloat16 rounds differently on some processors
 def test_embeddings_by_two_workers_are_those_of_one_process(guide, client, digits_u8, tmp_path, size, apart):
     shards, embed_shard = as_shards(guide, digits_u8, size, tmp_path), guide["embed_shard"]
     assert np.array_equal(np.concatenate([guide["read_shard"](path) for path in shards]), digits_u8)
@@ -68,7 +70,7 @@ def test_embeddings_by_two_workers_are_those_of_one_process(guide, client, digit
     files, processes = zip(*client.gather(tasks))
     assert len(set(processes)) == 2 and os.getpid() not in processes
     local = Extractor(*load_unet("digits"))(digits_u8, DEFAULT_LAYER, 100)[DEFAULT_LAYER]
-    assert np.abs(np.concatenate([np.load(file) for file in files]) - local).max() <= apart
+    assert np.abs(np.concatenate([np.load(file) for file in files]) - local).max() <= apart * np.abs(local).max()
 
 
 def test_a_finished_shard_is_not_embedded_again(guide, digits_u8, tmp_path):
