@@ -15,7 +15,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from functools import reduce
 from pathlib import Path
@@ -344,7 +344,8 @@ def noised(self:Extractor, x0:torch.Tensor, t:int) -> torch.Tensor:
 @patch
 def read(self:Extractor, xt:torch.Tensor, t:int, layers:tuple[Layer, ...]) -> dict:
     "h_l(x_t, t) of a batch by the single names of layers: from the trunk where there is one, else with hooks"
-    with torch.autocast(xt.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+    half = self.precision == "bfloat16"
+    with torch.autocast(xt.device.type, torch.bfloat16) if half else nullcontext():
         if not _has_trunk(self.unet, layers): return activations(self.unet, xt, t, layers)
         trunk = self.compiled.get(single_names(layers)) or Trunk(self.unet, layers)
         return trunk(xt, torch.full((len(xt),), t, device=xt.device))
