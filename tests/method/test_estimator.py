@@ -366,10 +366,14 @@ def test_the_number_of_clusters_can_be_estimated(digits, same, tmp_path):
 
 @pytest.mark.slow
 def test_the_number_that_is_estimated_is_near_the_true_one():
-    model = DiEC(
-        None, "digits", timestep=200, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0
-    ).fit(load_dataset("digits").images)
-    assert 8 <= model.n_clusters_ <= 15  # sub-kinds of ones count as kinds
+    short = TrainingConfig(head_epochs=1, joint_epochs=0)
+    found = [
+        DiEC(None, "digits", timestep=200, training_config=short, random_state=seed)
+        .fit(load_dataset("digits").images)
+        .n_clusters_
+        for seed in range(3)
+    ]
+    assert 8 <= np.median(found) <= 15 and max(found) <= 20, found  # sub-kinds of ones count as kinds
 
 
 def test_the_hierarchy_of_a_fitted_model(fitted, digits):
