@@ -340,12 +340,18 @@ def noised(self:Extractor, x0:torch.Tensor, t:int) -> torch.Tensor:
     noise = image_noise(x0, self.n_draws, self.random_state)
     return torch.stack([self.scheduler.add_noise(x0, eps, torch.full((len(x0),), t)) for eps in noise])
 
+# %% ../nbs/method/02_features.ipynb #afb44992
+@patch
+def arithmetic(self:Extractor):
+    "The context of a forward pass in this precision; without autocast in float32, since not every device has it"
+    device = next(self.unet.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+
 # %% ../nbs/method/02_features.ipynb #ae9f4996
 @patch
 def read(self:Extractor, xt:torch.Tensor, t:int, layers:tuple[Layer, ...]) -> dict:
     "h_l(x_t, t) of a batch by the single names of layers: from the trunk where there is one, else with hooks"
-    half = self.precision == "bfloat16"
-    with torch.autocast(xt.device.type, torch.bfloat16) if half else nullcontext():
+    with self.arithmetic():
         if not _has_trunk(self.unet, layers): return activations(self.unet, xt, t, layers)
         trunk = self.compiled.get(single_names(layers)) or Trunk(self.unet, layers)
         return trunk(xt, torch.full((len(xt),), t, device=xt.device))

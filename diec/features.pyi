@@ -109,6 +109,9 @@ class Extractor:
     def noised(self, x0: torch.Tensor, t: int) -> torch.Tensor:
         ...
 
+    def arithmetic(self):
+        ...
+
     def read(self, xt: torch.Tensor, t: int, layers: tuple[Layer, ...]) -> dict:
         ...
 

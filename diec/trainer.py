@@ -452,7 +452,7 @@ def _embed_with_gradient(self:Trainer, x0:torch.Tensor, noise:torch.Tensor) -> t
     "e(l, t) of a batch under one noise draw, differentiable"
     unet, device = self.extract.unet, next(self.extract.unet.parameters()).device
     xt = self.extract.scheduler.add_noise(x0, noise, torch.full((len(x0),), self.t)).to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=self.extract.precision == "bfloat16"):
+    with self.extract.arithmetic():
         found = activations(unet, xt, self.t, (self.layer,))
         return join_features(found, self.layer, self.extract.max_side).cpu()
 
@@ -461,7 +461,7 @@ def _embed_with_gradient(self:Trainer, x0:torch.Tensor, noise:torch.Tensor) -> t
 def _denoising_losses(self:Trainer, x0:torch.Tensor, t:torch.Tensor, noise:torch.Tensor) -> torch.Tensor:
     "The denoising loss of each image"
     unet, device = self.extract.unet, next(self.extract.unet.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=self.extract.precision == "bfloat16"):
+    with self.extract.arithmetic():
         return denoising_loss(unet, self.extract.scheduler, x0.to(device), t.to(device), noise.to(device))
 
 # %% ../nbs/method/06_trainer.ipynb #d7f3f86b
