@@ -44,7 +44,7 @@ from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, 
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import load_unet, read_unet_design, read_unet_weights, save_unet
+from .unet import input_shape, load_unet, read_unet_design, read_unet_weights, save_unet
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -576,8 +576,7 @@ def _check_schedule(design, config:dict):
 def _n_features(design, config:dict) -> int:
     "D of the embeddings that a model reads, found on the meta device"
     _check_schedule(design, config)
-    size, channels = design.unet.config.sample_size, design.unet.config.in_channels
-    x = torch.zeros(2, channels, *((size, size) if isinstance(size, int) else size), device="meta")
+    x = torch.zeros(2, *input_shape(design.unet.config), device="meta")
     layer = Layer(config["layer"])
     try: return join_features(activations(design.unet, x, config["timestep"], (layer,)), layer).shape[1]
     except ValueError as e: raise ValueError(f"config.json: layer: {e}") from e

@@ -23,7 +23,7 @@ from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, 
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import load_unet, read_unet_design, read_unet_weights, save_unet
+from .unet import input_shape, load_unet, read_unet_design, read_unet_weights, save_unet
 from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['DiEC']
 

@@ -34,7 +34,7 @@ from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, forward_cost, unet_fingerprint
+from .unet import ACTIVATION_BYTES, forward_cost, input_shape, unet_fingerprint
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -608,8 +608,7 @@ def _compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
     names = single_names(layers)
     if names in self.compiled or not self.compiling_pays(layers, n_images): return
     self.compiled[names] = CompiledTrunk(trunk := Trunk(self.unet, layers), self.batch_size)
-    size, channels = self.unet.config.sample_size, self.unet.config.in_channels
-    x = torch.zeros(1, channels, *((size, size) if isinstance(size, int) else size))
+    x = torch.zeros(1, *input_shape(self.unet.config))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore") # dynamo's remarks on diffusers
         try: self.read(x, 0, layers)

@@ -28,7 +28,7 @@ from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, forward_cost, unet_fingerprint
+from .unet import ACTIVATION_BYTES, forward_cost, input_shape, unet_fingerprint
 from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_features', 'join_features', 'Extractor']
 

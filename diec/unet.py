@@ -313,14 +313,18 @@ class Cost(NamedTuple):
     n_bytes:int # of activations, at once
     flops:int # operations of a forward pass
 
+# %% ../nbs/method/01_unet.ipynb #c0e6da05
+def input_shape(config:dict) -> tuple[int, int, int]:
+    "Channels, height and width of a U-Net's images, from a config that has a `sample_size`"
+    size = config["sample_size"]
+    return config["in_channels"], *((size, size) if isinstance(size, int) else size)
+
 # %% ../nbs/method/01_unet.ipynb #1847fa62
 @lru_cache
 def _cost(settings:str) -> Cost:
     "The cost of one image in a U-Net of these settings (JSON)"
     with torch.device("meta"): unet = diffusers.UNet2DModel.from_config(json.loads(settings)).eval()
-    size = unet.config.sample_size
-    shape = (size, size) if isinstance(size, int) else size
-    x = torch.zeros(2, unet.config.in_channels, *shape, device="meta") # normalization needs two images
+    x = torch.zeros(2, *input_shape(unet.config), device="meta") # normalization needs two images
     with torch.no_grad(), FlopCounterMode(display=False) as counted, _LiveBytes() as held: unet(x, 0)
     return Cost(held.peak//2, counted.get_total_flops()//2)
 

@@ -31,7 +31,7 @@ from ..features import DEFAULT_LAYER, Extractor, Layer, activations, join_featur
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
 from ..search import Clusterability, CommonSpace, search_timestep
 from ..trainer import TrainingConfig
-from ..unet import forward_cost, load_unet
+from ..unet import forward_cost, input_shape, load_unet
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -125,9 +125,8 @@ class Case:
 # %% ../../nbs/app/05_speed.ipynb #e4725a56
 def flops_to_layer(unet:UNet2DModel, layer:str=DEFAULT_LAYER) -> int:
     "Operations of a pass that stops at a layer, for one image of the U-Net's `sample_size`"
-    size, channels = unet.config.sample_size, unet.config.in_channels
     with torch.device("meta"): network = diffusers.UNet2DModel.from_config(unet.config).eval()
-    x = torch.zeros(2, channels, *np.broadcast_to(size, 2).tolist(), device="meta") # normalization needs two images
+    x = torch.zeros(2, *input_shape(unet.config), device="meta") # normalization needs two images
     with torch.no_grad(), FlopCounterMode(display=False) as counted: activations(network, x, 0, layer)
     return counted.get_total_flops()//2
 
