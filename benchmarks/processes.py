@@ -18,29 +18,29 @@ from diec.evaluation.metrics import markdown_table
 from diec.evaluation.results import mean_std
 
 
-def pretrain_part(images, steps: int) -> float:
+def pretrain_part(images, dataset: str, steps: int) -> float:
     "Images per second of the steps of pretraining"
     from diec.app.pretrain import Recipe, pretrain
     recipe = Recipe(n_steps=steps, random_state=0)
     return steps*recipe.batch_size/pretrain(images, recipe, progress=False).history["seconds"]
 
 
-def extract_part(images, steps: int) -> float:
+def extract_part(images, dataset: str, steps: int) -> float:
     "Images per second of extraction at the default layer"
     from diec.features import DEFAULT_LAYER, Extractor
     from diec.unet import load_unet
-    extract = Extractor(*load_unet("digits"))
+    extract = Extractor(*load_unet(dataset))
     images, start = extract.prepare(images), time.perf_counter()
     extract.embed(images, (DEFAULT_LAYER,), 100)
     return len(images)/(time.perf_counter() - start)
 
 
-def fit_part(images, steps: int) -> float:
+def fit_part(images, dataset: str, steps: int) -> float:
     "Images per second of a short fit in which the U-Net is trained for one epoch"
     from diec.estimator import DiEC
     from diec.trainer import TrainingConfig
     config, start = TrainingConfig(head_epochs=2, warmup_epochs=1, joint_epochs=1), time.perf_counter()
-    DiEC(10, "digits", timestep=100, fine_tune_unet=True, training_config=config, random_state=0).fit(images)
+    DiEC(10, dataset, timestep=100, fine_tune_unet=True, training_config=config, random_state=0).fit(images)
     return len(images)/(time.perf_counter() - start)
 
 
@@ -54,14 +54,14 @@ def child(part: str, dataset: str, steps: int, out: Path):
     from diec.core.distributed import is_main, rank_and_world_size
     torch.set_num_threads(1)
     rank_and_world_size() # join the other processes before the clock starts
-    speed = PARTS[part](load_dataset(dataset).images[:2000], steps)
+    speed = PARTS[part](load_dataset(dataset).images[:2000], dataset, steps)
     if is_main(): out.write_text(str(speed))
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, default="pretrain", help="what to measure (default: pretrain)")
-    parser.add_argument("--dataset", default="digits", help="its first 2,000 images are used (default: digits)")
+    parser.add_argument("--dataset", default="digits", help="its first 2,000 images, and its U-Net (default: digits)")
     parser.add_argument("--steps", type=int, default=40, help="pretraining steps per turn (default: 40)")
     parser.add_argument("--turns", type=int, default=3, help="turns of each (default: 3)")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)

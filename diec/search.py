@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation',
-           'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
+           'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer',
+           'ScoreMap', 'score_map']
 
 # %% ../nbs/method/03_search.ipynb #27080fb3
 class CommonSpace(nn.Module):
@@ -237,6 +238,22 @@ class Evaluation:
     neighbors:float
     score:float=float("nan")
     n_draws:int|None=None
+
+# %% ../nbs/method/03_search.ipynb #463e2007
+def subset_size(n_clusters:int) -> int:
+    """Return the number of images m that a search looks at by default.
+
+    Parameters
+    ----------
+    n_clusters : int
+        Number of clusters K.
+
+    Returns
+    -------
+    int
+        100 K, but at least 1,000.
+    """
+    return max(1000, 100*n_clusters)
 
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:

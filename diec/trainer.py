@@ -420,9 +420,11 @@ def _all_rows(e:torch.Tensor, n:int, share:slice) -> torch.Tensor:
 def _reduce_gradients(self:Trainer, n:int, terms:dict):
     "Sum the U-Net's gradients and the denoising loss over processes"
     if rank_and_world_size()[1] == 1 or n < rank_and_world_size()[1]: return
-    for p in self.extract.unet.parameters():
+    parameters = list(self.extract.unet.parameters())
+    for p in parameters:
         if p.grad is None: p.grad = torch.zeros_like(p) # the same parameters in every process
-        all_reduce(p.grad)
+    total = all_reduce(torch.cat([p.grad.flatten() for p in parameters])) # one message is faster than many
+    for p, part in zip(parameters, total.split([p.numel() for p in parameters])): p.grad.copy_(part.view_as(p))
     if "diff" in terms: terms["diff"] = all_reduce(terms["diff"].detach().clone())
 
 # %% ../nbs/method/06_trainer.ipynb #f747b442

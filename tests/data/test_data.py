@@ -56,6 +56,7 @@ def offline(monkeypatch):
 
     monkeypatch.setattr(D, "fetch_openml", unreachable)
     monkeypatch.setattr(D, "_INSTALLED", {})
+    monkeypatch.delenv("DIEC_DATA", raising=False)
 
 
 # --- ImageSet
@@ -624,6 +625,27 @@ def test_path_comes_before_what_is_installed_and_that_before_openml(tmp_path, mo
     assert len(data) == 6 and "Debian" in data.source and str(tmp_path) not in data.source
 
 
+def test_sets_are_found_in_the_folder_that_DIEC_DATA_names(tmp_path, monkeypatch):
+    mnist_files(tmp_path / "data" / "fashion-mnist", 5, 2)
+    mnist_files(tmp_path / "debian", 4, 2)
+    mnist_files(tmp_path / "own", 3, 2)
+    monkeypatch.setattr(D, "_INSTALLED", {"fashion-mnist": tmp_path / "debian"})
+    monkeypatch.setenv("DIEC_DATA", str(tmp_path / "data"))
+    with pytest.warns(UserWarning):
+        data = load_dataset("fashion-mnist")
+    assert len(data) == 7 and "DIEC_DATA" in data.source and str(tmp_path) not in data.source
+    with pytest.warns(UserWarning):
+        assert len(load_dataset("fashion-mnist", tmp_path / "own")) == 5
+    assert D.dataset_available("fashion-mnist") and not D.dataset_available("mnist", tmp_path / "no-cache")
+    monkeypatch.setenv("DIEC_DATA", str(tmp_path))  # without a folder for this set
+    with pytest.warns(UserWarning):
+        assert len(load_dataset("fashion-mnist")) == 6
+    monkeypatch.setenv("DIEC_DATA", str(tmp_path / "nowhere"))
+    for ask in (load_dataset, D.dataset_available):
+        with pytest.raises(DataError, match="DIEC_DATA.*nowhere.*no such folder"):
+            ask("fashion-mnist")
+
+
 def usps_text(n, first=1, low=-1, high=1):
     X = rng.uniform(low, high, (n, 256)).round(4)
     X[0, :2] = low, high
@@ -770,13 +792,13 @@ def test_openml_that_is_not_what_it_should_be(monkeypatch, X, y, words):
     "error",
     [URLError("no network"), TimeoutError("slow"), ValueError("md5 checksum does not match"), ConnectionResetError()],
 )
-def test_no_network_says_the_three_ways(monkeypatch, error):
+def test_no_network_says_the_four_ways(monkeypatch, error):
     def fail(*args, **kwargs):
         raise error
 
     monkeypatch.setattr(D, "fetch_openml", fail)
     for name, file in (("mnist", "t10k-labels"), ("usps", "usps.t"), ("cifar10", "test_batch.bin")):
-        with pytest.raises(OSError, match=rf"{name}.*\(1\) path=.*{file}.*\(2\) path=.*\(3\) data_home=") as e:
+        with pytest.raises(OSError, match=rf"{name}.*\(1\) path=.*{file}.*\(2\) path=.*\(3\).*DIEC_DATA.*\(4\) data_home=") as e:
             load_dataset(name)
         assert e.value.__cause__ is error
 
