@@ -42,7 +42,16 @@ from .core.validation import check_integer, check_seed
 from .data.images import as_images
 from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
+from diec.search import (
+    CRITERIA,
+    Clusterability,
+    CommonSpace,
+    COTResult,
+    Evaluation,
+    search_layer,
+    search_timestep,
+    subset_size,
+)
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 from .unet import input_shape, load_unet, read_unet_design, read_unet_weights, save_unet
 
@@ -56,7 +65,7 @@ __all__ = ['DiEC']
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
                  layer:str=DEFAULT_LAYER, timestep:int|str="search", criterion:str="neighbors", n_draws:int|str="auto",
-                 search_size:int=1000, init:str="diffusion", fine_tune_unet:bool=False,
+                 search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
                  precision:str="auto", random_state:int|np.random.RandomState|None=None, progress:bool=False):
@@ -89,8 +98,8 @@ criterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"
 n_draws : int or "auto", default="auto"
     Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where
     the noise makes no difference, else two, of opposite sign.
-search_size : int, default=1000
-    Images m that the search looks at; more than K.
+search_size : int or "auto", default="auto"
+    Images m that the search looks at; more than K. "auto": 100 K, at least 1,000 (`diec.search.subset_size`).
 init : {"diffusion", "k-means"}, default="diffusion"
     Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the
     paper's).
@@ -225,13 +234,18 @@ def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
     try: return extract.fit_to_unet(images)
     except ValueError as e: raise ValueError(f"X: {e}") from e
 
+# %% ../nbs/method/07_estimator.ipynb #2363776f
+def _is_auto(value) -> bool:
+    "Whether a parameter is to be chosen by its rule"
+    return isinstance(value, str) and value == "auto"
+
 # %% ../nbs/method/07_estimator.ipynb #3e224948
 def _check_params(d:DiEC, n_images:int):
     "Raise an error for a bad parameter, by its name, before anything is computed"
     if n_images < 4: raise ValueError(f"X must hold 4 images or more, got {n_images}")
     try: d.n_clusters is None or check_integer("n_clusters", d.n_clusters, 2, min(n_images - 2, N_CLUSTERS))
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
-    check_integer("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
+    if not _is_auto(d.search_size): check_integer("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     _check_types(d)
     _check_choices(d)
@@ -256,7 +270,7 @@ def _check_choices(d:DiEC):
     if d.init not in INITS: raise ValueError(f"init must be one of {tuple(INITS)}, got {d.init!r}")
     if d.criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {d.criterion!r}")
     if d.precision not in PRECISIONS: raise ValueError(f"precision must be one of {PRECISIONS}, got {d.precision!r}")
-    if isinstance(d.n_draws, str) and d.n_draws == "auto": return
+    if _is_auto(d.n_draws): return
     try: check_integer("n_draws", d.n_draws, 1, N_DRAWS)
     except ValueError as e: raise ValueError(f"{e} (or 'auto')") from None
     if d.criterion == "stable_chi" and d.n_draws < 2 and "search" in (d.layer, d.timestep):
@@ -273,7 +287,7 @@ def _make_extractor(d:DiEC) -> Extractor:
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
         raise ValueError(f"device must be one that torch can use here, got {d.device!r}: {e}") from e
     d.seed_ = check_seed(d.random_state)
-    n_draws = MOST_DRAWS if d.n_draws == "auto" else d.n_draws
+    n_draws = MOST_DRAWS if _is_auto(d.n_draws) else d.n_draws
     return Extractor(unet.eval(), scheduler, n_draws, d.seed_, d.batch_size, precision=d.precision)
 
 # %% ../nbs/method/07_estimator.ipynb #ceb82c66
@@ -300,7 +314,7 @@ def _check_layer_and_timestep(d:DiEC, extract:Extractor) -> Layer|None:
 # %% ../nbs/method/07_estimator.ipynb #525acb60
 def _with_enough_draws(d:DiEC, extract:Extractor, images, layer:Layer, t:int) -> Extractor:
     "The extractor with as many draws as the noise at t needs, unless their number is given"
-    return extract.with_draws(extract.enough_draws(images, (layer,), t)) if d.n_draws == "auto" else extract
+    return extract.with_draws(extract.enough_draws(images, (layer,), t)) if _is_auto(d.n_draws) else extract
 
 # %% ../nbs/method/07_estimator.ipynb #fa155d8c
 def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None, K:int) -> tuple:
@@ -308,7 +322,8 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     t = None if d.timestep == "search" else int(d.timestep)
     if layer is not None and t is not None: return layer, t, None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
-    S = Clusterability(extract, images, K, d.criterion, d.search_size, d.seed_, cache_file, d.n_draws != "auto")
+    m = subset_size(K) if _is_auto(d.search_size) else d.search_size
+    S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, t=t, progress=d.progress)
     return found.layer, found.t, found

@@ -24,7 +24,7 @@ from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
 from matplotlib.axes import Axes
-__all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
+__all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
 
 class CommonSpace(nn.Module):
     """Center, project to principal components, and scale each vector to unit length; gradients pass through.
@@ -95,6 +95,9 @@ class Evaluation:
     neighbors: float
     score: float = float('nan')
     n_draws: int | None = None
+
+def subset_size(n_clusters: int) -> int:
+    ...
 
 class Clusterability:
 

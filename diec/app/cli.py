@@ -531,9 +531,8 @@ def _fit(args, out, unet, pack):
     from diec.estimator import DiEC
     from diec.unet import unet_fingerprint
     name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, unet_fingerprint(*unet), pack.state)
-    return DiEC(args.n_clusters, unet, search_size=max(1000, (args.n_clusters or 0) + 1), fine_tune_unet=args.fine_tune,
-                checkpoint=out/"work"/f"fit-{name}.safetensors", random_state=args.seed,
-                progress=not args.quiet and is_main()).fit(pack.images)
+    return DiEC(args.n_clusters, unet, fine_tune_unet=args.fine_tune, random_state=args.seed,
+                checkpoint=out/"work"/f"fit-{name}.safetensors", progress=not args.quiet and is_main()).fit(pack.images)
 
 # %% ../../nbs/app/04_cli.ipynb #c6d32577
 def _cluster(args, out) -> list: # files that could not be copied

@@ -29,7 +29,7 @@ from ..estimator import DiEC
 from ..evaluation.baselines import run_baseline
 from ..features import DEFAULT_LAYER, Extractor, Layer, activations, join_features
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
-from ..search import Clusterability, CommonSpace, search_timestep
+from ..search import Clusterability, CommonSpace, search_timestep, subset_size
 from ..trainer import TrainingConfig
 from ..unet import forward_cost, input_shape, load_unet
 
@@ -282,7 +282,8 @@ def fit_case(dataset:str="digits", n_images:int=500, baselines:Iterable[str]=("N
 # %% ../../nbs/app/05_speed.ipynb #35e408b3
 def _flops_of_fit(model:DiEC, n_images:int) -> float:
     "Operations of the passes in a fit: those of the search, and one embedding of all images"
-    draws = sum(e.n_draws for e in model.search_result_.evaluations)*min(model.search_size, n_images)
+    m = min(subset_size(model.n_clusters_), n_images)
+    draws = sum(e.n_draws for e in model.search_result_.evaluations)*m
     return float(flops_to_layer(model.unet_, model.layer_)*(draws + model.extract_.n_draws*n_images))
 
 # %% ../../nbs/app/05_speed.ipynb #4c508638

@@ -225,7 +225,7 @@ class ModelParams(Settings):
     timestep = Setting(_timestep | choice("search"))
     criterion = Setting(choice(*CRITERION_NAMES))
     n_draws = Setting(integer(1, N_DRAWS) | choice("auto"))
-    search_size = Setting(integer(1, SEARCH_SIZE))
+    search_size = Setting(integer(1, SEARCH_SIZE) | choice("auto"))
     init = Setting(choice(*INIT_NAMES))
     fine_tune_unet = Setting(flag)
     loss_weights = Setting(null | mapping)

@@ -121,7 +121,8 @@ def _fetch(name: str, data_home) -> tuple[np.ndarray, np.ndarray]:
         raise OSError(f"{name} could not be fetched from OpenML ({type(e).__name__}: {e}). Four ways to provide it: "
                       f"(1) path=FOLDER, a folder that holds {known.hint}{package}; "
                       "(2) path=FOLDER, a folder of PNG or JPEG images with one sub-folder for each class; "
-                      "(3) the environment variable DIEC_DATA=FOLDER, which holds (1) as a sub-folder named like the set; "
+                      "(3) the environment variable DIEC_DATA=FOLDER, with these files in its sub-folder "
+                      f"{name}; "
                       "(4) data_home=FOLDER, scikit-learn's cache of OpenML, filled on a machine with a network") from e
     return got.data, got.target
 

@@ -798,7 +798,9 @@ def test_no_network_says_the_four_ways(monkeypatch, error):
 
     monkeypatch.setattr(D, "fetch_openml", fail)
     for name, file in (("mnist", "t10k-labels"), ("usps", "usps.t"), ("cifar10", "test_batch.bin")):
-        with pytest.raises(OSError, match=rf"{name}.*\(1\) path=.*{file}.*\(2\) path=.*\(3\).*DIEC_DATA.*\(4\) data_home=") as e:
+        with pytest.raises(
+            OSError, match=rf"{name}.*\(1\) path=.*{file}.*\(2\) path=.*\(3\).*DIEC_DATA.*\(4\) data_home="
+        ) as e:
             load_dataset(name)
         assert e.value.__cause__ is error
 

@@ -22,6 +22,7 @@ import diec.trainer
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
 from diec.features import Layer
+from diec.search import subset_size
 from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import new_scheduler, new_unet
 
@@ -449,6 +450,22 @@ def test_as_many_draws_as_the_noise_needs(digits, tmp_path):
     assert draws[0] == 1 and draws[999] == 2
     fixed = quick(n_draws=2, timestep="search", search_size=50).fit(digits).search_result_
     assert {e.n_draws for e in fixed.evaluations} == {2}
+
+
+def test_the_search_looks_at_as_many_images_as_the_clusters_need(digits, monkeypatch, tmp_path):
+    asked = []
+
+    class Recorded(E.Clusterability):
+        def __init__(self, extract, images, n_clusters, criterion, m, *args, **kwargs):
+            asked.append(m)
+            super().__init__(extract, images, n_clusters, criterion, min(m, 40), *args, **kwargs)
+
+    monkeypatch.setattr(E, "Clusterability", Recorded)
+    for k, size in ((3, "auto"), (12, "auto"), (3, 50)):
+        model = quick(n_clusters=k, timestep="search", search_size=size).fit(digits)
+        model.save_pretrained(tmp_path / "model")
+        assert DiEC.from_pretrained(tmp_path / "model").search_size == size
+    assert asked == [1000, 1200, 50] == [subset_size(3), subset_size(12), 50]
 
 
 def test_precision_is_kept_with_the_model_and_older_models_are_read_in_float32(digits, tmp_path):
