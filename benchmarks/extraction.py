@@ -30,7 +30,7 @@ def passes(batch_size: int) -> tuple: # name -> call of one batch; name -> secon
         compiled = extract.with_draws(1)
         compiled.compiled, compiled.compiling_pays = {}, lambda *args: True
         start = time.perf_counter()
-        compiled._compile_if_it_pays(LAYER, batch_size)
+        compiled.compile_if_it_pays(LAYER, batch_size)
         if isinstance(next(iter(compiled.compiled.values())), CompiledTrunk):
             compiling[f"compiled, {precision}"] = time.perf_counter() - start
             calls[f"compiled, {precision}"] = lambda extract=compiled: extract.read(x, T, LAYER)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict, fields
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -381,14 +382,28 @@ def _finish_cache(extract:Extractor, images, layer:Layer, t:int):
     if is_main(): extract.clear_stale()
     extract.cache_dir = None
 
+# %% ../nbs/method/07_estimator.ipynb #e78ddbd6
+def _block_size(image_shape:tuple, batch_size:int) -> int:
+    "Images whose embeddings are in memory at a time, whole batches of them: 10,000, of large images 256 MB"
+    size = min(10_000, 2**26//prod(image_shape))
+    return max(1, size//batch_size)*batch_size
+
+# %% ../nbs/method/07_estimator.ipynb #b3b85321
+@patch
+def _assign_block(self:DiEC, images:torch.Tensor) -> tuple:
+    "z and q of prepared images"
+    e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
+    return tuple(v.numpy() for v in self.model_.assign_all(self.model_.embed_all(e)))
+
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
 def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     "z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
     images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
-    e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
-    z, q = (v.numpy() for v in self.model_.assign_all(self.model_.embed_all(e)))
+    self.extract_.compile_if_it_pays((self.layer_,), len(images)) # which a block alone would not decide
+    blocks = images.split(_block_size(images.shape[1:], self.extract_.batch_size))
+    z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
         raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: "
                                  "check the values of head, centers and scale")

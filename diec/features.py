@@ -603,7 +603,7 @@ def compiling_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int) -> bo
 
 # %% ../nbs/method/02_features.ipynb #ccf8e94c
 @patch
-def _compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
+def compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
     "Put a compiled trunk into `compiled`, or the trunk itself if it cannot be compiled here"
     names = single_names(layers)
     if names in self.compiled or not self.compiling_pays(layers, n_images): return
@@ -624,7 +624,7 @@ def embed(self:Extractor, images:torch.Tensor, layers:str|Iterable[str], t:int, 
     self._check_prepared(images)
     layers, shard = split_layers(layers), Shard(len(images), self.batch_size)
     store = self._store(images, layers, self.check_timestep(t), shard)
-    self._compile_if_it_pays(layers, len(images))
+    self.compile_if_it_pays(layers, len(images))
     with deferred_signals(self.cache_dir is not None) as signals:
         for where in _bar(shard.batches[store.n_complete:], t, progress):
             store.write(where, self.embed_batch(images[where], layers, t))
@@ -679,7 +679,7 @@ def draws(self:Extractor, images:torch.Tensor, layers:str|Iterable[str], t:int, 
     self._check_prepared(images)
     out, layers, shard = {}, split_layers(layers), Shard(len(images), self.batch_size)
     t = self.check_timestep(t)
-    self._compile_if_it_pays(layers, len(images))
+    self.compile_if_it_pays(layers, len(images))
     for where in _bar(shard.batches, t, progress):
         for r, draw in enumerate(self.draw_batch(images[where], layers, t)):
             for l, e in draw.items():

@@ -879,3 +879,24 @@ def test_the_name_of_a_layer_is_parsed_in_one_place(digits):
     assert [p.name for p in package.glob("*.py") for _ in range(p.read_text().count('split("+")'))] == ["features.py"]
     model = DiEC(3, "digits", "mid_block+up_blocks.0", 50, n_draws=1, random_state=0).fit(digits[:10])
     assert type(model.layer_) is Layer and model.layer_.names == ("mid_block", "up_blocks.0")
+
+
+def test_prediction_in_blocks_gives_what_one_pass_gives(digits, monkeypatch, tmp_path):
+    model = quick(batch_size=16).fit(digits)
+    whole = model.transform(digits), model.predict_proba(digits)
+    assert E._block_size((1, 8, 8), 256) == 9984 and E._block_size((3, 128, 128), 256) == 1280
+    assert E._block_size((3, 4096, 4096), 256) == 256
+    sizes = []
+    embed = type(model.extract_).embed
+    monkeypatch.setattr(E, "_block_size", lambda shape, batch_size: 3 * batch_size)
+    monkeypatch.setattr(
+        type(model.extract_), "embed", lambda self, x, *args: sizes.append(len(x)) or embed(self, x, *args)
+    )
+    np.save(tmp_path / "x.npy", ((digits + 1) * 127.5).round().astype(np.uint8))
+    for images in (digits, np.load(tmp_path / "x.npy", mmap_mode="r")):
+        sizes.clear()
+        z, q = model.transform(images), model.predict_proba(images)
+        assert sizes == 2 * [48, 48, 48, 48, 8]
+        if images is digits:
+            assert np.array_equal(z, whole[0]) and np.array_equal(q, whole[1])
+        assert np.isfinite(z).all() and len(q) == 200
