@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict, fields
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
@@ -33,6 +34,9 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         ...
 
     def fit(self, X: np.ndarray | torch.Tensor, y: None=None) -> DiEC:
+        ...
+
+    def _assign_block(self, images: torch.Tensor) -> tuple:
         ...
 
     def embed_and_assign(self, X) -> tuple[np.ndarray, np.ndarray]:
@@ -125,6 +129,9 @@ def _load_initial_model(tensors: dict, labels: torch.Tensor) -> ClusterModel:
     ...
 
 def _finish_cache(extract: Extractor, images, layer: Layer, t: int):
+    ...
+
+def _block_size(image_shape: tuple, batch_size: int) -> int:
     ...
 NOT_SAVED = ('checkpoint', 'device')
 

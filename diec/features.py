@@ -32,7 +32,7 @@ from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
 from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
-from .core.validation import check_integer
+from .core.validation import check_integer, one_line
 from .data.images import StoredImages, as_images, fit_to
 from .unet import ACTIVATION_BYTES, forward_cost, input_shape, unet_fingerprint
 
@@ -614,8 +614,7 @@ def compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
         try: self.read(x, 0, layers)
         except (RuntimeError, OSError) as e:
             self.compiled[names] = trunk
-            reason = f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
-            logging.getLogger("diec").warning("the U-Net runs uncompiled, and slower: %s", reason)
+            logging.getLogger("diec").warning("the U-Net runs uncompiled, and slower: %s", one_line(e))
 
 # %% ../nbs/method/02_features.ipynb #9dcee7f2
 @patch

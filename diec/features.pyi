@@ -26,7 +26,7 @@ from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
 from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
-from .core.validation import check_integer
+from .core.validation import check_integer, one_line
 from .data.images import StoredImages, as_images, fit_to
 from .unet import ACTIVATION_BYTES, forward_cost, input_shape, unet_fingerprint
 from diffusers import DDPMScheduler, UNet2DModel
@@ -154,7 +154,7 @@ class Extractor:
     def compiling_pays(self, layers: tuple[Layer, ...], n_images: int) -> bool:
         ...
 
-    def _compile_if_it_pays(self, layers: tuple[Layer, ...], n_images: int):
+    def compile_if_it_pays(self, layers: tuple[Layer, ...], n_images: int):
         ...
 
     def embed(self, images: torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:

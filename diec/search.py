@@ -19,13 +19,13 @@ from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
-from sklearn.neighbors import NearestNeighbors
 from torch import nn
 from tqdm.auto import tqdm
 
 from .core.distributed import barrier, is_main
 from .core.files import atomic_file
 from .core.interrupt import deferred_signals, finished
+from .core.neighbors import nearest_neighbors
 from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
@@ -198,7 +198,7 @@ def neighbor_consistency(z:np.ndarray, labels:np.ndarray, k:int=10) -> float:
         From 0 to 1; 1 if no pair of neighbors is separated.
     """
     labels, z = np.asarray(labels), np.asarray(z)
-    near = NearestNeighbors(n_neighbors=min(k, len(z) - 1)).fit(z).kneighbors(return_distance=False)
+    near = nearest_neighbors(z, min(k, len(z) - 1))[1]
     return float((labels[near] == labels[:, None]).mean())
 
 # %% ../nbs/method/03_search.ipynb #3a854cf3

@@ -48,7 +48,7 @@ from diec.core.schema import (
     read_header,
     read_json,
 )
-from .core.validation import check_integer
+from .core.validation import check_integer, one_line
 from .data.images import as_images
 
 if TYPE_CHECKING:
@@ -476,8 +476,7 @@ def _download(name:str, repository:str, revision:str) -> Path:
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(repository, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as e:
-        reason = f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
-        raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {reason}") from e
+        raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {one_line(e)}") from e
 
 # %% ../nbs/method/01_unet.ipynb #5b7be7fd
 def sample(unet:UNet2DModel, scheduler:DDPMScheduler, n:int=16, n_steps:int=50, random_state:int=0) -> torch.Tensor:

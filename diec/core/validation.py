@@ -37,3 +37,8 @@ def check_seed(random_state) -> int:
     except ValueError as e:
         allowed = "None, an int of 0 or more, or a RandomState"
         raise ValueError(f"random_state must be {allowed}, got {random_state!r}") from e
+
+# %% ../../nbs/core/00_validation.ipynb #25f2269e
+def one_line(e: BaseException) -> str:
+    "The kind of an error and the first line of its message."
+    return f"{type(e).__name__}: {(str(e).strip().splitlines() or [''])[0]}"
