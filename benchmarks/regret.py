@@ -28,7 +28,7 @@ def variants(part: str, n_clusters: int) -> dict:
     if part == "draws":
         return {"four draws": (4, True, m), "two draws": (2, True, m), "one draw": (1, True, m),
                 "as the noise needs": (2, False, m)}
-    return {f"{size:,} images": (2, False, size) for size in SIZES} | {f"the rule: {m:,} images": (2, False, m)}
+    return {f"{size:,} images" + ", the rule"*(size == m): (2, False, size) for size in sorted({*SIZES, m})}
 
 
 def scores(extractor: Extractor, data: ImageSet):

@@ -43,16 +43,7 @@ from .core.validation import check_integer, check_seed
 from .data.images import as_images
 from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from diec.search import (
-    CRITERIA,
-    Clusterability,
-    CommonSpace,
-    COTResult,
-    Evaluation,
-    search_layer,
-    search_timestep,
-    subset_size,
-)
+from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 from .unet import input_shape, load_unet, read_unet_design, read_unet_weights, save_unet
 
@@ -100,7 +91,7 @@ n_draws : int or "auto", default="auto"
     Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where
     the noise makes no difference, else two, of opposite sign.
 search_size : int or "auto", default="auto"
-    Images m that the search looks at; more than K. "auto": 100 K, at least 1,000 (`diec.search.subset_size`).
+    Images m that the search looks at; more than K. "auto": 50 K, at least 500 (`diec.search.subset_size`).
 init : {"diffusion", "k-means"}, default="diffusion"
     Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the
     paper's).
@@ -323,7 +314,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     t = None if d.timestep == "search" else int(d.timestep)
     if layer is not None and t is not None: return layer, t, None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
-    m = subset_size(K) if _is_auto(d.search_size) else d.search_size
+    m = None if _is_auto(d.search_size) else d.search_size
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, t=t, progress=d.progress)

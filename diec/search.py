@@ -251,15 +251,15 @@ def subset_size(n_clusters:int) -> int:
     Returns
     -------
     int
-        100 K, but at least 1,000.
+        50 K, but at least 500.
     """
-    return max(1000, 100*n_clusters)
+    return max(500, 50*n_clusters)
 
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:
-    def __init__(self, extract:Extractor, images:torch.Tensor, n_clusters:int, criterion:str="neighbors", m:int=1000,
-                 random_state:int=0, cache_file:str|Path|None=None, all_draws:bool=False):
-        _check_search(extract, len(images), n_clusters, criterion, m, random_state)
+    def __init__(self, extract:Extractor, images:torch.Tensor, n_clusters:int, criterion:str="neighbors",
+                 m:int|None=None, random_state:int=0, cache_file:str|Path|None=None, all_draws:bool=False):
+        m = _check_search(extract, len(images), n_clusters, criterion, m, random_state)
         self.extract, self.n_clusters, self.criterion, self.random_state = extract, n_clusters, criterion, random_state
         self.all_draws = all_draws or criterion == "stable_chi" # which compares them
         self.subset = np.sort(np.random.default_rng(random_state).permutation(len(images))[:m])
@@ -284,8 +284,8 @@ n_clusters : int
     Number of clusters K.
 criterion : str, default "neighbors"
     A name in `CRITERIA`.
-m : int, default 1000
-    Images in the subset; all of them if there are fewer.
+m : int or None, default None
+    Images in the subset; all of them if there are fewer. None: as `subset_size` says.
 random_state : int, default 0
     Seed of subset, k-means and projection.
 cache_file : str, Path or None, default None
@@ -295,16 +295,19 @@ all_draws : bool, default False
 """
 
 # %% ../nbs/method/03_search.ipynb #04b4e42d
-def _check_search(extract:Extractor, n_images:int, n_clusters:int, criterion:str, m:int, random_state:int):
-    "Raise an error for a bad parameter of `Clusterability`"
+def _check_search(extract:Extractor, n_images:int, n_clusters:int, criterion:str, m:int|None,
+                  random_state:int) -> int:
+    "Raise an error for a bad parameter of `Clusterability`; return m, by its rule if it is None"
     if criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {criterion!r}")
     if criterion == "stable_chi" and extract.n_draws < 2:
         raise ValueError("n_draws must be 2 or more for criterion 'stable_chi' (it compares noise draws), "
                          f"got {extract.n_draws}")
+    if m is None: m = subset_size(check_integer("n_clusters", n_clusters, 2, n_images - 1))
     check_integer("m", m, 3)
     check_integer("random_state", random_state, 0)
-    m = min(m, n_images)
-    check_integer(f"n_clusters (with {m} images in the subset)", n_clusters, 2, m - 1)
+    size = min(m, n_images)
+    check_integer(f"n_clusters (with {size} images in the subset)", n_clusters, 2, size - 1)
+    return m
 
 # %% ../nbs/method/03_search.ipynb #38e44445
 @patch

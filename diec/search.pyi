@@ -101,7 +101,7 @@ def subset_size(n_clusters: int) -> int:
 
 class Clusterability:
 
-    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='neighbors', m: int=1000, random_state: int=0, cache_file: str | Path | None=None, all_draws: bool=False):
+    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='neighbors', m: int | None=None, random_state: int=0, cache_file: str | Path | None=None, all_draws: bool=False):
         ...
 
     def _origin(self) -> str:
@@ -127,9 +127,9 @@ class Clusterability:
 
     def rescored(self, criterion: str) -> Clusterability:
         ...
-Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R, at most.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "neighbors"\n    A name in `CRITERIA`.\nm : int, default 1000\n    Images in the subset; all of them if there are fewer.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\nall_draws : bool, default False\n    Take R draws at every timestep; False: as few as the noise there needs, see `Extractor.enough_draws`.\n'
+Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R, at most.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "neighbors"\n    A name in `CRITERIA`.\nm : int or None, default None\n    Images in the subset; all of them if there are fewer. None: as `subset_size` says.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\nall_draws : bool, default False\n    Take R draws at every timestep; False: as few as the noise there needs, see `Extractor.enough_draws`.\n'
 
-def _check_search(extract: Extractor, n_images: int, n_clusters: int, criterion: str, m: int, random_state: int):
+def _check_search(extract: Extractor, n_images: int, n_clusters: int, criterion: str, m: int | None, random_state: int) -> int:
     ...
 
 def unimodality_gap(scores: Iterable[float]) -> float:

@@ -18,11 +18,11 @@ from sklearn.metrics import adjusted_rand_score
 
 import diec.data.images
 import diec.estimator as E
+import diec.search
 import diec.trainer
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
 from diec.features import Layer
-from diec.search import subset_size
 from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import new_scheduler, new_unet
 
@@ -456,16 +456,17 @@ def test_the_search_looks_at_as_many_images_as_the_clusters_need(digits, monkeyp
     asked = []
 
     class Recorded(E.Clusterability):
-        def __init__(self, extract, images, n_clusters, criterion, m, *args, **kwargs):
-            asked.append(m)
-            super().__init__(extract, images, n_clusters, criterion, min(m, 40), *args, **kwargs)
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            asked.append(len(self.subset))
 
     monkeypatch.setattr(E, "Clusterability", Recorded)
-    for k, size in ((3, "auto"), (12, "auto"), (3, 50)):
+    monkeypatch.setattr(diec.search, "subset_size", lambda n_clusters: 20 * n_clusters)
+    for k, size in ((3, "auto"), (4, "auto"), (3, 50)):
         model = quick(n_clusters=k, timestep="search", search_size=size).fit(digits)
         model.save_pretrained(tmp_path / "model")
         assert DiEC.from_pretrained(tmp_path / "model").search_size == size
-    assert asked == [1000, 1200, 50] == [subset_size(3), subset_size(12), 50]
+    assert asked == [60, 80, 50]
 
 
 def test_precision_is_kept_with_the_model_and_older_models_are_read_in_float32(digits, tmp_path):

@@ -27,6 +27,7 @@ from diec.search import (
     search_layer,
     search_timestep,
     stability,
+    subset_size,
     unimodality_gap,
 )
 
@@ -680,6 +681,14 @@ def test_bad_arguments_of_the_score_are_named(real, kwargs, words):
     with pytest.raises((ValueError, TypeError)) as e:
         Clusterability(*real, **{"n_clusters": 4, **kwargs})
     assert all(w in str(e.value) for w in words), str(e.value)
+
+
+def test_the_subset_grows_with_the_clusters(real):
+    assert [subset_size(k) for k in (2, 10, 11, 100)] == [500, 500, 550, 5000]
+    extract, images = real
+    assert len(Clusterability(extract, images, 4).subset) == len(images)  # fewer than 500
+    many = images.repeat(4, 1, 1, 1)
+    assert len(Clusterability(extract, many, 4).subset) == 500 < len(many)
 
 
 def test_one_draw_is_enough_where_draws_are_not_compared(digits, digits_unet):
