@@ -13,7 +13,7 @@ import torch
 
 from diec.app.speed import flops_to_layer, in_turns, limits, matrix_products
 from diec.evaluation.metrics import markdown_table
-from diec.features import DEFAULT_LAYER, CompiledTrunk, Extractor, activations, split_layers
+from diec.features import DEFAULT_LAYER, Extractor, activations, split_layers
 from diec.unet import load_unet
 
 LAYER, T = split_layers(DEFAULT_LAYER), 200
@@ -30,8 +30,9 @@ def passes(batch_size: int) -> tuple: # name -> call of one batch; name -> secon
         compiled = extract.with_draws(1)
         compiled.compiled, compiled.compiling_pays = {}, lambda *args: True
         start = time.perf_counter()
-        compiled.compile_if_it_pays(LAYER, batch_size)
-        if isinstance(next(iter(compiled.compiled.values())), CompiledTrunk):
+        with compiled.compiled_for(LAYER, batch_size): pass
+        if compiled.compiled:
+            compiled.runs_compiled = True
             compiling[f"compiled, {precision}"] = time.perf_counter() - start
             calls[f"compiled, {precision}"] = lambda extract=compiled: extract.read(x, T, LAYER)
     return calls, compiling

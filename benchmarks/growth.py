@@ -21,6 +21,7 @@ from benchmarks.measure import ROOT, PeakMemory
 from diec.evaluation.metrics import markdown_table
 
 SIDE, T, K, BLOCK = 16, 50, 10, 10_000
+NUMBERS = 1000, 10_000, 100_000, 1_000_000
 COSTS = {"CPU s": "seconds", "memory, MB": "own", "with mapped files, MB": "total"} # heading -> key
 
 
@@ -134,14 +135,15 @@ def table(rows: list) -> str:
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--largest", type=int, default=10_000, help="largest number of images (default: 10000)")
+    parser.add_argument("--largest", type=int, choices=NUMBERS, default=NUMBERS[1],
+                        help="largest number of images (default: 10000)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="(default: all)")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.child: return child(args.child[0], int(args.child[1]))
     rows = []
     for part in args.parts:
-        for n in (n for n in (1000, 10_000, 100_000, 1_000_000) if n <= args.largest):
+        for n in (n for n in NUMBERS if n <= args.largest):
             rows.append(cost(part, n))
             print(json.dumps(rows[-1]), flush=True)
     print(table(rows))

@@ -1,9 +1,10 @@
 """What a cheaper search costs: `python -m benchmarks.regret draws` and `python -m benchmarks.regret sizes`.
 
 The search for the timestep runs with fewer noise draws (four, two, one, or as many as the noise needs, the default), or
-on fewer images (the default is a rule, `diec.search.subset_size`). For each: passes through the U-Net, the timestep
-found, and its regret, the accuracy (percentage points) of k-means that is lost against the best of 16 timesteps. All
-are scored on the same images, with the same embeddings of four draws. Labels serve for the scores alone.
+on fewer images (the default is a rule, `diec.search.subset_size`). For each: passes through the U-Net (without those
+that tell how many draws are needed, 64 a timestep), the timestep found, and its regret, the accuracy (percentage
+points) of k-means that is lost against the best of 16 timesteps. All are scored on the same images, with the same
+embeddings of four draws. Labels serve for the scores alone.
 """
 import argparse
 from functools import cache
@@ -22,13 +23,14 @@ LAYER = split_layers(DEFAULT_LAYER)
 SIZES = (250, 500, 1000, 2000, 4000)
 
 
-def variants(part: str, n_clusters: int) -> dict:
+def variants(part: str, n_clusters: int, n_images: int) -> dict:
     "Name -> draws R, whether all of them are taken, and images of the subset"
     m = subset_size(n_clusters)
     if part == "draws":
         return {"four draws": (4, True, m), "two draws": (2, True, m), "one draw": (1, True, m),
                 "as the noise needs": (2, False, m)}
-    return {f"{size:,} images" + ", the rule"*(size == m): (2, False, size) for size in sorted({*SIZES, m})}
+    sizes = sorted(size for size in {*SIZES, m} if size <= n_images)
+    return {f"{size:,} images" + ", the rule"*(size == m): (2, False, size) for size in sizes}
 
 
 def scores(extractor: Extractor, data: ImageSet):
@@ -47,7 +49,7 @@ def compare(part: str, data: ImageSet, unet: str, accuracy, seed: int) -> list:
     network, scheduler = load_unet(unet)
     ts = np.linspace(0, 0.7*len(scheduler.betas), 16).astype(int).tolist()
     images, rows = Extractor(network, scheduler).prepare(data.images), []
-    for name, (n_draws, all_draws, m) in variants(part, len(data.classes)).items():
+    for name, (n_draws, all_draws, m) in variants(part, len(data.classes), len(data)).items():
         extractor = Extractor(network, scheduler, n_draws, seed)
         S = Clusterability(extractor, images, len(data.classes), m=m, random_state=seed, all_draws=all_draws)
         found = search_timestep(S)

@@ -231,13 +231,20 @@ def _is_auto(value) -> bool:
     "Whether a parameter is to be chosen by its rule"
     return isinstance(value, str) and value == "auto"
 
+# %% ../nbs/method/07_estimator.ipynb #029c6401
+def _check_or_auto(name:str, value, low:int, high:int):
+    "Raise an error unless a parameter is an integer in the range, or 'auto'"
+    if _is_auto(value): return
+    try: check_integer(name, value, low, high)
+    except ValueError as e: raise ValueError(f"{e} (or 'auto')") from None
+
 # %% ../nbs/method/07_estimator.ipynb #3e224948
 def _check_params(d:DiEC, n_images:int):
     "Raise an error for a bad parameter, by its name, before anything is computed"
     if n_images < 4: raise ValueError(f"X must hold 4 images or more, got {n_images}")
     try: d.n_clusters is None or check_integer("n_clusters", d.n_clusters, 2, min(n_images - 2, N_CLUSTERS))
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
-    if not _is_auto(d.search_size): check_integer("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
+    _check_or_auto("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     _check_types(d)
     _check_choices(d)
@@ -262,10 +269,8 @@ def _check_choices(d:DiEC):
     if d.init not in INITS: raise ValueError(f"init must be one of {tuple(INITS)}, got {d.init!r}")
     if d.criterion not in CRITERIA: raise ValueError(f"criterion must be one of {tuple(CRITERIA)}, got {d.criterion!r}")
     if d.precision not in PRECISIONS: raise ValueError(f"precision must be one of {PRECISIONS}, got {d.precision!r}")
-    if _is_auto(d.n_draws): return
-    try: check_integer("n_draws", d.n_draws, 1, N_DRAWS)
-    except ValueError as e: raise ValueError(f"{e} (or 'auto')") from None
-    if d.criterion == "stable_chi" and d.n_draws < 2 and "search" in (d.layer, d.timestep):
+    _check_or_auto("n_draws", d.n_draws, 1, N_DRAWS)
+    if d.criterion == "stable_chi" and d.n_draws == 1 and "search" in (d.layer, d.timestep):
         raise ValueError("n_draws must be 2 or more for criterion 'stable_chi', which compares noise draws, "
                          f"got {d.n_draws}")
 
@@ -314,7 +319,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     t = None if d.timestep == "search" else int(d.timestep)
     if layer is not None and t is not None: return layer, t, None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
-    m = None if _is_auto(d.search_size) else d.search_size
+    m = None if _is_auto(d.search_size) else max(d.search_size, K + 1) # K may be an estimate
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, t=t, progress=d.progress)
@@ -375,7 +380,7 @@ def _finish_cache(extract:Extractor, images, layer:Layer, t:int):
 
 # %% ../nbs/method/07_estimator.ipynb #e78ddbd6
 def _block_size(image_shape:tuple, batch_size:int) -> int:
-    "Images whose embeddings are in memory at a time, whole batches of them: 10,000, of large images 256 MB"
+    "Images in a block: 10,000, or fewer where so many take more than 256 MB; whole batches"
     size = min(10_000, 2**26//prod(image_shape))
     return max(1, size//batch_size)*batch_size
 
@@ -392,9 +397,9 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     "z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
     images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
-    self.extract_.compile_if_it_pays((self.layer_,), len(images)) # which a block alone would not decide
     blocks = images.split(_block_size(images.shape[1:], self.extract_.batch_size))
-    z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
+    with self.extract_.compiled_for((self.layer_,), len(images)): # which a block alone would not decide
+        z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
         raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: "
                                  "check the values of head, centers and scale")

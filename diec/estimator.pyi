@@ -89,6 +89,9 @@ def _fit_to_unet(extract: Extractor, images: torch.Tensor) -> torch.Tensor:
 def _is_auto(value) -> bool:
     ...
 
+def _check_or_auto(name: str, value, low: int, high: int):
+    ...
+
 def _check_params(d: DiEC, n_images: int):
     ...
 

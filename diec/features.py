@@ -160,8 +160,9 @@ def _run_to_layers(unet, xt, t, layers:tuple[Layer, ...], early_exit:bool) -> di
 def _has_trunk(unet:UNet2DModel, layers:Iterable[Layer]) -> bool:
     "Whether all of the layers are blocks of a U-Net whose forward pass is the usual one"
     plain = type(unet).forward is diffusers.UNet2DModel.forward and unet.mid_block is not None
+    changed = "forward" in vars(unet) or unet._forward_hooks or unet._forward_pre_hooks # which the trunk would pass by
     skips = any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks))
-    return plain and not skips and set(single_names(layers)) <= set(layer_names(unet))
+    return plain and not changed and not skips and set(single_names(layers)) <= set(layer_names(unet))
 
 # %% ../nbs/method/02_features.ipynb #cc2cd5ed
 class Trunk(torch.nn.Module):
@@ -280,6 +281,8 @@ def resolve_precision(precision:str, device:torch.device) -> str:
 
 # %% ../nbs/method/02_features.ipynb #70ba932b
 class Extractor:
+    compiler_fails = False # in this process
+
     def __init__(self, unet:UNet2DModel, scheduler:DDPMScheduler, n_draws:int=2, random_state:int=0,
                  batch_size:int=256, max_side:int=4, max_bytes:int=2**31, cache_dir:str|Path|None=None,
                  precision:str="auto"):
@@ -294,6 +297,7 @@ class Extractor:
         self.cache_dir = cache_dir
         self.used = set() # names of the cached embeddings that were asked for
         self.compiled = {} # names of layers -> the compiled trunk
+        self.runs_compiled = False # see `compiled_for`
 
 # %% ../nbs/method/02_features.ipynb #1ea211a3
 Extractor.__doc__ = """Read the embeddings e_bar(l, t) of images off a U-Net.
@@ -353,7 +357,8 @@ def read(self:Extractor, xt:torch.Tensor, t:int, layers:tuple[Layer, ...]) -> di
     "h_l(x_t, t) of a batch by the single names of layers: from the trunk where there is one, else with hooks"
     with self.arithmetic():
         if not _has_trunk(self.unet, layers): return activations(self.unet, xt, t, layers)
-        trunk = self.compiled.get(single_names(layers)) or Trunk(self.unet, layers)
+        compiled = self.compiled.get(single_names(layers)) if self.runs_compiled else None
+        trunk = compiled or Trunk(self.unet, layers)
         return trunk(xt, torch.full((len(xt),), t, device=xt.device))
 
 # %% ../nbs/method/02_features.ipynb #13747e12
@@ -603,18 +608,31 @@ def compiling_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int) -> bo
 
 # %% ../nbs/method/02_features.ipynb #ccf8e94c
 @patch
-def compile_if_it_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int):
-    "Put a compiled trunk into `compiled`, or the trunk itself if it cannot be compiled here"
+def _compile(self:Extractor, layers:tuple[Layer, ...]) -> bool:
+    "Put a compiled trunk into `compiled`; False if that fails, which is said once and not tried again"
     names = single_names(layers)
-    if names in self.compiled or not self.compiling_pays(layers, n_images): return
-    self.compiled[names] = CompiledTrunk(trunk := Trunk(self.unet, layers), self.batch_size)
+    if names in self.compiled or Extractor.compiler_fails: return names in self.compiled
+    compiled = CompiledTrunk(Trunk(self.unet, layers), self.batch_size)
     x = torch.zeros(1, *input_shape(self.unet.config))
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), self.arithmetic(), warnings.catch_warnings():
         warnings.simplefilter("ignore") # dynamo's remarks on diffusers
-        try: self.read(x, 0, layers)
-        except (RuntimeError, OSError) as e:
-            self.compiled[names] = trunk
+        try: compiled(x, torch.zeros(1, dtype=torch.long))
+        except Exception as e: # whatever a compiler and its libraries may raise
+            Extractor.compiler_fails = True
             logging.getLogger("diec").warning("the U-Net runs uncompiled, and slower: %s", one_line(e))
+            return False
+    self.compiled[names] = compiled
+    return True
+
+# %% ../nbs/method/02_features.ipynb #012dce26
+@patch
+@contextmanager
+def compiled_for(self:Extractor, layers:tuple[Layer, ...], n_images:int):
+    "In the block, the passes run compiled if those of so many images make it pay"
+    before = self.runs_compiled
+    self.runs_compiled = before or (self.compiling_pays(layers, n_images) and self._compile(layers))
+    try: yield
+    finally: self.runs_compiled = before
 
 # %% ../nbs/method/02_features.ipynb #9dcee7f2
 @patch
@@ -623,8 +641,7 @@ def embed(self:Extractor, images:torch.Tensor, layers:str|Iterable[str], t:int, 
     self._check_prepared(images)
     layers, shard = split_layers(layers), Shard(len(images), self.batch_size)
     store = self._store(images, layers, self.check_timestep(t), shard)
-    self.compile_if_it_pays(layers, len(images))
-    with deferred_signals(self.cache_dir is not None) as signals:
+    with deferred_signals(self.cache_dir is not None) as signals, self.compiled_for(layers, len(images)):
         for where in _bar(shard.batches[store.n_complete:], t, progress):
             store.write(where, self.embed_batch(images[where], layers, t))
             finished("batch", ",".join(layers), t, len(images), where.start)
@@ -678,10 +695,10 @@ def draws(self:Extractor, images:torch.Tensor, layers:str|Iterable[str], t:int, 
     self._check_prepared(images)
     out, layers, shard = {}, split_layers(layers), Shard(len(images), self.batch_size)
     t = self.check_timestep(t)
-    self.compile_if_it_pays(layers, len(images))
-    for where in _bar(shard.batches, t, progress):
-        for r, draw in enumerate(self.draw_batch(images[where], layers, t)):
-            for l, e in draw.items():
-                if l not in out: out[l] = _allocate((self.n_draws, len(images), e.shape[1]), self.max_bytes)
-                out[l][r, where] = e.numpy()
+    with self.compiled_for(layers, len(images)):
+        for where in _bar(shard.batches, t, progress):
+            for r, draw in enumerate(self.draw_batch(images[where], layers, t)):
+                for l, e in draw.items():
+                    if l not in out: out[l] = _allocate((self.n_draws, len(images), e.shape[1]), self.max_bytes)
+                    out[l][r, where] = e.numpy()
     return shard.gather(out)

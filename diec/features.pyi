@@ -99,6 +99,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     ...
 
 class Extractor:
+    compiler_fails = False
 
     def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, n_draws: int=2, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None, precision: str='auto'):
         ...
@@ -154,7 +155,11 @@ class Extractor:
     def compiling_pays(self, layers: tuple[Layer, ...], n_images: int) -> bool:
         ...
 
-    def compile_if_it_pays(self, layers: tuple[Layer, ...], n_images: int):
+    def _compile(self, layers: tuple[Layer, ...]) -> bool:
+        ...
+
+    @contextmanager
+    def compiled_for(self, layers: tuple[Layer, ...], n_images: int):
         ...
 
     def embed(self, images: torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:

@@ -251,9 +251,9 @@ def subset_size(n_clusters:int) -> int:
     Returns
     -------
     int
-        50 K, but at least 500.
+        50 K, from 500 to 10,000; at least 2 K.
     """
-    return max(500, 50*n_clusters)
+    return max(500, min(50*n_clusters, 10_000), 2*n_clusters)
 
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:

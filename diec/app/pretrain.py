@@ -352,7 +352,7 @@ def pretrain(
     images = as_images(images)
     recipe.check()
     check_integer("checkpoint_every", checkpoint_every, 1)
-    if stop_at is not None: check_integer("stop_at", stop_at, 1)
+    if stop_at is not None: check_integer("stop_at", stop_at, 1, recipe.n_steps)
     rank_and_world_size() # joins the other processes, if there are several
     run, scheduler, images, origin = _start(images, recipe, unet)
     if checkpoint and Path(checkpoint).exists(): run.load(checkpoint, origin)

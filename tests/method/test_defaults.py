@@ -18,7 +18,7 @@ DEFAULTS = {
     search.kmeans: dict(random_state=0, n_init=10),
     search.stability: dict(random_state=0),
     search.neighbor_consistency: dict(k=10),
-    search.Clusterability: dict(criterion="neighbors", m=1000, random_state=0),
+    search.Clusterability: dict(criterion="neighbors", m=None, random_state=0),
     search.search_timestep: dict(
         layer="mid_block+up_blocks.0", max_evaluations=12, grid=9, tolerance=0.05, progress=False
     ),

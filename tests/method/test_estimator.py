@@ -505,7 +505,7 @@ def test_precision_is_kept_with_the_model_and_older_models_are_read_in_float32(d
         *[(dict(n_draws=v), ("n_draws", repr(v), "in 1..")) for v in (0, -1, 1.5, "x", True)],
         *[(dict(precision=v), ("precision", repr(v), "bfloat16")) for v in ("half", 16, None)],
         (dict(n_draws=1, timestep="search", criterion="stable_chi"), ("n_draws", "1", "2 or more", "stable_chi")),
-        *[(dict(search_size=v), ("search_size", repr(v), "in 5..")) for v in (0, 4, "all", None)],
+        *[(dict(search_size=v), ("search_size", repr(v), "in 5..", "or 'auto'")) for v in (0, 4, "all", None)],
         *[(dict(batch_size=v), ("batch_size", repr(v), "in 1..")) for v in (0, "x", 1.5, None)],
         *[(dict(random_state=v), ("random_state", repr(v))) for v in (-1, 1.5, "seed")],
         *[(dict(device=v), ("device", repr(v))) for v in ("banana", "cuda:99", 3.5)],

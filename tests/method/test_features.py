@@ -15,6 +15,7 @@ from diec.features import (
     CompiledTrunk,
     Extractor,
     Trunk,
+    _has_trunk,
     activations,
     image_noise,
     layer_names,
@@ -372,7 +373,49 @@ def test_compiling_is_for_many_passes_in_bfloat16_on_a_cpu_that_has_it():
             assert not new("bfloat16").compiling_pays(split_layers("mid_block.resnets.0"), 10**12)
 
 
-def test_without_a_compiler_the_trunk_runs_as_it_is_and_says_so_once(caplog):
+@pytest.fixture
+def a_compiler(monkeypatch):
+    "Whatever earlier tests found, and without a trace in later ones"
+    monkeypatch.setattr(Extractor, "compiler_fails", False)
+
+
+def test_an_image_has_the_same_embedding_whatever_was_read_before(a_compiler):
+    "A compiled trunk rounds differently, so it serves the long calls alone"
+    layers, images = split_layers("mid_block"), torch.from_numpy(IMAGES)
+    extract = Extractor(UNETS["plain"](), new_scheduler(), batch_size=4, precision="bfloat16")
+    pays = lambda self, layers, n: n >= 10
+    other = lambda trunk, **kwargs: lambda x, t: {name: a + 1 for name, a in trunk(x, t).items()}
+    with mock.patch.object(Extractor, "compiling_pays", pays), mock.patch("torch.compile", other):
+        few = extract.embed(images[:5], layers, 200)["mid_block"]
+        many = extract.embed(images, layers, 200)["mid_block"]
+        assert not np.allclose(many[:5], few) and isinstance(next(iter(extract.compiled.values())), CompiledTrunk)
+        assert np.array_equal(extract.embed(images[:5], layers, 200)["mid_block"], few)
+        draws = extract.draws(images, layers, 200)["mid_block"]
+        assert np.allclose(draws.mean(0), many) and not extract.runs_compiled
+        with extract.compiled_for(layers, 10):  # as in a prediction, block by block
+            blocks = [extract.embed(block, layers, 200)["mid_block"] for block in images.split(4)]
+        assert np.array_equal(np.concatenate(blocks), many)
+
+
+@pytest.mark.parametrize("change", ["forward", "hook", "pre-hook"])
+def test_a_network_that_was_changed_in_place_is_read_with_hooks(change):
+    unet, x = UNETS["plain"](), torch.from_numpy(IMAGES)
+    layers = split_layers("mid_block")
+    assert _has_trunk(unet, layers)
+    if change == "forward":
+        forward = unet.forward
+        unet.forward = lambda x, *args, **kwargs: forward(2 * x, *args, **kwargs)
+    elif change == "hook":
+        unet.register_forward_hook(lambda *args: None)
+    else:
+        unet.register_forward_pre_hook(lambda module, args: (2 * args[0], *args[1:]))
+    assert not _has_trunk(unet, layers)
+    extract = Extractor(unet, new_scheduler(), precision="float32")
+    with torch.no_grad():
+        assert torch.equal(extract.read(x, 200, layers)["mid_block"], activations(unet, x, 200, layers)["mid_block"])
+
+
+def test_without_a_compiler_the_trunk_runs_as_it_is_and_says_so_once(caplog, a_compiler):
     extract = Extractor(UNETS["plain"](), new_scheduler(), precision="float32")
     reference = extract(IMAGES, "mid_block", 200)["mid_block"]
     broken = mock.Mock(side_effect=RuntimeError("No working C++ compiler found"))
@@ -381,6 +424,9 @@ def test_without_a_compiler_the_trunk_runs_as_it_is_and_says_so_once(caplog):
         mock.patch("torch.compile", return_value=broken),
     ):
         found = [extract(IMAGES, "mid_block", 200)["mid_block"] for _ in range(2)]
+        found.append(
+            Extractor(extract.unet, extract.scheduler, precision="float32")(IMAGES, "mid_block", 200)["mid_block"]
+        )
     assert all(np.array_equal(f, reference) for f in found)
     assert [r.message for r in caplog.records if "uncompiled" in r.message] == [
         "the U-Net runs uncompiled, and slower: RuntimeError: No working C++ compiler found"
@@ -390,7 +436,7 @@ def test_without_a_compiler_the_trunk_runs_as_it_is_and_says_so_once(caplog):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_compiled_embeddings_are_those_of_the_trunk(precision, tmp_path, monkeypatch):
+def test_compiled_embeddings_are_those_of_the_trunk(precision, tmp_path, monkeypatch, a_compiler):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     new = lambda: Extractor(UNETS["plain"](), new_scheduler(), batch_size=4, precision=precision)
     reference, extract = new()(IMAGES, "mid_block", 200)["mid_block"], new()

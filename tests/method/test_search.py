@@ -684,7 +684,7 @@ def test_bad_arguments_of_the_score_are_named(real, kwargs, words):
 
 
 def test_the_subset_grows_with_the_clusters(real):
-    assert [subset_size(k) for k in (2, 10, 11, 100)] == [500, 500, 550, 5000]
+    assert [subset_size(k) for k in (2, 10, 11, 100, 300, 9000)] == [500, 500, 550, 5000, 10_000, 18_000]
     extract, images = real
     assert len(Clusterability(extract, images, 4).subset) == len(images)  # fewer than 500
     many = images.repeat(4, 1, 1, 1)
