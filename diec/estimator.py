@@ -397,7 +397,8 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     "z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
     images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
-    blocks = images.split(_block_size(images.shape[1:], self.extract_.batch_size))
+    whole = self.extract_.cache_dir is not None # then the embeddings are on disk, and may be there already
+    blocks = [images] if whole else images.split(_block_size(images.shape[1:], self.extract_.batch_size))
     with self.extract_.compiled_for((self.layer_,), len(images)): # which a block alone would not decide
         z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
