@@ -33,9 +33,8 @@ def variants(part: str, n_clusters: int, n_images: int) -> dict:
     return {f"{size:,} images" + ", the rule"*(size == m): (2, False, size) for size in sizes}
 
 
-def scores(extractor: Extractor, data: ImageSet):
+def scores(extractor: Extractor, images: torch.Tensor, data: ImageSet):
     "A function from a timestep to the accuracy of k-means there, in percent"
-    images = extractor.prepare(data.images)
     @cache
     def accuracy(t: int) -> float:
         e = extractor.embed(images, LAYER, t)[LAYER[0]]
@@ -44,13 +43,11 @@ def scores(extractor: Extractor, data: ImageSet):
     return accuracy
 
 
-def compare(part: str, data: ImageSet, unet: str, accuracy, seed: int) -> list:
+def compare(part: str, data: ImageSet, images: torch.Tensor, reads: Extractor, accuracy, seed: int) -> list:
     "A row for each variant of the search"
-    network, scheduler = load_unet(unet)
-    ts = np.linspace(0, 0.7*len(scheduler.betas), 16).astype(int).tolist()
-    images, rows = Extractor(network, scheduler).prepare(data.images), []
+    ts, rows = np.linspace(0, 0.7*reads.T, 16).astype(int).tolist(), []
     for name, (n_draws, all_draws, m) in variants(part, len(data.classes), len(data)).items():
-        extractor = Extractor(network, scheduler, n_draws, seed)
+        extractor = Extractor(reads.unet, reads.scheduler, n_draws, seed)
         S = Clusterability(extractor, images, len(data.classes), m=m, random_state=seed, all_draws=all_draws)
         found = search_timestep(S)
         rows.append({"search": name, "passes": len(S.subset)*sum(e.n_draws for e in found.evaluations), "t": found.t,
@@ -72,8 +69,10 @@ def main(argv=None):
         name, _, unet = word.partition(":")
         data = load_dataset(name)
         data = data.subset(np.sort(np.random.default_rng(0).permutation(len(data))[:args.images]))
-        accuracy = scores(Extractor(*load_unet(unet or name), 4), data)
-        runs = [compare(args.part, data, unet or name, accuracy, seed) for seed in args.seeds]
+        reads = Extractor(*load_unet(unet or name), 4)
+        images = reads.prepare(data.images)
+        accuracy = scores(reads, images, data)
+        runs = [compare(args.part, data, images, reads, accuracy, seed) for seed in args.seeds]
         print(f"{name}, U-Net {unet or name}, {len(data):,} images, {len(runs)} seeds: mean and standard deviation")
         rows = [{"search": same[0]["search"]} | {k: mean_std([r[k] for r in same], percent=False)
                                                  for k in ("passes", "t", "regret")} for same in zip(*runs)]

