@@ -39,10 +39,14 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     with threadpool_limits(1):
         yield  # scikit-learn's, too
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_in_each_test():
+    torch.set_num_threads(1)  # whatever a test before this one has left
 
 
 @pytest.fixture(scope="session")

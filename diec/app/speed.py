@@ -70,8 +70,8 @@ def in_turns(calls:dict[str, Callable[[], object]], turns:int=5, warm_up:bool=Tr
 # %% ../../nbs/app/05_speed.ipynb #0ea70002
 def _set_one_thread():
     "Let torch compute on one thread, and numba, if something has imported it"
+    if numba := sys.modules.get("numba"): numba.set_num_threads(1) # first: its first use changes PyTorch's number
     torch.set_num_threads(1)
-    if numba := sys.modules.get("numba"): numba.set_num_threads(1)
 
 # %% ../../nbs/app/05_speed.ipynb #11da6c2a
 def seconds_of(call:Callable[[], object], clock:Callable[[], float]=time.process_time) -> float:

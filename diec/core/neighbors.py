@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
+from threadpoolctl import threadpool_limits
 
 # %% ../../nbs/core/11_neighbors.ipynb #ne000006
 def _exact(X, k:int, queries=None): # distances, indices; (N, k) each
@@ -64,8 +65,9 @@ def _with_distances(X, near): # distances, ascending; indices; (N, k) each
 def _approximate(X, k:int): # distances, indices; (N, k) each
     "Most of the k nearest other rows, by PyNNDescent"
     n, kept = len(X), max(30, 2*k + 1)
-    index = _index_class()(_as_float32(X), n_neighbors=kept, random_state=0, n_jobs=1)
-    near = index.neighbor_graph[0][:, :k + 1]
+    with threadpool_limits(None): # on its first use, Numba changes PyTorch's number of threads; leaving restores it
+        index = _index_class()(_as_float32(X), n_neighbors=kept, random_state=0, n_jobs=1)
+        near = index.neighbor_graph[0][:, :k + 1]
     own = near == np.arange(n)[:, None]
     own[~own.any(1), -1] = True # rows that equal ones have displaced from their own list
     return _with_distances(X, near[~own].reshape(n, k))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
 from sklearn.mixture import GaussianMixture
+from threadpoolctl import threadpool_limits
 
 from ..core.compat import mend_torchvision
 
@@ -193,5 +194,6 @@ def run_baseline(name: str, images: np.ndarray, n_clusters: int, random_state: i
     """
     known = (*BASELINES, *OPTIONAL_BASELINES)
     if name not in known: raise ValueError(f"name must be one of {known}, got {name!r}")
-    if name in DEEP: return _deep(name, images, n_clusters, random_state, autoencoder)
-    return _classical(name, images, n_clusters, random_state)
+    with threadpool_limits(None): # UMAP changes PyTorch's number of threads; leaving restores it
+        if name in DEEP: return _deep(name, images, n_clusters, random_state, autoencoder)
+        return _classical(name, images, n_clusters, random_state)

@@ -1,6 +1,8 @@
 "Nearest neighbors: exact, approximate, the choice between both, and what they cost in memory."
 
 import logging
+import os
+import subprocess
 import sys
 import tracemalloc
 
@@ -98,6 +100,41 @@ def test_labels_do_not_depend_on_the_kind_of_search(approximate, monkeypatch):
     exact = ReverseHierarchicalDiffusion().fit(X)
     assert (exact.labels_ == models[0].labels_).mean() > 0.99
     assert (adaptive_graph(X, 10).weights - weights).abs().mean() < 0.01
+
+
+THREADS = """
+import numba, numpy as np, torch
+import diec.core.neighbors as neighbors
+torch.set_num_threads(1)
+assert torch.get_num_threads() == 1
+neighbors.MAX_WORK = 0
+neighbors._index_class = lambda: Index
+
+class Index:
+    def __init__(self, X, n_neighbors, **kwargs):
+        compiled(len(X))  # as PyNNDescent does: the first parallel function of the process
+        self.neighbor_graph = neighbors._exact(X, n_neighbors)[::-1]
+
+@numba.njit(parallel=True)
+def compiled(n):
+    total = 0
+    for i in numba.prange(n):
+        total += 1
+    return total
+
+X = np.random.default_rng(0).normal(size=(200, 20))
+neighbors.nearest_neighbors(X, 4)
+print(torch.get_num_threads())
+"""
+
+
+def test_an_approximate_search_keeps_the_number_of_threads():
+    "The first parallel function that Numba runs in a process sets OpenMP's number, which is PyTorch's too"
+    pytest.importorskip("numba")
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], env=os.environ | {"NUMBA_NUM_THREADS": "2"}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["1"], done.stderr
 
 
 def test_without_pynndescent_the_search_is_exact_and_the_log_says_so_once(missing, caplog):
