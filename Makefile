@@ -52,8 +52,11 @@ lab: env ## open the notebooks in JupyterLab
 
 unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the U-Nets of the package from scratch (hours)
 
+RECIPE = --early-stopping
+unet-digits unet-mnist-5k unet-fashion-mnist: RECIPE =
+
 unet-%: env ## pretrain the U-Net of one data set from scratch: unet-digits, unet-mnist-5k, ...
-	$(RUN) python -m diec.app.pretrain $* --out diec/unets/$* --checkpoint runs/$*.safetensors
+	$(RUN) python -m diec.app.pretrain $* $(RECIPE) --out diec/unets/$* --checkpoint runs/$*.safetensors
 
 readme: env ## write README.md from nbs/index.ipynb
 	$(RUN) python -m tools.readme

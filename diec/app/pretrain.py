@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MethodType
@@ -33,10 +34,14 @@ from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
 from diec.core.interrupt import deferred_signals, finished
+from diec.core.neighbors import nearest_neighbors
 from diec.core.rng import Stream, generator
 from diec.core.validation import check_integer, check_number
 from diec.data.datasets import dataset_names, load_dataset
 from diec.data.images import as_images, fit_to
+from diec.features import DEFAULT_LAYER, Extractor, Layer
+from diec.search import neighbor_information
+from diec.trainer import ClusterModel
 from diec.unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
 
 if TYPE_CHECKING:
@@ -50,11 +55,13 @@ class Recipe:
     Parameters
     ----------
     n_steps : int, default 8000
-        Optimizer steps.
+        Optimizer steps; with early stopping, at most.
     batch_size : int, default 64
         Images a step, over all processes.
     learning_rate : float, default 1e-3
-        Peak of the learning rate of AdamW, between a linear warm-up and a cosine to zero.
+        Peak of the learning rate of AdamW.
+    schedule : {"cosine", "constant"}, default "cosine"
+        The learning rate after a linear warm-up: a cosine to zero at `n_steps`, or the peak to the end.
     warmup_steps : int, default 500
         Steps of warm-up.
     weight_decay : float, default 1e-2
@@ -71,6 +78,11 @@ class Recipe:
         Bound of the signal-to-noise ratio in min-SNR weighting (Hang et al., 2023); None weighs all timesteps alike.
     augment : float, default 0.05
         Size of random affine maps of the images, as a share of their side; 0 leaves the images as they are.
+    early_stopping : bool, default False
+        Stop when the embedding has stopped improving, see `embedding_information`, and return the best weights. It
+        needs the constant schedule.
+    n_clusters : int, default 10
+        Clusters K of that measure.
     random_state : int, default 0
         Seed of weights, batches, timesteps and noise.
     """
@@ -78,6 +90,7 @@ class Recipe:
     n_steps: int = 8_000
     batch_size: int = 64
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     warmup_steps: int = 500
     weight_decay: float = 1e-2
     ema_decay: float = 0.999
@@ -86,23 +99,32 @@ class Recipe:
     beta_schedule: str = "squaredcos_cap_v2"
     snr_gamma: float | None = None
     augment: float = 0.05
+    early_stopping: bool = False
+    n_clusters: int = 10
     random_state: int = 0
 
 # %% ../../nbs/app/00_pretrain.ipynb #74fd5971
+SCHEDULES = "cosine", "constant"
+
 @patch
 def check(self:Recipe):
     "Refuse values that are out of range"
-    for name, low in (("n_steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("random_state", 0)):
+    for name, low in (("n_steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("n_clusters", 2), ("random_state", 0)):
         check_integer(f"recipe.{name}", getattr(self, name), low)
     for name in ("learning_rate", "weight_decay", "ema_decay", "grad_clip", "augment"):
         check_number(f"recipe.{name}", getattr(self, name))
     if self.snr_gamma is not None: check_number("recipe.snr_gamma", self.snr_gamma)
+    if self.schedule not in SCHEDULES:
+        raise ValueError(f"recipe.schedule must be one of {SCHEDULES}, got {self.schedule!r}")
+    if self.early_stopping and self.schedule != "constant":
+        raise ValueError("recipe.schedule must be 'constant' with early_stopping, since a cosine needs to know its "
+                         f"end, got {self.schedule!r}")
 
 # %% ../../nbs/app/00_pretrain.ipynb #83ba0390
 def _learning_rate(recipe:Recipe, step:int) -> float:
-    "Warm-up, then cosine to zero"
-    warm = min(1., (step + 1)/max(1, recipe.warmup_steps))
-    return recipe.learning_rate*warm*0.5*(1 + math.cos(math.pi*step/recipe.n_steps))
+    "Warm-up, then cosine to zero, or constant"
+    warm = recipe.learning_rate*min(1., (step + 1)/max(1, recipe.warmup_steps))
+    return warm if recipe.schedule == "constant" else warm*0.5*(1 + math.cos(math.pi*step/recipe.n_steps))
 
 # %% ../../nbs/app/00_pretrain.ipynb #30df5eea
 def loss_weight(
@@ -211,6 +233,41 @@ def upsampling_on_coarse_grid(unet):
         for m in found: del m.forward
 
 
+# %% ../../nbs/app/00_pretrain.ipynb #703d1655
+MOST_IMAGES = 5_000 # that the measure looks at
+
+def _some_rows(n:int) -> np.ndarray:
+    "The rows of the images that the measure looks at, always the same"
+    return np.sort(np.random.default_rng(0).permutation(n)[:MOST_IMAGES])
+
+# %% ../../nbs/app/00_pretrain.ipynb #fba1cfa7
+def embedding_information(
+    unet, # read at `DEFAULT_LAYER`
+    scheduler, # with T timesteps; the U-Net is read at T/4
+    images, # (N, C, H, W), as the U-Net takes them
+    n_clusters:int, # K
+) -> float: # nats, from 0 to log K
+    "Mutual information between the initial clusters of an image and of its neighbors"
+    layer, t = Layer(DEFAULT_LAYER), scheduler.config.num_train_timesteps//4
+    e = Extractor(unet, scheduler, n_draws=2).embed(images[_some_rows(len(images))], (layer,), t)[layer]
+    start = ClusterModel.start(e, n_clusters)
+    near = nearest_neighbors(start.embed_all(e).numpy(), min(10, len(e) - 2))[1]
+    return neighbor_information(start.start_labels.numpy(), near)
+
+# %% ../../nbs/app/00_pretrain.ipynb #ccc3d6da
+FIRST_MEASURE = 500 # steps; then each time that they have doubled
+LEAST_RISE = 0.005 # nats
+
+def _is_due(step:int, n_steps:int) -> bool:
+    "Whether to measure after this step"
+    times = step/FIRST_MEASURE
+    return step == n_steps or (times >= 1 and math.log2(times).is_integer())
+
+# %% ../../nbs/app/00_pretrain.ipynb #282210ef
+def _has_ripened(values:list) -> bool: # measured so far
+    "Whether the last doubling has not raised the measure"
+    return len(values) > 1 and values[-1] < max(values[:-1]) + LEAST_RISE
+
 # %% ../../nbs/app/00_pretrain.ipynb #ee4ce8dd
 class Pretrained(NamedTuple):
     """The result of pretraining.
@@ -222,7 +279,8 @@ class Pretrained(NamedTuple):
     scheduler : DDPMScheduler
         Its noise schedule.
     history : dict
-        The lists "step" and "loss", and "seconds".
+        The lists "step" and "loss", and "seconds"; with early stopping, the lists "measured" (steps) and
+        "information", see `embedding_information`.
     """
 
     unet: UNet2DModel
@@ -240,8 +298,8 @@ class _Run:
                                       fused=self.fused)
         self.unet, self.optimizer = accelerator.prepare(unet, optimizer)
         self.ema = EMAModel(unet.parameters(), decay=recipe.ema_decay, use_ema_warmup=True, power=3/4)
-        self.history = {"step": [], "loss": [], "seconds": 0.}
-
+        self.history = {"step": [], "loss": [], "seconds": 0., "measured": [], "information": []}
+        self.best = None # averaged weights with the most information
 
 # %% ../../nbs/app/00_pretrain.ipynb #8b373284
 @patch
@@ -250,7 +308,7 @@ def save(self:_Run, path, origin:dict):
     if not self.accelerator.is_main_process: return
     unet = dict(self.accelerator.unwrap_model(self.unet).state_dict())
     save_state(path, dict(origin=origin, step=self.step, threads=torch.get_num_threads(), history=self.history,
-                          ema=self.ema.state_dict(), unet=unet, optimizer=self.optimizer.state_dict()))
+                          ema=self.ema.state_dict(), unet=unet, optimizer=self.optimizer.state_dict(), best=self.best))
 
 # %% ../../nbs/app/00_pretrain.ipynb #d607e74b
 @patch
@@ -261,7 +319,8 @@ def load(self:_Run, path, origin:dict):
         raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
                          f"now asked for {origin}")
     warn_if_threads_differ(path, state)
-    self.step, self.history = state["step"], state["history"]
+    self.step, self.best = state["step"], state.get("best")
+    self.history |= state["history"]
     self.accelerator.unwrap_model(self.unet).load_state_dict(state["unet"])
     self.optimizer.load_state_dict(state["optimizer"])
     for group in self.optimizer.param_groups: group["fused"] = self.fused # an older checkpoint says None
@@ -293,6 +352,33 @@ def _train_step(run:_Run, scheduler, images) -> float:
     run.ema.step(a.unwrap_model(run.unet).parameters())
     run.step += 1
     return a.reduce(loss.detach(), "mean").item()
+
+# %% ../../nbs/app/00_pretrain.ipynb #d185174e
+@patch(as_prop=True)
+def over(self:_Run) -> bool:
+    "Whether the recipe is done"
+    return self.step >= self.recipe.n_steps or _has_ripened(self.history["information"])
+
+# %% ../../nbs/app/00_pretrain.ipynb #475cb784
+@patch
+def measure(self:_Run, scheduler, images):
+    "Measure the embedding under the averaged weights, and keep them if they are the best so far"
+    unet = copy.deepcopy(self.model).eval()
+    self.ema.copy_to(unet.parameters())
+    value = embedding_information(unet, scheduler, images, self.recipe.n_clusters)
+    if value > max(self.history["information"], default=-1.): self.best = [p.detach() for p in unet.parameters()]
+    self.history["measured"].append(self.step)
+    self.history["information"].append(value)
+    finished("measure", self.step)
+
+# %% ../../nbs/app/00_pretrain.ipynb #60a6f586
+@patch
+@torch.no_grad()
+def set_result(self:_Run):
+    "Give the model the averaged weights: with early stopping the best, once the recipe is done"
+    self.ema.copy_to(self.model.parameters())
+    if self.over and self.best:
+        for p, best in zip(self.model.parameters(), self.best, strict=True): p.copy_(best)
 
 # %% ../../nbs/app/00_pretrain.ipynb #04fa9ead
 def _start(images, recipe:Recipe, unet) -> tuple:
@@ -353,6 +439,8 @@ def pretrain(
     recipe.check()
     check_integer("checkpoint_every", checkpoint_every, 1)
     if stop_at is not None: check_integer("stop_at", stop_at, 1, recipe.n_steps)
+    if recipe.early_stopping:
+        check_integer(f"recipe.n_clusters (of {len(images)} images)", recipe.n_clusters, 2, len(images) - 2)
     rank_and_world_size() # joins the other processes, if there are several
     run, scheduler, images, origin = _start(images, recipe, unet)
     if checkpoint and Path(checkpoint).exists(): run.load(checkpoint, origin)
@@ -360,7 +448,7 @@ def pretrain(
         raise ValueError(f"stop_at must not lie before the checkpoint {checkpoint}, which is at step {run.step}, "
                          f"got {stop_at}")
     _train(run, scheduler, images, stop_at or recipe.n_steps, checkpoint, checkpoint_every, origin, progress)
-    run.ema.copy_to(run.model.parameters())
+    run.set_result()
     return Pretrained(run.model.eval(), scheduler, run.history)
 
 # %% ../../nbs/app/00_pretrain.ipynb #d97070dd
@@ -401,14 +489,16 @@ def _timed_step(run:_Run, scheduler, images, bar):
 
 # %% ../../nbs/app/00_pretrain.ipynb #83b0e656
 def _train(run:_Run, scheduler, images, end:int, checkpoint, every:int, origin:dict, progress:bool):
-    "Steps until `end`, with checkpoints on the way and one at the end"
+    "Steps until `end`, or until the recipe is done, with checkpoints on the way and one at the end"
     saved, shown = time.perf_counter(), progress and run.accelerator.is_main_process
     bar = tqdm(total=end, initial=run.step, desc="pretrain", unit="step", disable=not shown)
     with deferred_signals(bool(checkpoint)) as signals, bar:
-        while run.step < end:
+        while run.step < end and not run.over:
             _timed_step(run, scheduler, images, bar)
+            if measured := run.recipe.early_stopping and _is_due(run.step, run.recipe.n_steps):
+                run.measure(scheduler, images)
             stop = signals.everywhere()
-            due = run.step % every == 0 or run.step == end or time.perf_counter() - saved > 60
+            due = measured or run.step % every == 0 or run.step == end or time.perf_counter() - saved > 60
             if checkpoint and (stop or due):
                 run.save(checkpoint, origin)
                 saved = time.perf_counter()
@@ -436,8 +526,8 @@ DiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too s
 | step | loss (mean of a twentieth of the run) |
 | ---: | ---: |
 {curve}
-
-Make it again: `python -m diec.app.pretrain {name} --out FOLDER`.
+{information}
+Make it again: `python -m diec.app.pretrain {name} --out FOLDER{option}`.
 """
 
 # %% ../../nbs/app/00_pretrain.ipynb #9d74280a
@@ -445,6 +535,16 @@ def _curve(loss) -> str:
     "The loss in twenty rows of a table"
     parts = np.array_split(np.arange(len(loss)), 20)
     return "\n".join(f"| {p[-1] + 1} | {loss[p].mean():.4f} |" for p in parts if len(p))
+
+# %% ../../nbs/app/00_pretrain.ipynb #3b68d17e
+def _information(history:dict) -> str:
+    "What the run measured of its embedding, as a table; nothing without early stopping"
+    if not history["measured"]: return ""
+    best = int(np.argmax(history["information"]))
+    rows = "\n".join(f"| {step} | {value:.3f} |" for step, value in zip(history["measured"], history["information"]))
+    return ("\nMutual information between the clusters of neighbors in the embedding. The weights are those of step "
+            f"{history['measured'][best]}, where it is largest:\n\n"
+            f"| step | information (nats) |\n| ---: | ---: |\n{rows}\n")
 
 # %% ../../nbs/app/00_pretrain.ipynb #91cd288b
 def _model_card(data, recipe:Recipe, trained:Pretrained) -> str:
@@ -459,7 +559,8 @@ def _model_card(data, recipe:Recipe, trained:Pretrained) -> str:
         epochs=len(loss)*recipe.batch_size/len(data), minutes=trained.history["seconds"]/60,
         device=f"{torch.get_num_threads()} CPU threads" if on_cpu else torch.cuda.get_device_name(),
         torch=torch.__version__.split("+")[0], diffusers=diffusers.__version__,
-        first=loss[:100].mean(), last=loss[-100:].mean(), curve=_curve(loss))
+        first=loss[:100].mean(), last=loss[-100:].mean(), curve=_curve(loss),
+        information=_information(trained.history), option=" --early-stopping" if recipe.early_stopping else "")
 
 # %% ../../nbs/app/00_pretrain.ipynb #ec02d320
 def make_unet(
@@ -491,10 +592,13 @@ def make_unet(
     check_replaceable(out)
     data = load_dataset(name)
     trained = pretrain(data.images, recipe, checkpoint=checkpoint, progress=progress)
-    thin = {k: v[::10] if isinstance(v, list) else v for k, v in trained.history.items()}
+    thin = trained.history | {k: trained.history[k][::10] for k in ("step", "loss")}
     files = {"README.md": _model_card(data, recipe, trained), "history.json": json.dumps(thin) + "\n"}
     save_unet(out, trained.unet, trained.scheduler, files, half=True, settings=settings)
     return trained
+
+# %% ../../nbs/app/00_pretrain.ipynb #d7bb03e4
+UNTIL_RIPE = Recipe(n_steps=256_000, schedule="constant", early_stopping=True, snr_gamma=5., ema_decay=0.9995)
 
 # %% ../../nbs/app/00_pretrain.ipynb #a64c06c6
 def main(argv=None):
@@ -503,10 +607,13 @@ def main(argv=None):
     parser.add_argument("name", help=f"one of {', '.join(dataset_names())}, or a folder of images")
     parser.add_argument("--out", required=True, help="folder to write; it appears when the U-Net is complete")
     parser.add_argument("--checkpoint", help="file to resume from, if it exists, and to save to")
+    parser.add_argument("--early-stopping", action="store_true",
+                        help="train until the embedding has stopped improving, rather than for 8,000 steps")
     parser.add_argument("--n-steps", type=int, help="fewer steps than those of the recipe, to try it out")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     args = parser.parse_args(argv)
-    recipe = Recipe(**({"n_steps": args.n_steps} if args.n_steps else {}))
+    recipe = UNTIL_RIPE if args.early_stopping else Recipe()
+    if args.n_steps: recipe = replace(recipe, n_steps=args.n_steps)
     make_unet(args.name, args.out, args.checkpoint, recipe, not args.quiet)
 
 # %% ../../nbs/app/00_pretrain.ipynb #118f992f

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 import argparse
+import copy
 import json
 import math
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MethodType
@@ -23,10 +24,14 @@ from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
 from diec.core.interrupt import deferred_signals, finished
+from diec.core.neighbors import nearest_neighbors
 from diec.core.rng import Stream, generator
 from diec.core.validation import check_integer, check_number
 from diec.data.datasets import dataset_names, load_dataset
 from diec.data.images import as_images, fit_to
+from diec.features import DEFAULT_LAYER, Extractor, Layer
+from diec.search import neighbor_information
+from diec.trainer import ClusterModel
 from diec.unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
 from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['Recipe', 'Pretrained', 'pretrain', 'make_unet']
@@ -38,11 +43,13 @@ class Recipe:
     Parameters
     ----------
     n_steps : int, default 8000
-        Optimizer steps.
+        Optimizer steps; with early stopping, at most.
     batch_size : int, default 64
         Images a step, over all processes.
     learning_rate : float, default 1e-3
-        Peak of the learning rate of AdamW, between a linear warm-up and a cosine to zero.
+        Peak of the learning rate of AdamW.
+    schedule : {"cosine", "constant"}, default "cosine"
+        The learning rate after a linear warm-up: a cosine to zero at `n_steps`, or the peak to the end.
     warmup_steps : int, default 500
         Steps of warm-up.
     weight_decay : float, default 1e-2
@@ -59,12 +66,18 @@ class Recipe:
         Bound of the signal-to-noise ratio in min-SNR weighting (Hang et al., 2023); None weighs all timesteps alike.
     augment : float, default 0.05
         Size of random affine maps of the images, as a share of their side; 0 leaves the images as they are.
+    early_stopping : bool, default False
+        Stop when the embedding has stopped improving, see `embedding_information`, and return the best weights. It
+        needs the constant schedule.
+    n_clusters : int, default 10
+        Clusters K of that measure.
     random_state : int, default 0
         Seed of weights, batches, timesteps and noise.
     """
     n_steps: int = 8000
     batch_size: int = 64
     learning_rate: float = 0.001
+    schedule: str = 'cosine'
     warmup_steps: int = 500
     weight_decay: float = 0.01
     ema_decay: float = 0.999
@@ -73,10 +86,13 @@ class Recipe:
     beta_schedule: str = 'squaredcos_cap_v2'
     snr_gamma: float | None = None
     augment: float = 0.05
+    early_stopping: bool = False
+    n_clusters: int = 10
     random_state: int = 0
 
     def check(self):
         ...
+SCHEDULES = ('cosine', 'constant')
 
 def _learning_rate(recipe: Recipe, step: int) -> float:
     ...
@@ -119,6 +135,21 @@ def _is_plain(m) -> bool:
 @contextmanager
 def upsampling_on_coarse_grid(unet):
     ...
+MOST_IMAGES = 5000
+
+def _some_rows(n: int) -> np.ndarray:
+    ...
+
+def embedding_information(unet, scheduler, images, n_clusters: int) -> float:
+    ...
+FIRST_MEASURE = 500
+LEAST_RISE = 0.005
+
+def _is_due(step: int, n_steps: int) -> bool:
+    ...
+
+def _has_ripened(values: list) -> bool:
+    ...
 
 class Pretrained(NamedTuple):
     """The result of pretraining.
@@ -130,7 +161,8 @@ class Pretrained(NamedTuple):
     scheduler : DDPMScheduler
         Its noise schedule.
     history : dict
-        The lists "step" and "loss", and "seconds".
+        The lists "step" and "loss", and "seconds"; with early stopping, the lists "measured" (steps) and
+        "information", see `embedding_information`.
     """
     unet: UNet2DModel
     scheduler: DDPMScheduler
@@ -146,6 +178,16 @@ class _Run:
         ...
 
     def load(self, path, origin: dict):
+        ...
+
+    @property
+    def over(self) -> bool:
+        ...
+
+    def measure(self, scheduler, images):
+        ...
+
+    def set_result(self):
         ...
 
 def _loss(run: _Run, scheduler, images):
@@ -175,9 +217,12 @@ def _timed_step(run: _Run, scheduler, images, bar):
 
 def _train(run: _Run, scheduler, images, end: int, checkpoint, every: int, origin: dict, progress: bool):
     ...
-_CARD = '---\nlibrary_name: diffusers\nlicense: apache-2.0\ntags: [diffusion, clustering, unconditional-image-generation]\n---\n# U-Net `{name}`\n\nA `UNet2DModel` pretrained to denoise the {n:,} images of *{name}* ({source}),\n{channels} x {size} x {size} after padding, in [-1, 1]. Labels were not used.\n\nDiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too small to generate good images.\n\n- Parameters: {parameters:,}, stored as float16. Levels: {levels}. Cosine schedule, T = {T}.\n- Recipe: {recipe}.\n- Data checksum (SHA-256 of the images): `{checksum}`.\n- {epochs:.0f} epochs in {minutes:.0f} minutes on {device}; torch {torch}, diffusers {diffusers}.\n- Denoising loss, mean of the first 100 steps: {first:.4f}; of the last 100: {last:.4f}. The curve, in `history.json`:\n\n| step | loss (mean of a twentieth of the run) |\n| ---: | ---: |\n{curve}\n\nMake it again: `python -m diec.app.pretrain {name} --out FOLDER`.\n'
+_CARD = '---\nlibrary_name: diffusers\nlicense: apache-2.0\ntags: [diffusion, clustering, unconditional-image-generation]\n---\n# U-Net `{name}`\n\nA `UNet2DModel` pretrained to denoise the {n:,} images of *{name}* ({source}),\n{channels} x {size} x {size} after padding, in [-1, 1]. Labels were not used.\n\nDiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too small to generate good images.\n\n- Parameters: {parameters:,}, stored as float16. Levels: {levels}. Cosine schedule, T = {T}.\n- Recipe: {recipe}.\n- Data checksum (SHA-256 of the images): `{checksum}`.\n- {epochs:.0f} epochs in {minutes:.0f} minutes on {device}; torch {torch}, diffusers {diffusers}.\n- Denoising loss, mean of the first 100 steps: {first:.4f}; of the last 100: {last:.4f}. The curve, in `history.json`:\n\n| step | loss (mean of a twentieth of the run) |\n| ---: | ---: |\n{curve}\n{information}\nMake it again: `python -m diec.app.pretrain {name} --out FOLDER{option}`.\n'
 
 def _curve(loss) -> str:
+    ...
+
+def _information(history: dict) -> str:
     ...
 
 def _model_card(data, recipe: Recipe, trained: Pretrained) -> str:
@@ -185,6 +230,7 @@ def _model_card(data, recipe: Recipe, trained: Pretrained) -> str:
 
 def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None) -> Pretrained:
     ...
+UNTIL_RIPE = Recipe(n_steps=256000, schedule='constant', early_stopping=True, snr_gamma=5.0, ema_decay=0.9995)
 
 def main(argv=None):
     ...

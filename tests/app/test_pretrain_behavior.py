@@ -1,6 +1,8 @@
 "What pretraining and the choice of K promise, on small data that come with the test: each test fails if the promise is quietly dropped."
 
+import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import diec.app.pretrain as P
 import diec.trainer as T
 from diec.app.pretrain import Recipe, pretrain
 from diec.core.checkpoint import load_state, save_state
+from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
 from diec.features import Extractor
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
@@ -76,6 +79,111 @@ def test_pretraining_clips_gradients(tmp_path):
         norm[clip] = torch.cat([s["exp_avg"].flatten() for s in optimizer["state"].values()]).norm().item() / 0.1
     assert norm[1e9] > 0.1  # what there is to clip
     assert norm[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+# --- early stopping
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    "Measures after 2, 4, 8, ... steps, which give the values that the test sets"
+    values = []
+    monkeypatch.setattr(P, "FIRST_MEASURE", 2)
+    monkeypatch.setattr(P, "embedding_information", lambda *args: values.pop(0))
+    return values
+
+
+EARLY = Recipe(n_steps=100, batch_size=8, warmup_steps=0, schedule="constant", early_stopping=True, n_clusters=3)
+
+
+def early(checkpoint=None, recipe=EARLY, **kwargs):
+    return pretrain(subprocess_cases.images(), recipe, subprocess_cases.small(), checkpoint, progress=False, **kwargs)
+
+
+def test_early_stopping_returns_the_best_weights_of_an_undisturbed_run(measured):
+    measured[:] = [1.0, 1.5, 1.4]
+    stopped = early()
+    assert stopped.history["measured"] == [2, 4, 8] and stopped.history["information"] == [1.0, 1.5, 1.4]
+    plain = [early(recipe=replace(EARLY, early_stopping=False, n_steps=n)) for n in (4, 8)]
+    assert stopped.history["loss"] == plain[1].history["loss"]  # measuring draws no random numbers
+    assert flat(stopped.unet.state_dict()).equal(flat(plain[0].unet.state_dict()))
+    assert not stopped.unet.training
+
+
+@pytest.mark.parametrize("values, steps", [([1.0, 1.004], 4), ([1.0, 1.2, 1.201], 8), ([1.0, 1.1, 1.2, 1.0], 16)])
+def test_early_stopping_ends_with_the_first_doubling_that_does_not_pay(measured, values, steps):
+    measured[:] = values
+    assert early().history["step"][-1] == steps and not measured
+
+
+def test_early_stopping_is_over_after_n_steps_at_the_latest(measured):
+    measured[:] = [1.0, 1.5, 1.2]
+    trained = early(recipe=replace(EARLY, n_steps=5))
+    assert trained.history["measured"] == [2, 4, 5]
+    best = early(recipe=replace(EARLY, early_stopping=False, n_steps=4))
+    assert flat(trained.unet.state_dict()).equal(flat(best.unet.state_dict()))
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 7, 8])
+def test_a_run_that_resumes_knows_its_best_weights(measured, tmp_path, stop_at):
+    measured[:] = [1.0, 1.5, 1.4]
+    whole = early()
+    measured[:] = [1.0, 1.5, 1.4]
+    early(tmp_path / "c", stop_at=stop_at)
+    resumed = early(tmp_path / "c")
+    assert not measured
+    assert {k: v for k, v in resumed.history.items() if k != "seconds"} == {
+        k: v for k, v in whole.history.items() if k != "seconds"
+    }
+    assert flat(resumed.unet.state_dict()).equal(flat(whole.unet.state_dict()))
+    again = early(tmp_path / "c")  # it is over: nothing is trained or measured
+    assert flat(again.unet.state_dict()).equal(flat(whole.unet.state_dict()))
+
+
+def test_a_run_that_is_stopped_before_it_is_over_returns_the_weights_of_that_step(measured, tmp_path):
+    measured[:] = [1.5, 1.51]
+    stopped = early(tmp_path / "c", stop_at=3)
+    plain = early(recipe=replace(EARLY, early_stopping=False, n_steps=3))
+    assert flat(stopped.unet.state_dict()).equal(flat(plain.unet.state_dict()))
+
+
+def test_the_measure_knows_a_trained_embedding_and_sees_no_more_images_than_it_says(digits_unet, tiny, monkeypatch):
+    images = torch.from_numpy(load_dataset("digits").images[:400])
+    trained, untrained = (P.embedding_information(*unet, images, 10) for unet in (digits_unet, tiny()))
+    assert untrained + 0.2 < trained < np.log(10)
+    monkeypatch.setattr(P, "MOST_IMAGES", 300)
+    rows = P._some_rows(400)
+    assert len(set(rows)) == 300 and P.embedding_information(*digits_unet, images, 10) == pytest.approx(
+        P.embedding_information(*digits_unet, images[rows], 10), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"schedule": "cosine"}, "recipe.schedule must be 'constant' with early_stopping"),
+        ({"schedule": "linear"}, "recipe.schedule must be one of"),
+        ({"n_clusters": 1}, "recipe.n_clusters"),
+        ({"n_clusters": 1000}, "recipe.n_clusters"),
+    ],
+)
+def test_early_stopping_names_what_is_wrong_before_it_trains(change, said):
+    with pytest.raises(ValueError, match=said):
+        early(recipe=replace(EARLY, **change))
+
+
+def test_the_card_says_where_the_weights_come_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(P, "FIRST_MEASURE", 1)
+    values = [1.25, 1.0]
+    monkeypatch.setattr(P, "embedding_information", lambda *args: values.pop(0))
+    P.main(["digits", "--out", str(tmp_path / "u"), "--n-steps", "2", "--early-stopping", "--quiet"])
+    card = (tmp_path / "u" / "README.md").read_text()
+    assert "The weights are those of step 1" in card and "| 1 | 1.250 |" in card and "--early-stopping`" in card
+    history = json.loads((tmp_path / "u" / "history.json").read_text())
+    assert history["measured"] == [1, 2] and history["information"] == [1.25, 1.0]
+    P.main(["digits", "--out", str(tmp_path / "v"), "--n-steps", "2", "--quiet"])
+    card = (tmp_path / "v" / "README.md").read_text()
+    assert "information" not in card and "--early-stopping" not in card
 
 
 @pytest.mark.parametrize("h, w", [(1, 1), (2, 5), (8, 8)])
