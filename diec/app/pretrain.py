@@ -598,7 +598,7 @@ def make_unet(
     return trained
 
 # %% ../../nbs/app/00_pretrain.ipynb #d7bb03e4
-UNTIL_RIPE = Recipe(n_steps=256_000, schedule="constant", early_stopping=True, snr_gamma=5., ema_decay=0.9995)
+UNTIL_RIPE = Recipe(n_steps=256_000, schedule="constant", early_stopping=True, ema_decay=0.9995)
 
 # %% ../../nbs/app/00_pretrain.ipynb #a64c06c6
 def main(argv=None):
