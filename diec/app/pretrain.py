@@ -310,11 +310,18 @@ def save(self:_Run, path, origin:dict):
     save_state(path, dict(origin=origin, step=self.step, threads=torch.get_num_threads(), history=self.history,
                           ema=self.ema.state_dict(), unet=unet, optimizer=self.optimizer.state_dict(), best=self.best))
 
+# %% ../../nbs/app/00_pretrain.ipynb #7839adf9
+def _fill_recipe(origin):
+    "Give the recipe of an older checkpoint the fields that were added since, with their defaults"
+    if isinstance(origin, dict) and isinstance(origin.get("recipe"), dict):
+        origin["recipe"] = asdict(Recipe()) | origin["recipe"]
+
 # %% ../../nbs/app/00_pretrain.ipynb #d607e74b
 @patch
 def load(self:_Run, path, origin:dict):
     "Continue from a checkpoint, if it is of this run"
     state = load_state(path)
+    _fill_recipe(state.get("origin"))
     if state.get("origin") != origin:
         raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
                          f"now asked for {origin}")

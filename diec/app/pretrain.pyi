@@ -190,6 +190,9 @@ class _Run:
     def set_result(self):
         ...
 
+def _fill_recipe(origin):
+    ...
+
 def _loss(run: _Run, scheduler, images):
     ...
 
@@ -230,7 +233,7 @@ def _model_card(data, recipe: Recipe, trained: Pretrained) -> str:
 
 def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None) -> Pretrained:
     ...
-UNTIL_RIPE = Recipe(n_steps=256000, schedule='constant', early_stopping=True, snr_gamma=5.0, ema_decay=0.9995)
+UNTIL_RIPE = Recipe(n_steps=256000, schedule='constant', early_stopping=True, ema_decay=0.9995)
 
 def main(argv=None):
     ...

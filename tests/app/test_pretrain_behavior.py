@@ -252,6 +252,23 @@ def test_a_checkpoint_of_the_optimizer_that_was_not_fused_is_read_and_goes_on_fu
     assert flat(ends[0].unet.state_dict()).equal(flat(ends[1].unet.state_dict()))
 
 
+def test_a_checkpoint_of_a_recipe_with_fewer_fields_is_read(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = steps(tmp_path / "whole", 3)[-1][0]
+    steps(tmp_path, 2)
+    state = load_state(tmp_path / "c")
+    for field in ("schedule", "early_stopping", "n_clusters"):
+        del state["origin"]["recipe"][field]
+    save_state(tmp_path / "c", state)
+    recipe = Recipe(n_steps=1000, batch_size=8, warmup_steps=0, weight_decay=0.0)
+    resume = lambda recipe: pretrain(  # noqa: E731
+        subprocess_cases.images(), recipe, subprocess_cases.small(), tmp_path / "c", stop_at=3, progress=False
+    )
+    with pytest.raises(ValueError, match="another run"):
+        resume(replace(recipe, schedule="constant"))
+    assert flat(resume(recipe).unet.state_dict()).equal(whole)
+
+
 def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
     P._epoch_order.cache_clear()
     drawn, real = [], P.generator
