@@ -52,6 +52,7 @@ lab: env ## open the notebooks in JupyterLab
 
 unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the U-Nets of the package from scratch (hours)
 
+# Train until the embedding has stopped improving. These three are older, and had 8,000 steps each.
 RECIPE = --early-stopping
 unet-digits unet-mnist-5k unet-fashion-mnist: RECIPE =
 
