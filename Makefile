@@ -50,11 +50,11 @@ test-slow: env ## run the slow tests: repeated kills, the complete batch, severa
 lab: env ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab --notebook-dir nbs --LabApp.default_url=/lab/tree/index.ipynb
 
-unets: unet-digits unet-mnist-5k unet-fashion-mnist ## pretrain the U-Nets of the package from scratch (hours)
+unets: unet-digits unet-mnist-5k unet-usps unet-mnist unet-fashion-mnist unet-cifar10 ## pretrain the U-Nets of the package from scratch (days; minutes on a GPU by workflow.pretrain_on_gpu)
 
-# Train until the embedding has stopped improving. These three are older, and had 8,000 steps each.
+# Train until the embedding has stopped improving. Two are older, and had 8,000 steps each.
 RECIPE = --early-stopping
-unet-digits unet-mnist-5k unet-fashion-mnist: RECIPE =
+unet-digits unet-mnist-5k: RECIPE =
 
 unet-%: env ## pretrain the U-Net of one data set from scratch: unet-digits, unet-mnist-5k, ...
 	$(RUN) python -m diec.app.pretrain $* $(RECIPE) --out diec/unets/$* --checkpoint runs/$*.safetensors

@@ -255,7 +255,7 @@ def embedding_information(
     return neighbor_information(start.start_labels.numpy(), near)
 
 # %% ../../nbs/app/00_pretrain.ipynb #ccc3d6da
-FIRST_MEASURE = 500 # steps; then each time that they have doubled
+FIRST_MEASURE = 4_000 # steps; then each time that they have doubled
 LEAST_RISE = 0.005 # nats
 
 def _is_due(step:int, n_steps:int) -> bool:
@@ -534,7 +534,7 @@ DiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too s
 | ---: | ---: |
 {curve}
 {information}
-Make it again: `python -m diec.app.pretrain {name} --out FOLDER{option}`.
+Make it again: `{command}`.
 """
 
 # %% ../../nbs/app/00_pretrain.ipynb #9d74280a
@@ -553,21 +553,31 @@ def _information(history:dict) -> str:
             f"{history['measured'][best]}, where it is largest:\n\n"
             f"| step | information (nats) |\n| ---: | ---: |\n{rows}\n")
 
+# %% ../../nbs/app/00_pretrain.ipynb #87bdad7e
+def _device_name(device) -> str:
+    "What the card says of where the U-Net was trained"
+    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+def _command(name:str, recipe:Recipe) -> str:
+    "The command that makes the U-Net again"
+    option = " --early-stopping" if recipe.early_stopping else ""
+    return f"python -m diec.app.pretrain {name} --out FOLDER{option}"
+
 # %% ../../nbs/app/00_pretrain.ipynb #91cd288b
-def _model_card(data, recipe:Recipe, trained:Pretrained) -> str:
+def _model_card(data, recipe:Recipe, trained:Pretrained, device:str|None=None, command:str|None=None) -> str:
     "The text of the model card"
     loss, config = np.array(trained.history["loss"]), trained.unet.config
-    on_cpu = next(trained.unet.parameters()).device.type == "cpu"
+    device = device or _device_name(next(trained.unet.parameters()).device)
     return _CARD.format(
         n=len(data), name=data.name, source=data.source, channels=config.in_channels, size=config.sample_size,
         parameters=trained.unet.num_parameters(), levels=", ".join(map(str, config.block_out_channels)),
         T=trained.scheduler.config.num_train_timesteps, checksum=data.checksum,
         recipe=", ".join(f"{k} {v}" for k, v in asdict(recipe).items()),
         epochs=len(loss)*recipe.batch_size/len(data), minutes=trained.history["seconds"]/60,
-        device=f"{torch.get_num_threads()} CPU threads" if on_cpu else torch.cuda.get_device_name(),
+        device=device, command=command or _command(data.name, recipe),
         torch=torch.__version__.split("+")[0], diffusers=diffusers.__version__,
         first=loss[:100].mean(), last=loss[-100:].mean(), curve=_curve(loss),
-        information=_information(trained.history), option=" --early-stopping" if recipe.early_stopping else "")
+        information=_information(trained.history))
 
 # %% ../../nbs/app/00_pretrain.ipynb #ec02d320
 def make_unet(

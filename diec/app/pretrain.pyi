@@ -142,7 +142,7 @@ def _some_rows(n: int) -> np.ndarray:
 
 def embedding_information(unet, scheduler, images, n_clusters: int) -> float:
     ...
-FIRST_MEASURE = 500
+FIRST_MEASURE = 4000
 LEAST_RISE = 0.005
 
 def _is_due(step: int, n_steps: int) -> bool:
@@ -220,7 +220,7 @@ def _timed_step(run: _Run, scheduler, images, bar):
 
 def _train(run: _Run, scheduler, images, end: int, checkpoint, every: int, origin: dict, progress: bool):
     ...
-_CARD = '---\nlibrary_name: diffusers\nlicense: apache-2.0\ntags: [diffusion, clustering, unconditional-image-generation]\n---\n# U-Net `{name}`\n\nA `UNet2DModel` pretrained to denoise the {n:,} images of *{name}* ({source}),\n{channels} x {size} x {size} after padding, in [-1, 1]. Labels were not used.\n\nDiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too small to generate good images.\n\n- Parameters: {parameters:,}, stored as float16. Levels: {levels}. Cosine schedule, T = {T}.\n- Recipe: {recipe}.\n- Data checksum (SHA-256 of the images): `{checksum}`.\n- {epochs:.0f} epochs in {minutes:.0f} minutes on {device}; torch {torch}, diffusers {diffusers}.\n- Denoising loss, mean of the first 100 steps: {first:.4f}; of the last 100: {last:.4f}. The curve, in `history.json`:\n\n| step | loss (mean of a twentieth of the run) |\n| ---: | ---: |\n{curve}\n{information}\nMake it again: `python -m diec.app.pretrain {name} --out FOLDER{option}`.\n'
+_CARD = '---\nlibrary_name: diffusers\nlicense: apache-2.0\ntags: [diffusion, clustering, unconditional-image-generation]\n---\n# U-Net `{name}`\n\nA `UNet2DModel` pretrained to denoise the {n:,} images of *{name}* ({source}),\n{channels} x {size} x {size} after padding, in [-1, 1]. Labels were not used.\n\nDiEC reads its features: `diec.DiEC(n_clusters=..., unet="{name}")`. It is too small to generate good images.\n\n- Parameters: {parameters:,}, stored as float16. Levels: {levels}. Cosine schedule, T = {T}.\n- Recipe: {recipe}.\n- Data checksum (SHA-256 of the images): `{checksum}`.\n- {epochs:.0f} epochs in {minutes:.0f} minutes on {device}; torch {torch}, diffusers {diffusers}.\n- Denoising loss, mean of the first 100 steps: {first:.4f}; of the last 100: {last:.4f}. The curve, in `history.json`:\n\n| step | loss (mean of a twentieth of the run) |\n| ---: | ---: |\n{curve}\n{information}\nMake it again: `{command}`.\n'
 
 def _curve(loss) -> str:
     ...
@@ -228,7 +228,13 @@ def _curve(loss) -> str:
 def _information(history: dict) -> str:
     ...
 
-def _model_card(data, recipe: Recipe, trained: Pretrained) -> str:
+def _device_name(device) -> str:
+    ...
+
+def _command(name: str, recipe: Recipe) -> str:
+    ...
+
+def _model_card(data, recipe: Recipe, trained: Pretrained, device: str | None=None, command: str | None=None) -> str:
     ...
 
 def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None) -> Pretrained:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BARE = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")} | {
     "OMP_NUM_THREADS": "1"
 }  # the checkout is not to be found; two threads wait for each other on a busy machine
-UNETS = ["digits", "fashion-mnist", "mnist-5k"]
+UNETS = ["cifar10", "digits", "fashion-mnist", "mnist", "mnist-5k", "usps"]
 
 USE = """
 import json, sys
