@@ -158,8 +158,8 @@ class Trainer:
 
     def history(self) -> dict:
         """The loss of each step so far."""
-        return {"step": list(range(1, self.step + 1)), "loss": self.losses[:self.step].tolist(), "seconds": self.seconds,
-                "measured": [], "information": []}
+        steps, losses = list(range(1, self.step + 1)), self.losses[:self.step].tolist()
+        return {"step": steps, "loss": losses, "seconds": self.seconds, "measured": [], "information": []}
 
     def snapshot(self, folder: Path) -> None:
         """Save the U-Net with its averaged weights."""
@@ -281,7 +281,8 @@ class Run(threading.Thread):
         if job.name == job.dataset: again += f"` on a GPU, or `{recipes._command(job.name, job.recipe)}"
         text = recipes._model_card(data, job.recipe, trained, recipes._device_name(device), again)
         if recipes._has_ripened(trained.history["information"]): return text
-        return text.replace("\nMake it again", "\nThe run ended when its time was up; by the recipe it would go on.\n\nMake it again")
+        why = "\nThe run ended when its time was up; by the recipe it would go on.\n"
+        return text.replace("\nMake it again", f"{why}\nMake it again")
 
 
 def train(names, out: Path, minutes: float, wait: float = 1., workers: int = 8, threads: int = 2, jobs=JOBS) -> None:
