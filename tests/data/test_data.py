@@ -705,6 +705,18 @@ def cifar_files(folder, n=2):
     return x, y
 
 
+def test_the_source_tells_copies_of_cifar10_from_the_original(tmp_path):
+    cifar_files(tmp_path)
+    first = tmp_path / "data_batch_1.bin"
+    with pytest.warns(UserWarning, match="60,000"):
+        assert load_dataset("cifar10", tmp_path).source.endswith(", not the original pixels")
+    content = bytearray(first.read_bytes())
+    content[1:7] = bytes((59, 43, 50, 68, 98, 119))  # after the label, red comes first
+    first.write_bytes(content)
+    with pytest.warns(UserWarning, match="60,000"):
+        assert load_dataset("cifar10", tmp_path).source == "the user's own cifar10 files"
+
+
 @pytest.mark.parametrize("inner", ["", "cifar-10-batches-bin"])
 def test_cifar10(tmp_path, inner):
     x, y = cifar_files(tmp_path / inner)
