@@ -174,7 +174,7 @@ def read(path):
             )
         ),
         (("cluster", "photos", "--into", "x" * 241), "diec: --into must have a name of 240 bytes or less, got 241"),
-        (("search", "photos"), "diec: --unet must be given for photos: a U-Net comes only with digits, "),
+        (("search", "photos"), "diec: --unet must be given for photos: a U-Net comes only with cifar10, digits, "),
         (
             ("predict", "result", "digits", "photos"),
             "diec: digits: there is no such file or folder (the name of a data set must stand alone)",
