@@ -249,7 +249,7 @@ class Run(threading.Thread):
             while not self.over():
                 t = self.trainer
                 due = FIRST_LOOK*2**max(0, math.ceil(math.log2((t.step + 1)/FIRST_LOOK)))
-                t.advance(min(t.step + HOST_STEPS, due))
+                t.advance(min(t.step + HOST_STEPS, due, t.recipe.n_steps))
                 if t.step == due: self.look()
                 if not math.isfinite(float(t.losses[t.step - 1])): raise FloatingPointError(f"loss at {t.step}")
             if self.trainer.step not in self.pending: self.look(self.trainer.device.type)
@@ -331,6 +331,8 @@ def main(argv=None) -> None:
     parser.add_argument("--minutes", type=float, default=20., help="time for training")
     parser.add_argument("--wait", type=float, default=1., help="minutes that measuring may take after it")
     args = parser.parse_args(argv)
+    if unknown := [name for name in args.names if name not in JOBS]:
+        parser.error(f"names must be of {', '.join(JOBS)}, got {unknown[0]}")
     train(args.names, args.out, args.minutes, args.wait)
 
 
