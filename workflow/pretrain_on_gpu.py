@@ -23,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import affine_grid, grid_sample
 
 from diec.app import pretrain as recipes
 from diec.app.pretrain import UNTIL_RIPE, Pretrained, Recipe
 from diec.data.datasets import load_dataset
 from diec.data.images import fit_to
+from diec.evaluation.metrics import knn_accuracy, scores
+from diec.search import neighbor_information
 from diec.unet import denoising_loss, load_unet, new_scheduler, new_unet, save_unet, unet_size
 
 WIDE = replace(UNTIL_RIPE, batch_size=128, learning_rate=5e-4)
@@ -89,8 +90,6 @@ class Trainer:
         self.weight = recipes.loss_weight(new_scheduler(), torch.arange(1000), self.recipe.snr_gamma).to(device)
         self.order = torch.arange(len(images), device=device)
         self.random = torch.Generator(device).manual_seed(self.recipe.random_state)
-        self.identity = torch.eye(2, 3, device=device)
-        self.reach = torch.tensor([1., 1., 2.], device=device)*self.recipe.augment # an image's side has length 2
         self.step, self.seconds, self.graph = 0, 0., None
         self.stream = torch.cuda.Stream(device) if on_gpu else None
 
@@ -103,9 +102,7 @@ class Trainer:
         size, draw = self.recipe.batch_size, {"device": self.device, "generator": self.random}
         start = (self.count % (len(self.images)//size))*size
         x = self.images[self.order[start + torch.arange(size, device=self.device)]]
-        maps = self.identity + self.reach*(2*torch.rand((size, 2, 3), **draw) - 1)
-        x = grid_sample(x, affine_grid(maps, list(x.shape), align_corners=False), padding_mode="border",
-                        align_corners=False)
+        x = recipes.warped(x, self.recipe.augment, self.random)
         t = torch.randint(0, self.scheduler.config.num_train_timesteps, (size,), **draw)
         return x.to(memory_format=self.layout), t, torch.randn(x.shape, **draw).to(memory_format=self.layout)
 
@@ -189,24 +186,14 @@ def fastest(job: Job, images: torch.Tensor, device: torch.device) -> tuple:
 
 def measure(folder: str, job: Job, threads: int, device: str) -> dict:
     """The label-free measure of a snapshot, and scores of its initial clusters for the curve."""
-    from diec.core.neighbors import nearest_neighbors
-    from diec.evaluation.metrics import knn_accuracy, scores
-    from diec.features import DEFAULT_LAYER, Extractor, Layer
-    from diec.search import neighbor_information
-    from diec.trainer import ClusterModel
     torch.set_num_threads(threads)
     data, images = load_images(job)
     unet, scheduler = load_unet(folder)
-    unet.to(device)
-    rows, layer = recipes._some_rows(len(images)), Layer(DEFAULT_LAYER)
-    labels = None if data.labels is None else np.asarray(data.labels)[rows]
-    e = Extractor(unet, scheduler, n_draws=2).embed(images[rows], (layer,), 250)[layer]
-    model = ClusterModel.start(e, job.recipe.n_clusters)
-    near = nearest_neighbors(model.embed_all(e).numpy(), 10)[1]
-    found = model.start_labels.numpy()
+    z, found, near = recipes.initial_clusters(unet.to(device), scheduler, images, job.recipe.n_clusters)
     values = {"information": neighbor_information(found, near)}
-    if labels is not None:
-        values |= {**scores(labels, found), "vote": knn_accuracy(model.embed_all(e).numpy(), labels)}
+    if data.labels is not None:
+        labels = np.asarray(data.labels)[recipes._some_rows(len(images))]
+        values |= {**scores(labels, found), "vote": knn_accuracy(z, labels)}
     return values
 
 
@@ -269,13 +256,12 @@ class Run(threading.Thread):
         chosen = self.eligible()
         history = t.history() | {"measured": list(chosen), "information": [v["information"] for v in chosen.values()]}
         best = max(chosen, key=lambda step: chosen[step]["information"]) if chosen else max(self.pending)
-        data, _ = load_images(t.job)
+        data = load_dataset(t.job.dataset)
         unet, scheduler = load_unet(self.out/"snapshots"/t.job.name/str(best))
         curve = {"recipe": asdict(t.recipe), "images": len(t.images), "step": best, "seconds": t.seconds,
                  "curve": {str(step): v | {"loss": mean_loss(history["loss"][:step])} for step, v in values.items()}}
-        thin = history | {k: history[k][::10] for k in ("step", "loss")}
-        files = {"README.md": self.card(data, Pretrained(unet, scheduler, history)),
-                 "history.json": json.dumps(thin) + "\n", "curve.json": json.dumps(curve, indent=1) + "\n"}
+        files = recipes._files(self.card(data, Pretrained(unet, scheduler, history)), history)
+        files["curve.json"] = json.dumps(curve, indent=1) + "\n"
         save_unet(self.out/t.job.name, unet, scheduler, files, half=True)
 
     def card(self, data, trained: Pretrained) -> str:

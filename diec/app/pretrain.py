@@ -143,12 +143,13 @@ def loss_weight(
 def warped(
     x, # images (B, C, H, W)
     amount:float, # largest change of each entry of the matrix, and largest shift as a share of the side
-    g, # generator that draws the maps
+    g, # generator that draws the maps, on the device of the images
 ): # the same shape; `x` itself if `amount` is 0
     "Images under random affine maps close to the identity; edge values fill what comes in from outside"
     if not amount: return x
-    by = amount*(2*torch.rand((len(x), 2, 3), generator=g) - 1)
-    maps = torch.eye(2, 3) + by*torch.tensor([1., 1., 2.]) # the image's side has length 2 in these coordinates
+    by = amount*(2*torch.rand((len(x), 2, 3), generator=g, device=x.device) - 1)
+    by[:, :, 2] *= 2 # the image's side has length 2 in these coordinates
+    maps = torch.eye(2, 3, device=x.device) + by
     grid = affine_grid(maps, x.shape, align_corners=False)
     return grid_sample(x, grid, padding_mode="border", align_corners=False)
 
@@ -240,6 +241,15 @@ def _some_rows(n:int) -> np.ndarray:
     "The rows of the images that the measure looks at, always the same"
     return np.sort(np.random.default_rng(0).permutation(n)[:MOST_IMAGES])
 
+# %% ../../nbs/app/00_pretrain.ipynb #eb422142
+def initial_clusters(unet, scheduler, images, n_clusters:int) -> tuple:
+    "Some images in the common space (n, d), their initial clusters (n,) and their neighbors (n, 10)"
+    layer, t = Layer(DEFAULT_LAYER), scheduler.config.num_train_timesteps//4
+    e = Extractor(unet, scheduler, n_draws=2).embed(images[_some_rows(len(images))], (layer,), t)[layer]
+    start = ClusterModel.start(e, n_clusters)
+    z = start.embed_all(e).numpy()
+    return z, start.start_labels.numpy(), nearest_neighbors(z, min(10, len(e) - 2))[1]
+
 # %% ../../nbs/app/00_pretrain.ipynb #fba1cfa7
 def embedding_information(
     unet, # read at `DEFAULT_LAYER`
@@ -248,11 +258,8 @@ def embedding_information(
     n_clusters:int, # K
 ) -> float: # nats, from 0 to log K
     "Mutual information between the initial clusters of an image and of its neighbors"
-    layer, t = Layer(DEFAULT_LAYER), scheduler.config.num_train_timesteps//4
-    e = Extractor(unet, scheduler, n_draws=2).embed(images[_some_rows(len(images))], (layer,), t)[layer]
-    start = ClusterModel.start(e, n_clusters)
-    near = nearest_neighbors(start.embed_all(e).numpy(), min(10, len(e) - 2))[1]
-    return neighbor_information(start.start_labels.numpy(), near)
+    _, labels, near = initial_clusters(unet, scheduler, images, n_clusters)
+    return neighbor_information(labels, near)
 
 # %% ../../nbs/app/00_pretrain.ipynb #ccc3d6da
 FIRST_MEASURE = 4_000 # steps; then each time that they have doubled
@@ -579,6 +586,12 @@ def _model_card(data, recipe:Recipe, trained:Pretrained, device:str|None=None, c
         first=loss[:100].mean(), last=loss[-100:].mean(), curve=_curve(loss),
         information=_information(trained.history))
 
+# %% ../../nbs/app/00_pretrain.ipynb #54289115
+def _files(card:str, history:dict) -> dict:
+    "The card and the history, thinned to every tenth step, as files of the folder"
+    thin = history | {k: history[k][::10] for k in ("step", "loss")}
+    return {"README.md": card, "history.json": json.dumps(thin) + "\n"}
+
 # %% ../../nbs/app/00_pretrain.ipynb #ec02d320
 def make_unet(
     name: str | Path, out: str | Path, checkpoint: str | Path | None = None, recipe: Recipe = Recipe(),
@@ -609,8 +622,7 @@ def make_unet(
     check_replaceable(out)
     data = load_dataset(name)
     trained = pretrain(data.images, recipe, checkpoint=checkpoint, progress=progress)
-    thin = trained.history | {k: trained.history[k][::10] for k in ("step", "loss")}
-    files = {"README.md": _model_card(data, recipe, trained), "history.json": json.dumps(thin) + "\n"}
+    files = _files(_model_card(data, recipe, trained), trained.history)
     save_unet(out, trained.unet, trained.scheduler, files, half=True, settings=settings)
     return trained
 

@@ -140,6 +140,9 @@ MOST_IMAGES = 5000
 def _some_rows(n: int) -> np.ndarray:
     ...
 
+def initial_clusters(unet, scheduler, images, n_clusters: int) -> tuple:
+    ...
+
 def embedding_information(unet, scheduler, images, n_clusters: int) -> float:
     ...
 FIRST_MEASURE = 4000
@@ -235,6 +238,9 @@ def _command(name: str, recipe: Recipe) -> str:
     ...
 
 def _model_card(data, recipe: Recipe, trained: Pretrained, device: str | None=None, command: str | None=None) -> str:
+    ...
+
+def _files(card: str, history: dict) -> dict:
     ...
 
 def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None) -> Pretrained:
