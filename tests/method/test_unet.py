@@ -210,7 +210,7 @@ def test_a_change_of_recipe_changes_the_result_and_can_be_resumed(tmp_path, same
 def test_a_warp_of_whole_pixels_is_a_shift_and_every_warp_stays_within_its_bounds(monkeypatch):
     x = torch.randn((2, 1, 8, 8), generator=generator(0))
     monkeypatch.setattr(
-        torch, "rand", lambda size, generator: torch.tensor([0.5, 0.5, 1.0]).expand(size)
+        torch, "rand", lambda size, generator, device: torch.tensor([0.5, 0.5, 1.0]).expand(size)
     )  # no turn, both shifts at their most
     assert torch.allclose(P.warped(x, 1 / 8, generator(0))[..., :-1, :-1], x[..., 1:, 1:], atol=1e-5)
     monkeypatch.undo()
