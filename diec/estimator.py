@@ -56,7 +56,7 @@ __all__ = ['DiEC']
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
-                 layer:str=DEFAULT_LAYER, timestep:int|str="search", criterion:str="neighbors", n_draws:int|str="auto",
+                 layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
@@ -80,13 +80,14 @@ n_clusters : int or None, default=10
 unet : str, Path or (UNet2DModel, scheduler), default="digits"
     A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a
     pair, which is not changed.
-layer : str, default="mid_block+up_blocks.0"
-    Name of a layer, of several joined by "+", or "search" for the clustering-optimal layer. The paper's is "mid_block".
+layer : str, default="search"
+    Name of a layer, of several joined by "+", or "search" for the clustering-optimal one of `SEARCH_LAYERS`. The
+    paper's is "mid_block".
 timestep : int or "search", default="search"
     Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.
-criterion : {"neighbors", "chi", "stable_chi"}, default="neighbors"
-    What the search maximizes: agreement of k-means with the nearest neighbors, the Calinski-Harabasz index (the
-    paper's), or that index times the agreement between noise draws.
+criterion : {"information", "neighbors", "chi", "stable_chi"}, default="information"
+    What the search maximizes: mutual information between the initial clusters of neighbors, agreement of k-means with
+    the nearest neighbors, the Calinski-Harabasz index (the paper's), or that index times the agreement between draws.
 n_draws : int or "auto", default="auto"
     Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where
     the noise makes no difference, else two, of opposite sign.
@@ -322,7 +323,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     m = None if _is_auto(d.search_size) else max(d.search_size, K + 1) # K may be an estimate
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
-    else: found = search_layer(S, t=t, progress=d.progress)
+    else: found = search_layer(S, timesteps=None if t is None else (t,), progress=d.progress)
     return found.layer, found.t, found
 
 # %% ../nbs/method/07_estimator.ipynb #ad4cb2fb
@@ -339,7 +340,7 @@ def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) ->
 
 # %% ../nbs/method/07_estimator.ipynb #bdf20c2d
 # arguments of `ClusterModel.start` for each value of `init`
-INITS = {"diffusion": {}, "k-means": {"diffusion": 0, "by_information": False}}
+INITS = {"diffusion": {}, "k-means": {"diffusion": (0,), "n_init": 20, "by_information": False}}
 
 def _initial_model(d:DiEC, extract:Extractor, images, e, K:int, layer:Layer, t:int) -> ClusterModel:
     "The model before training: computed, or loaded from a file of this very run"
@@ -511,7 +512,9 @@ def paper(cls:DiEC, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDP
     """
     epochs = TrainingConfig().head_epochs # at most, as many as the head is trained for by default
     config = TrainingConfig(head_epochs=0, warmup_epochs=0, joint_epochs=epochs)
-    settings = dict(layer="mid_block", criterion="chi", init="k-means", fine_tune_unet=True, training_config=config)
+    weights = LossWeights(lambda_graph=0.1, lambda_nbr=0., lambda_stay=0.)
+    settings = dict(layer="mid_block", criterion="chi", init="k-means", fine_tune_unet=True, loss_weights=weights,
+                    training_config=config)
     return cls(n_clusters, unet, **settings | overrides)
 
 # %% ../nbs/method/07_estimator.ipynb #da01aab6

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['soft_assignment', 'target_distribution', 'kl_loss', 'adaptive_weights', 'Graph', 'adaptive_graph', 'diffuse',
-           'graph_loss', 'entropy_loss']
+           'graph_loss', 'neighbor_loss', 'entropy_loss']
 
 # %% ../nbs/method/05_losses.ipynb #cd86443d
 from typing import NamedTuple
@@ -175,6 +175,29 @@ def graph_loss(z:torch.Tensor, z_neighbors:torch.Tensor, weights:torch.Tensor) -
         Scalar, the mean over points of sum_j s_ij ||z_i - z_j||^2.
     """
     return (weights*(z[:, None] - z_neighbors).square().sum(-1)).sum(1).mean()
+
+# %% ../nbs/method/05_losses.ipynb #nk000002
+def neighbor_loss(z:torch.Tensor, z_neighbor:torch.Tensor, attraction:float=2.0) -> torch.Tensor:
+    """Compute a contrastive loss that keeps neighbors together (InfoNC-t-SNE; Damrich et al., 2023).
+
+    Parameters
+    ----------
+    z : torch.Tensor
+        Points of the batch (B, d).
+    z_neighbor : torch.Tensor
+        One neighbor of each (B, d).
+    attraction : float, default 2.0
+        Weight rho of attraction against repulsion.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, the mean over points.
+    """
+    together = -torch.log1p((z - z_neighbor).square().sum(1)) # log s_ij
+    others = -torch.log1p(torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist").square())
+    others = others.masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
+    return (torch.logsumexp(torch.cat([together[:, None], others], 1), 1) - attraction*together).mean()
 
 # %% ../nbs/method/05_losses.ipynb #76c9c1dc
 def entropy_loss(q:torch.Tensor, eta:float=0.1) -> torch.Tensor:

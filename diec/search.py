@@ -29,14 +29,15 @@ from .core.neighbors import nearest_neighbors
 from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
+from .losses import Graph, adaptive_graph, diffuse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation',
-           'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer',
-           'ScoreMap', 'score_map']
+__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts',
+           'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability',
+           'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'search_layer']
 
 # %% ../nbs/method/03_search.ipynb #27080fb3
 class CommonSpace(nn.Module):
@@ -128,6 +129,12 @@ def neighbor_information(labels:np.ndarray, near:np.ndarray) -> float:
     joint = np.bincount(pairs, minlength=len(own)**2).reshape(len(own), -1)
     return float(mutual_info_score(None, None, contingency=joint + joint.T))
 
+# %% ../nbs/method/03_search.ipynb #sr000001
+def _rows_for_starts(z:np.ndarray, n_clusters:int, random_state:int) -> np.ndarray:
+    "As many points as tell the starts of k-means apart"
+    n = max(10_000, 20*n_clusters)
+    return z if len(z) <= n else z[np.random.default_rng(random_state).permutation(len(z))[:n]]
+
 # %% ../nbs/method/03_search.ipynb #1f80ac11
 def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near:np.ndarray|None=None) -> KMeans:
     """Run k-means from several starts and return the best.
@@ -144,7 +151,7 @@ def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near
         Starts; with one to three the result is often poor.
     near : numpy.ndarray or None, default None
         Nearest neighbors of each point (N, k). If given, the start with the most `neighbor_information` is returned,
-        otherwise that with the least inertia.
+        otherwise that with the least inertia. The starts see 10,000 points, or 20 K, and the best goes on with all.
 
     Returns
     -------
@@ -153,9 +160,62 @@ def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near
     """
     z = np.asarray(z)
     if near is None: return KMeans(n_clusters, n_init=n_init, random_state=random_state).fit(z)
+    some = _rows_for_starts(z, n_clusters, random_state)
     seeds = np.random.RandomState(random_state).randint(2**31 - 1, size=n_init)
-    starts = (KMeans(n_clusters, n_init=1, random_state=s).fit(z) for s in seeds)
-    return max(starts, key=lambda found: neighbor_information(found.labels_, near))
+    starts = (KMeans(n_clusters, n_init=1, random_state=s).fit(some) for s in seeds)
+    best = max(starts, key=lambda found: neighbor_information(found.predict(z), near))
+    return best if len(some) == len(z) else KMeans(n_clusters, n_init=1, init=best.cluster_centers_).fit(z)
+
+# %% ../nbs/method/03_search.ipynb #sr000003
+DIFFUSION_STEPS = 20, 50, 100, 200, 400
+
+def n_starts(n_clusters:int) -> int:
+    """Return the number of starts of k-means after each length of diffusion.
+
+    Parameters
+    ----------
+    n_clusters : int
+        Number of clusters K.
+
+    Returns
+    -------
+    int
+        500/K, from 2 to 50: with many clusters a start takes longer, and one is more like another.
+    """
+    return max(2, min(500//n_clusters, 50))
+
+# %% ../nbs/method/03_search.ipynb #sr000004
+def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int=0,
+                     diffusion:tuple=DIFFUSION_STEPS, n_init:int|None=None, by_information:bool=True) -> KMeans:
+    """Run k-means on points that have drifted along their neighbor graph.
+
+    Parameters
+    ----------
+    z : numpy.ndarray
+        Points (N, d).
+    graph : Graph
+        Neighbor graph over the points.
+    n_clusters : int
+        Number of clusters K.
+    random_state : int, default 0
+        Seed.
+    diffusion : tuple of int, default DIFFUSION_STEPS
+        Steps of diffusion to try, ascending; (0,): none.
+    n_init : int or None, default None
+        Starts of k-means after each of them. None: `n_starts`.
+    by_information : bool, default True
+        Take the start with the most `neighbor_information`; False: that with the least inertia.
+
+    Returns
+    -------
+    KMeans
+        The fitted estimator; of several lengths of diffusion, that with the most information.
+    """
+    near, found, done = graph.neighbors.numpy(), [], 0
+    for steps in diffusion:
+        z, done = diffuse(z, graph, steps - done), steps
+        found.append(kmeans(z, n_clusters, random_state, n_init or n_starts(n_clusters), near if by_information else None))
+    return max(found, key=lambda f: neighbor_information(f.labels_, near))
 
 # %% ../nbs/method/03_search.ipynb #4b1a89b0
 def stability(z_draws:np.ndarray, n_clusters:int, random_state:int=0) -> float:
@@ -206,7 +266,8 @@ def neighbor_consistency(z:np.ndarray, labels:np.ndarray, k:int=10) -> float:
 CRITERIA = {
     "chi": lambda e: e.chi, # the paper's
     "stable_chi": lambda e: e.chi*max(e.stability, 0.), # penalizes clusters that depend on the noise; R times as slow
-    "neighbors": lambda e: e.neighbors, # the default
+    "neighbors": lambda e: e.neighbors,
+    "information": lambda e: e.information, # the default
 }
 
 # %% ../nbs/method/03_search.ipynb #313fb9a4
@@ -230,6 +291,9 @@ class Evaluation:
         S(l, t) under the criterion in use.
     n_draws : int or None, default None
         Noise draws that the embedding was averaged over; None if they were not recorded.
+    information : float or None, default None
+        Mutual information between the initial clusters of neighbors, see `initial_clusters`, in nats; None if it was
+        not recorded.
     """
     layer:str
     t:int
@@ -238,6 +302,7 @@ class Evaluation:
     neighbors:float
     score:float=float("nan")
     n_draws:int|None=None
+    information:float|None=None
 
 # %% ../nbs/method/03_search.ipynb #463e2007
 def subset_size(n_clusters:int) -> int:
@@ -257,7 +322,7 @@ def subset_size(n_clusters:int) -> int:
 
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:
-    def __init__(self, extract:Extractor, images:torch.Tensor, n_clusters:int, criterion:str="neighbors",
+    def __init__(self, extract:Extractor, images:torch.Tensor, n_clusters:int, criterion:str="information",
                  m:int|None=None, random_state:int=0, cache_file:str|Path|None=None, all_draws:bool=False):
         m = _check_search(extract, len(images), n_clusters, criterion, m, random_state)
         self.extract, self.n_clusters, self.criterion, self.random_state = extract, n_clusters, criterion, random_state
@@ -282,7 +347,7 @@ images : torch.Tensor
     Images (N, C, H, W) from `Extractor.prepare`.
 n_clusters : int
     Number of clusters K.
-criterion : str, default "neighbors"
+criterion : str, default "information"
     A name in `CRITERIA`.
 m : int or None, default None
     Images in the subset; all of them if there are fewer. None: as `subset_size` says.
@@ -366,8 +431,11 @@ def _evaluate(self:Clusterability, layer:Layer, t:int, draws:np.ndarray) -> Eval
     labels = kmeans(z, self.n_clusters, self.random_state).labels_
     chi, near, agreement = 0., 0., None # if all images are alike
     if len(set(labels)) > 1: chi, near = float(calinski_harabasz_score(z, labels)), neighbor_consistency(z, labels)
+    graph = adaptive_graph(z, min(10, len(z) - 2))
+    start = initial_clusters(z, graph, self.n_clusters, self.random_state).labels_
     if self.criterion == "stable_chi": agreement = stability(space.transform(draws), self.n_clusters, self.random_state)
-    found = Evaluation(layer, t, chi, agreement, near, n_draws=len(draws))
+    information = neighbor_information(start, graph.neighbors)
+    found = Evaluation(layer, t, chi, agreement, near, n_draws=len(draws), information=information)
     return replace(found, score=float(CRITERIA[self.criterion](found)))
 
 # %% ../nbs/method/03_search.ipynb #dee78daa
@@ -534,56 +602,6 @@ def _note_on_tops(gap:float, n_tops:int, n_evaluations:int) -> str:
     "What the result says if S is not unimodal"
     return f"S(t) has {n_tops} tops on the grid (gap {gap:.2f}): they were refined with {n_evaluations} evaluations"
 
-# %% ../nbs/method/03_search.ipynb #c10bf896
-def search_layer(S:Clusterability, layers:Iterable[str]|None=None, start:str=DEFAULT_LAYER, t:int|None=None,
-                 max_evaluations:int=12, progress:bool=False) -> COTResult:
-    """Find the clustering-optimal layer l* (COL) and its timestep.
-
-    Parameters
-    ----------
-    S : Clusterability
-        What to maximize.
-    layers : iterable of str or None, default None
-        Candidates; None: `layer_names` of the U-Net, and the default layer.
-    start : str, default "mid_block+up_blocks.0"
-        Layer at which t is searched first.
-    t : int or None, default None
-        Timestep at which to compare the layers; None: search it too.
-    max_evaluations : int, default 12
-        Evaluations of each search over t, see `search_timestep`.
-    progress : bool, default False
-        Show progress bars.
-
-    Returns
-    -------
-    COTResult
-        The best layer and timestep.
-    """
-    layers, start = split_layers(layers or (*layer_names(S.extract.unet), DEFAULT_LAYER)), Layer(start)
-    if t is not None:
-        across = S.at(layers, t)
-        return COTResult(_best(across).layer, t, S.criterion, across, True)
-    first = search_timestep(S, start, max_evaluations, progress=progress)
-    across = S.at(layers, first.t)
-    if (layer := _best(across).layer) == start:
-        return replace(first, evaluations=first.evaluations + [e for e in across if e.layer != start])
-    second = search_timestep(S, layer, max_evaluations, progress=progress)
-    return _merge(S, layers, first, across, second)
-
-# %% ../nbs/method/03_search.ipynb #968f2037
-def _best(evaluations:Iterable[Evaluation]) -> Evaluation:
-    "The evaluation with the highest score"
-    return max(evaluations, key=lambda e: e.score)
-
-# %% ../nbs/method/03_search.ipynb #7463e40a
-def _merge(S:Clusterability, layers:tuple[Layer, ...], first:COTResult, across:list, second:COTResult) -> COTResult:
-    "The best of two searches over t and a comparison of layers between them"
-    made = {(e.layer, e.t): e for e in first.evaluations + across + second.evaluations}
-    best = _best(e for e in made.values() if e.layer in layers)
-    note = "; ".join(f"{r.layer}: {r.note}" for r in (first, second) if r.note)
-    unimodal = first.unimodal and second.unimodal
-    return COTResult(best.layer, best.t, S.criterion, list(made.values()), unimodal, note)
-
 # %% ../nbs/method/03_search.ipynb #cfece26f
 @dataclass
 class ScoreMap:
@@ -647,3 +665,38 @@ def score_map(S:Clusterability, layers:Iterable[str]|None=None, timesteps:Iterab
     ts = tuple(int(t) for t in timesteps)
     columns = [S.at(layers, t) for t in tqdm(ts, desc="map", unit="timestep", disable=not progress)]
     return ScoreMap(layers, ts, [list(row) for row in zip(*columns)])
+
+# %% ../nbs/method/03_search.ipynb #sr000007
+def _searched_timesteps(T:int) -> list:
+    "A grid over the first third of the noise schedule, finer where there is less noise"
+    return sorted({T//40, T//20, T//10, T//5, 7*T//20})
+
+# %% ../nbs/method/03_search.ipynb #c10bf896
+SEARCH_LAYERS = "mid_block", "up_blocks.0", DEFAULT_LAYER
+
+def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps:Iterable[int]|None=None,
+                 progress:bool=False) -> COTResult:
+    """Find the clustering-optimal layer l* (COL) and its timestep.
+
+    Parameters
+    ----------
+    S : Clusterability
+        What to maximize.
+    layers : iterable of str, default SEARCH_LAYERS
+        Candidates: bottleneck, first level of the decoder, and both joined.
+    timesteps : iterable of int or None, default None
+        Timesteps to compare. None: T/40, T/20, T/10, T/5 and 7 T/20.
+    progress : bool, default False
+        Show a progress bar.
+
+    Returns
+    -------
+    COTResult
+        The best layer and timestep.
+    """
+    if timesteps is None: timesteps = _searched_timesteps(S.extract.T)
+    grid = score_map(S, layers, timesteps, progress)
+    layer, t = grid.best()
+    scores = grid.values()[grid.layers.index(layer)]
+    made = [e for row in grid.evaluations for e in row]
+    return COTResult(layer, t, S.criterion, made, unimodality_gap(scores) <= 0.05)

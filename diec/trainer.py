@@ -22,21 +22,22 @@ from tqdm.auto import tqdm
 from .core.checkpoint import fingerprint, load_state, save_state
 from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
+from .core.neighbors import nearest_neighbors
 from .core.rng import Stream, generator
 from .core.validation import check_integer, check_number
 from .features import Extractor, Layer, activations, join_features
 from diec.losses import (
     Graph,
     adaptive_graph,
-    diffuse,
     entropy_loss,
     graph_loss,
     kl_loss,
+    neighbor_loss,
     soft_assignment,
     target_distribution,
 )
 from .model import ResidualHead
-from .search import BLOCK, CommonSpace, kmeans
+from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters
 from .unet import denoising_loss
 
 # %% ../nbs/method/06_trainer.ipynb #1c2ad84d
@@ -94,19 +95,19 @@ def assign_all(self:ClusterModel, x:torch.Tensor) -> tuple[torch.Tensor, torch.T
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts)))
 
 # %% ../nbs/method/06_trainer.ipynb #43fa2edc
-def _initial_clusters(z:np.ndarray, n_clusters:int, random_state:int, diffusion:int, n_init:int, by_information:bool):
-    "Labels (N,) and centers (K, d) of k-means on the embedding after diffusion"
+def _labels_and_centers(z:np.ndarray, n_clusters:int, random_state:int, diffusion:tuple, n_init:int|None,
+                        by_information:bool) -> tuple:
+    "The initial clusters (N,) and their centers (K, d)"
     graph = adaptive_graph(z, min(10, len(z) - 2))
-    neighbors = graph.neighbors if by_information else None
-    found = kmeans(diffuse(z, graph, diffusion), n_clusters, random_state, n_init, neighbors)
+    found = initial_clusters(z, graph, n_clusters, random_state, diffusion, n_init, by_information)
     labels = found.labels_
     means = [z[labels == k].mean(0) if (labels == k).any() else c for k, c in enumerate(found.cluster_centers_)]
     return labels, np.stack(means)
 
 # %% ../nbs/method/06_trainer.ipynb #0346cc28
 @patch(cls_method=True)
-def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random_state:int=0, diffusion:int=20,
-          n_init:int=20, by_information:bool=True) -> ClusterModel:
+def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random_state:int=0,
+          diffusion:tuple=DIFFUSION_STEPS, n_init:int|None=None, by_information:bool=True) -> ClusterModel:
     """Make the model that training starts from.
 
     Parameters
@@ -119,10 +120,10 @@ def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random
         Whether the model has a residual head.
     random_state : int, default 0
         Seed.
-    diffusion : int, default 20
-        Steps of diffusion before k-means.
-    n_init : int, default 20
-        Starts of k-means.
+    diffusion : tuple of int, default DIFFUSION_STEPS
+        Steps of diffusion to try before k-means; (0,): none.
+    n_init : int or None, default None
+        Starts of k-means after each of them. None: `diec.search.n_starts`.
     by_information : bool, default True
         Take the start with the most `neighbor_information`; False: that with the least inertia.
 
@@ -133,7 +134,7 @@ def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random
     """
     space = CommonSpace.fit(e, random_state=random_state)
     z = space.transform(e)
-    labels, centers = _initial_clusters(z, n_clusters, random_state, diffusion, n_init, by_information)
+    labels, centers = _labels_and_centers(z, n_clusters, random_state, diffusion, n_init, by_information)
     model = cls(e.shape[1], z.shape[1], n_clusters, head, random_state)
     model.space = space
     model._set_centers(z, labels, centers)
@@ -152,35 +153,41 @@ def _set_centers(self:ClusterModel, z:np.ndarray, labels:np.ndarray, centers:np.
 @dataclass(frozen=True)
 class LossWeights:
     lambda_kl:float=1.0
-    lambda_graph:float=0.1
+    lambda_graph:float=0.0
     lambda_ent:float=0.1
     lambda_diff:float=1.0
+    lambda_nbr:float=0.3
+    lambda_stay:float=0.1
     n_neighbors:int=10
     eta:float=0.1
 
     def check(self):
         "Raise an error for a value out of range"
-        for name in ("lambda_kl", "lambda_graph", "lambda_ent", "lambda_diff", "eta"):
+        for name in ("lambda_kl", "lambda_graph", "lambda_ent", "lambda_diff", "lambda_nbr", "lambda_stay", "eta"):
             check_number(name, getattr(self, name))
         check_integer("n_neighbors", self.n_neighbors, 1)
 
 # %% ../nbs/method/06_trainer.ipynb #bb49acb3
 LossWeights.__doc__ = """Set the weights of the terms of the loss; 0 switches a term off.
 
-L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent.
+L = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.
 
 Parameters
 ----------
 lambda_kl : float, default 1.0
     Self-training.
-lambda_graph : float, default 0.1
-    Adaptive neighbor graph.
+lambda_graph : float, default 0.0
+    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.
 lambda_ent : float, default 0.1
     Entropy: balanced clusters and decided assignments.
 lambda_diff : float, default 1.0
     Denoising; 1 in the paper's formula, 0 for the ablation.
+lambda_nbr : float, default 0.3
+    Neighbors in e stay neighbors.
+lambda_stay : float, default 0.1
+    Points stay near their embedding.
 n_neighbors : int, default 10
-    Neighbors k of the graph.
+    Neighbors k, in the adaptive graph and of e.
 eta : float, default 0.1
     Weight of decided assignments against balanced clusters in the entropy term.
 """
@@ -235,8 +242,9 @@ class EpochView:
     "The data set as the current model sees it; constant within an epoch"
     @torch.no_grad()
     def __init__(self, model:ClusterModel, x:torch.Tensor, loss_weights:LossWeights, graph:Graph|None=None,
-                 fixed_labels:torch.Tensor|None=None): # graph: do not compute it; fixed_labels: they are the target
-        self.x = x # (N, d)
+                 fixed_labels:torch.Tensor|None=None, partners:torch.Tensor|None=None):
+        # graph: do not compute it; fixed_labels: they are the target; partners: a neighbor in x of each point
+        self.x, self.partners = x, partners # (N, d), (N,)
         self.z, q = model.assign_all(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; lower the learning rate")
@@ -252,10 +260,10 @@ def _certain(labels:torch.Tensor, q:torch.Tensor) -> torch.Tensor:
 
 # %% ../nbs/method/06_trainer.ipynb #e2fa24e5
 @patch(cls_method=True)
-def restored(cls:EpochView, x:torch.Tensor, target:torch.Tensor, graph:Graph|None) -> EpochView:
+def restored(cls:EpochView, begun:dict, graph:Graph|None) -> EpochView:
     "The part of a view that an epoch needs, from a checkpoint"
     view = cls.__new__(cls)
-    view.x, view.target, view.graph = x, target, graph
+    view.x, view.target, view.partners, view.graph = begun["x"], begun["target"], begun["partners"], graph
     return view
 
 # %% ../nbs/method/06_trainer.ipynb #4c83b3ef
@@ -274,18 +282,23 @@ def _reseed(model:ClusterModel, view:EpochView) -> list:
         far[i] = -1
     return empty
 
+# %% ../nbs/method/06_trainer.ipynb #nk000006
+TERMS = "kl", "graph", "ent", "nbr", "stay", "diff" # of the loss
+
 # %% ../nbs/method/06_trainer.ipynb #d3a83994
 def _clustering_terms(model:ClusterModel, view:EpochView, loss_weights:LossWeights, index:torch.Tensor,
                       x:torch.Tensor) -> dict:
-    "The three clustering terms, weighted, of the images `index`, which are now at x (B, d)"
+    "The clustering terms, weighted, of the images `index`, which are now at x (B, d)"
     z, q = model(x)
-    terms = {}
-    if loss_weights.lambda_kl: terms["kl"] = loss_weights.lambda_kl*kl_loss(view.target[index], q)
-    if loss_weights.lambda_graph:
+    w, terms = loss_weights, {}
+    if w.lambda_kl: terms["kl"] = w.lambda_kl*kl_loss(view.target[index], q)
+    if w.lambda_graph:
         neighbors = view.graph.neighbors[index]
         zn = model.head(view.x[neighbors.flatten()]).view(*neighbors.shape, -1)
-        terms["graph"] = loss_weights.lambda_graph*graph_loss(z, zn, view.graph.weights[index])
-    if loss_weights.lambda_ent: terms["ent"] = loss_weights.lambda_ent*entropy_loss(q, loss_weights.eta)
+        terms["graph"] = w.lambda_graph*graph_loss(z, zn, view.graph.weights[index])
+    if w.lambda_ent: terms["ent"] = w.lambda_ent*entropy_loss(q, w.eta)
+    if w.lambda_nbr: terms["nbr"] = w.lambda_nbr*neighbor_loss(z, model.head(view.x[view.partners[index]]))
+    if w.lambda_stay: terms["stay"] = w.lambda_stay*(z - x).square().sum(1).mean()
     return terms
 
 # %% ../nbs/method/06_trainer.ipynb #85a4fbe6
@@ -322,9 +335,10 @@ def _set_start(self:Trainer):
     self.start = {"unet": fingerprint(self.extract.unet.state_dict().values()), "n_clusters": len(self.model.centers),
                   "noise": int(self.extract.random_state)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
-    self.labels, self.graph, self.x = None, None, None # x: the embeddings in the common space
+    self.labels, self.graph = None, None
+    self.x, self.near = None, None # the embeddings in the common space, and their neighbors (N, k)
     self.begun = None # of an unfinished epoch: steps done, sums of the terms, and the view
-    self.history = {k: [] for k in ("stage", "epoch", "changed", "kl", "graph", "ent", "diff", "total")}
+    self.history = {k: [] for k in ("stage", "epoch", "changed", *TERMS, "total")}
     self._reset_optimizer()
 
 # %% ../nbs/method/06_trainer.ipynb #1706fbe1
@@ -475,7 +489,8 @@ def one_epoch(self:Trainer, view:EpochView, images:torch.Tensor, changed:float|N
     order = torch.randperm(len(images), generator=self._generator(1, self.epoch))
     batches = order.split(self.training_config.batch_size)
     if self.begun is None:
-        self.begun = {"step": 0, "sums": {}, "changed": changed, "x": view.x, "target": view.target}
+        self.begun = {"step": 0, "sums": {}, "changed": changed, "x": view.x, "target": view.target,
+                      "partners": view.partners}
     for step, index in enumerate(batches):
         if step < self.begun["step"]: continue
         terms = terms_of(view, images, index, step)
@@ -523,19 +538,29 @@ def _add_epoch_to_error(trainer:Trainer):
     except FloatingPointError as error:
         raise FloatingPointError(f"before epoch {trainer.epoch + 1} of the {trainer.stage} stage {error}") from None
 
+# %% ../nbs/method/06_trainer.ipynb #nk000005
+@patch
+def _partners(self:Trainer, x:torch.Tensor) -> torch.Tensor|None:
+    "One of the nearest neighbors of each embedding, drawn for this epoch (N,)"
+    if not self.loss_weights.lambda_nbr: return None
+    k = min(self.loss_weights.n_neighbors, len(x) - 1)
+    if self.near is None: self.near = torch.from_numpy(nearest_neighbors(x.numpy(), k)[1])
+    chosen = torch.randint(0, k, (len(x), 1), generator=self._generator(3, self.epoch))
+    return self.near.gather(1, chosen).flatten()
+
 # %% ../nbs/method/06_trainer.ipynb #addc7159
 @patch
 def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
     "The view of the next epoch, and the share of the labels that changed"
     if self.epoch & (self.epoch - 1) == 0: self.graph = None # 0, 1, 2, 4, 8, ...
-    fixed_labels = self.model.start_labels if self.warming_up else None
+    fixed_labels, partners = self.model.start_labels if self.warming_up else None, self._partners(x)
     with _add_epoch_to_error(self):
-        view = EpochView(self.model, x, self.loss_weights, self.graph, fixed_labels)
+        view = EpochView(self.model, x, self.loss_weights, self.graph, fixed_labels, partners)
     if empty := _reseed(self.model, view):
         logging.getLogger("diec").warning(
             "epoch %d of the %s stage: no image was in cluster %s; its center is moved to an image far from its own "
             "center", self.epoch + 1, self.stage, ", ".join(map(str, empty)))
-        view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels)
+        view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels, partners)
     changed = None if self.labels is None else (view.labels != self.labels).float().mean().item()
     self.labels, self.graph = view.labels, view.graph
     settled = self.epoch > 0 and changed <= self.training_config.tol and not self.warming_up
@@ -556,7 +581,7 @@ def _embed(self:Trainer, images:torch.Tensor, used:set):
 def _begin_epoch(self:Trainer, images:torch.Tensor, used:set) -> tuple:
     "The view, the share of labels that changed, and whether the stage is over"
     if self.begun:
-        return EpochView.restored(self.begun["x"], self.begun["target"], self.graph), self.begun["changed"], False
+        return EpochView.restored(self.begun, self.graph), self.begun["changed"], False
     if self.x is None: self._embed(images, used)
     view, changed = self.refresh(self.x)
     limit = self.training_config.head_epochs if self.stage == "head" else self.training_config.joint_epochs
@@ -620,7 +645,7 @@ def fit(self:Trainer, images:torch.Tensor, e:np.ndarray|None=None, checkpoint:st
             else:
                 self.one_epoch(view, images, changed, after_step)
                 bar.update()
-                if self.stage == "joint": self.x = None # the U-Net has changed
+                if self.stage == "joint": self.x, self.near = None, None # the U-Net has changed
             if checkpoint and is_main(): self.save(checkpoint, origin)
             barrier() # no process is ahead of the checkpoint
     self.x = None

@@ -709,9 +709,9 @@ def _images_of(given, work, unet, quiet):
 
 # %% ../../nbs/app/04_cli.ipynb #febeec7a
 def search(
-    images: str, unet: str | None = None, n_clusters: int = 10, layer: str | None = None,
-    criterion: Literal["neighbors", "chi", "stable_chi"] = "neighbors", work: str = ".diec-work", seed: int = 0,
-    quiet: bool = False
+    images: str, unet: str | None = None, n_clusters: int = 10, layer: str = "search",
+    criterion: Literal["information", "neighbors", "chi", "stable_chi"] = "information", work: str = ".diec-work",
+    seed: int = 0, quiet: bool = False
 ) -> None:
     """Find the layer and timestep at which images cluster best, without labels.
 
@@ -723,9 +723,9 @@ def search(
         Name (see diec unets), folder or hub id of a U-Net (default: that of the data set).
     n_clusters : int, default 10
         Number of clusters that k-means looks for.
-    layer : str or None, default None
-        Name of a layer, or "search" to try all (default: bottleneck and first decoder level).
-    criterion : {"neighbors", "chi", "stable_chi"}, default "neighbors"
+    layer : str, default "search"
+        Name of a layer, or "search" to compare the bottleneck, the first decoder level, and both joined.
+    criterion : {"information", "neighbors", "chi", "stable_chi"}, default "information"
         What to maximize; chi is the criterion of the paper.
     work : str, default ".diec-work"
         Folder for the packed images and the scores; an interrupted search resumes from it.
@@ -737,7 +737,7 @@ def search(
     Examples
     --------
     diec search digits
-    diec search photos --unet net --layer search
+    diec search photos --unet net --layer mid_block
     """
     args = SimpleNamespace(**locals())
     _check_search(args)
@@ -747,11 +747,10 @@ def search(
 # %% ../../nbs/app/04_cli.ipynb #82d244af
 def _search(args):
     "Search, and say which layers and timesteps were tried"
-    from diec.features import DEFAULT_LAYER
     from diec.search import search_layer, search_timestep
     found, tried = None, _scores(args)
     if args.layer == "search": found = search_layer(tried, progress=not args.quiet)
-    else: found = search_timestep(tried, args.layer or DEFAULT_LAYER, progress=not args.quiet)
+    else: found = search_timestep(tried, args.layer, progress=not args.quiet)
     for e in sorted(tried.evaluations.values(), key=lambda e: (e.layer, e.t)):
         _print_result(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
     _print_result(f"best: {found.layer}, timestep {found.t} ({len(tried.evaluations)} evaluations)")

@@ -213,7 +213,7 @@ class SchedulerSettings(Settings):
 # %% ../../nbs/core/07_schema.ipynb #08433e85
 N_DRAWS, N_CLUSTERS, BATCH_SIZE, SEARCH_SIZE = 64, 10_000, 100_000, 10**9 # largest values
 SEED = 2**32 - 1 # the largest that scikit-learn accepts
-CRITERION_NAMES = "chi", "neighbors", "stable_chi"
+CRITERION_NAMES = "chi", "information", "neighbors", "stable_chi"
 INIT_NAMES = "diffusion", "k-means"
 _timestep = integer(0, TIMESTEPS - 1)
 
@@ -244,6 +244,7 @@ class Evaluated(Settings):
     chi = Setting(null | measured)
     stability = Setting(null | measured)
     neighbors = Setting(null | measured)
+    information = Setting(null | measured, None)
     score = Setting(null | measured, None)
     n_draws = Setting(null | integer(1, N_DRAWS), None)
 
@@ -264,7 +265,7 @@ class History(Settings):
     "Columns with one entry for each epoch; null: the stage has no such term."
     stage = Setting(sequence(choice("head", "joint"), 0, 100_000))
     epoch = Setting(sequence(integer(1, 100_000), 0, 100_000))
-    changed, kl, graph, ent, diff, total = [Setting(_column, ())]*6
+    changed, kl, graph, ent, nbr, stay, diff, total = [Setting(_column, ())]*8
 
     @staticmethod
     def relations(history):

@@ -6,6 +6,7 @@ import subprocess_cases
 import torch
 
 from diec.core.distributed import all_reduce, barrier, is_main, rank_and_world_size
+from diec.trainer import TERMS
 
 
 def test_alone_nothing_is_added():
@@ -21,7 +22,7 @@ def test_a_fit_by_several_is_the_fit_of_one(tmp_path, same, size):
     found = subprocess_cases.together(subprocess_cases.distributed_fit, size, tmp_path / "several")
     for weights, its in found:
         assert same(weights, found[0][0]) and its["labels"] == facts["labels"] and its["t"] == facts["t"]
-        for k in ("kl", "graph", "ent", "diff", "total"):
+        for k in (*TERMS, "total"):
             np.testing.assert_allclose(
                 np.array(its["history"][k], float), np.array(facts["history"][k], float), rtol=1e-3, atol=1e-5
             )

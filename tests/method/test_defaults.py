@@ -12,22 +12,35 @@ DEFAULTS = {
     losses.adaptive_graph: dict(k=10),
     losses.diffuse: dict(n_steps=20),
     losses.entropy_loss: dict(eta=0.1),
+    losses.neighbor_loss: dict(attraction=2.0),
     model.ResidualHead: dict(width=256, depth=2, residual=True, random_state=0),
     search.CommonSpace: dict(n_components=64),
     search.CommonSpace.fit: dict(n_components=64, random_state=0),
     search.kmeans: dict(random_state=0, n_init=10),
     search.stability: dict(random_state=0),
     search.neighbor_consistency: dict(k=10),
-    search.Clusterability: dict(criterion="neighbors", m=None, random_state=0),
+    search.Clusterability: dict(criterion="information", m=None, random_state=0),
     search.search_timestep: dict(
         layer="mid_block+up_blocks.0", max_evaluations=12, grid=9, tolerance=0.05, progress=False
     ),
-    search.search_layer: dict(start="mid_block+up_blocks.0", t=None, max_evaluations=12, progress=False),
+    search.search_layer: dict(
+        layers=("mid_block", "up_blocks.0", "mid_block+up_blocks.0"), timesteps=None, progress=False
+    ),
+    search.initial_clusters: dict(random_state=0, diffusion=(20, 50, 100, 200, 400), n_init=None, by_information=True),
     search.score_map: dict(progress=False),
     trainer.ClusterModel: dict(head=True, random_state=0),
-    trainer.ClusterModel.start: dict(head=True, random_state=0, diffusion=20, n_init=20, by_information=True),
+    trainer.ClusterModel.start: dict(
+        head=True, random_state=0, diffusion=(20, 50, 100, 200, 400), n_init=None, by_information=True
+    ),
     trainer.LossWeights: dict(
-        lambda_kl=1.0, lambda_graph=0.1, lambda_ent=0.1, lambda_diff=1.0, n_neighbors=10, eta=0.1
+        lambda_kl=1.0,
+        lambda_graph=0.0,
+        lambda_ent=0.1,
+        lambda_diff=1.0,
+        lambda_nbr=0.3,
+        lambda_stay=0.1,
+        n_neighbors=10,
+        eta=0.1,
     ),
     trainer.TrainingConfig: dict(
         head_epochs=40,

@@ -15,6 +15,7 @@ from diec.losses import (
     entropy_loss,
     graph_loss,
     kl_loss,
+    neighbor_loss,
     soft_assignment,
     target_distribution,
 )
@@ -188,6 +189,32 @@ def test_graph_loss_by_brute_force():
     assert graph_loss(z, z[graph.neighbors], graph.weights).item() == pytest.approx(by_hand, rel=1e-6)
 
 
+# --- neighbors
+
+
+@pytest.mark.parametrize("attraction", [1.0, 2.0])
+def test_neighbor_loss_by_brute_force(attraction):
+    z, near = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 7, 3)))
+
+    def similarity(a, b):
+        return 1 / (1 + ((a - b) ** 2).sum().item())
+
+    by_hand = []
+    for i in range(7):
+        own, others = similarity(z[i], near[i]), [similarity(z[i], z[b]) for b in range(7) if b != i]
+        by_hand.append(-attraction * np.log(own) + np.log(own + sum(others)))
+    assert neighbor_loss(z, near, attraction).item() == pytest.approx(np.mean(by_hand), rel=1e-9)
+
+
+def test_neighbors_attract_and_others_repel():
+    z = torch.tensor([[0.0, 0.0], [3.0, 0.0]], dtype=torch.double, requires_grad=True)
+    near = torch.tensor([[0.0, 1.0], [3.0, 1.0]], dtype=torch.double)
+    (g,) = torch.autograd.grad(neighbor_loss(z, near), z)
+    assert (g[:, 1] < 0).all() and g[0, 0] > 0 > g[1, 0]  # a step against it: up to the neighbor, and apart
+    alone = neighbor_loss(z[:1], near[:1], 1.0)
+    assert alone.item() == pytest.approx(0)  # a batch of one repels nothing
+
+
 # --- entropy
 
 
@@ -216,6 +243,7 @@ def test_gradients_are_right():
     assert torch.autograd.gradcheck(lambda z, mu: kl_loss(p, soft_assignment(z, mu)), (z, mu))
     assert torch.autograd.gradcheck(lambda z, mu: entropy_loss(soft_assignment(z, mu), 0.3), (z, mu))
     assert torch.autograd.gradcheck(lambda z: graph_loss(z, z[graph.neighbors], graph.weights.double()), (z,))
+    assert torch.autograd.gradcheck(lambda z: neighbor_loss(z, z[graph.neighbors[:, 0]]), (z,))
 
 
 def test_gradient_of_the_divergence_is_that_of_the_paper():

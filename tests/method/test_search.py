@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 import diec.search as C
 from diec.features import DEFAULT_LAYER, Extractor
+from diec.losses import adaptive_graph
 from diec.search import (
     CRITERIA,
     Clusterability,
@@ -20,7 +21,9 @@ from diec.search import (
     COTResult,
     Evaluation,
     ScoreMap,
+    initial_clusters,
     kmeans,
+    n_starts,
     neighbor_consistency,
     neighbor_information,
     score_map,
@@ -297,39 +300,34 @@ def test_the_result_is_the_best_of_all_that_was_evaluated(seed):
     names, f = hills(seed)
     S = Made(f)
     found = search_layer(S, names)
-    assert {(e.layer, e.t) for e in found.evaluations} == set(S.evaluations) and len(found.evaluations) == len(
-        S.evaluations
-    )
+    assert [(e.layer, e.t) for e in found.evaluations] == [(l, t) for l in names for t in (25, 50, 100, 200, 350)]
+    assert len(S.evaluations) == len(found.evaluations) and found.criterion == "chi"
     assert found.score == max(e.score for e in found.evaluations) == f(found.layer, found.t)
 
 
-def test_the_second_search_does_not_lose_what_the_first_found():
-    "At t = 437 the other layer has its best value, on a peak that the second search's grid steps over"
-    f = {
-        DEFAULT_LAYER: SHAPES["bell"](437),
-        "conv_in": lambda t: 50 * np.exp(-(((t - 800) / 300) ** 2)) + 200 * np.exp(-(((t - 437) / 20) ** 2)),
-    }
-    found = search_layer(Made(lambda l, t: f[l](t)), tuple(f))
-    assert found.layer == "conv_in" and found.score == max(e.score for e in found.evaluations)
+def test_the_candidates_of_the_search_over_layers():
+    S = Made(lambda l, t: len(l) - t / 1000)
+    found = search_layer(S)
+    assert {e.layer for e in found.evaluations} == {"mid_block", "up_blocks.0", "mid_block+up_blocks.0"}
+    assert len(found.evaluations) == 15 and (found.layer, found.t) == ("mid_block+up_blocks.0", 25)
 
 
-def test_the_layer_is_found_when_the_axes_are_loosely_coupled():
-    height = {"conv_in": 1, DEFAULT_LAYER: 2, "up_blocks.0": 3}
-    shift = {"conv_in": 40, DEFAULT_LAYER: 0, "up_blocks.0": -60}
-    found = search_layer(Made(lambda l, t: height[l] * np.exp(-(((t - 500 - shift[l]) / 250) ** 2))), tuple(height))
-    assert found.layer == "up_blocks.0" and abs(found.t - 440) < 10
+@pytest.mark.parametrize("T, wanted", [(1000, [25, 50, 100, 200, 350]), (100, [2, 5, 10, 20, 35]), (4, [0, 1])])
+def test_the_timesteps_follow_the_length_of_the_schedule(T, wanted):
+    found = search_layer(along(lambda t: -t, T=T), [DEFAULT_LAYER])
+    assert [e.t for e in found.evaluations] == wanted and found.t == wanted[0]
 
 
 def test_layers_at_one_timestep():
     S = Made(lambda l, t: len(l))
-    found = search_layer(S, ("conv_in", "mid_block", "down_blocks.0"), t=7)
-    assert (found.layer, found.t) == ("down_blocks.0", 7) and len(S.evaluations) == 3
+    found = search_layer(S, ("conv_in", "mid_block", "down_blocks.0"), timesteps=(7,))
+    assert (found.layer, found.t) == ("down_blocks.0", 7) and len(S.evaluations) == 3 and found.unimodal
 
 
-def test_a_second_top_is_reported_whichever_search_met_it():
-    f = {DEFAULT_LAYER: two_tops(150, 800, 1.3), "conv_in": lambda t: 0.01 * t}
-    found = search_layer(Made(lambda l, t: float(f[l](t))), tuple(f))
-    assert found.layer == "conv_in" and "tops" in found.note
+def test_a_second_top_is_reported():
+    found = search_layer(Made(lambda l, t: {25: 3.0, 50: 1.0, 100: 2.5}.get(t, 0.0)), [DEFAULT_LAYER])
+    assert found.t == 25 and not found.unimodal
+    assert search_layer(along(SHAPES["roof"](100)), [DEFAULT_LAYER]).unimodal
 
 
 def test_the_map_is_S():
@@ -370,15 +368,6 @@ def test_the_numbers_of_a_map():
         and table.values().tolist() == [[1, 2, 3], [4, 9, 0]]
         and table.values("chi").tolist() == [[50, 60, 70]] * 2
     )
-
-
-def test_without_candidates_all_layers_are_compared_and_the_default(monkeypatch):
-    monkeypatch.setattr(C, "layer_names", lambda unet: ["conv_in", "up_blocks.0"])
-    assert [e.layer for e in search_layer(Made(lambda l, t: len(l)), t=9).evaluations] == [
-        "conv_in",
-        "up_blocks.0",
-        DEFAULT_LAYER,
-    ]
 
 
 # --- the score
@@ -488,6 +477,58 @@ def test_the_starts_that_neighbors_choose_among_are_those_of_the_seed():
         assert (
             kmeans(x, 5, seed, 6).cluster_centers_ == KMeans(5, n_init=6, random_state=seed).fit(x).cluster_centers_
         ).all()
+
+
+def test_of_many_points_the_starts_see_a_part(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = (np.repeat(np.eye(3, 4) * 4, 4000, 0) + rng.normal(size=(12_000, 4))).astype(np.float32)
+    near = rng.integers(0, 12_000, (12_000, 2))
+    sizes = []
+
+    class Counted(KMeans):
+        def fit(self, X, y=None):
+            sizes.append(len(X))
+            return super().fit(X)
+
+    monkeypatch.setattr(C, "KMeans", Counted)
+    found = kmeans(x, 3, n_init=4, near=near)
+    assert sizes == [10_000] * 4 + [12_000] and len(found.labels_) == 12_000
+    assert adjusted_rand_score(np.repeat([0, 1, 2], 4000), found.labels_) > 0.9
+    assert np.allclose(found.cluster_centers_, np.stack([x[found.labels_ == k].mean(0) for k in range(3)]), atol=1e-3)
+
+
+@pytest.mark.parametrize("n_clusters, wanted", [(2, 50), (10, 50), (26, 19), (100, 5), (1000, 2), (10_000, 2)])
+def test_the_number_of_starts(n_clusters, wanted):
+    assert n_starts(n_clusters) == wanted
+
+
+def test_the_initial_clusters_are_those_with_the_most_information():
+    "A long band and two narrow groups: k-means cuts the band, and diffusion makes it compact"
+    rng = np.random.default_rng(0)
+    band = np.stack([np.linspace(0, 30, 300), rng.normal(0, 0.3, 300)], 1)
+    narrow = np.concatenate([rng.normal((5, 4), 0.3, (100, 2)), rng.normal((25, 4), 0.3, (100, 2))])
+    x, truth = np.concatenate([band, narrow]).astype(np.float32), np.repeat([0, 1, 2], (300, 100, 100))
+    graph = adaptive_graph(x, 10)
+    each = [initial_clusters(x, graph, 3, diffusion=(s,)) for s in (0, 20, 400)]
+    information = [neighbor_information(f.labels_, graph.neighbors) for f in each]
+    found = initial_clusters(x, graph, 3, diffusion=(0, 20, 400))
+    assert neighbor_information(found.labels_, graph.neighbors) == max(information) > information[0] + 0.01
+    assert adjusted_rand_score(truth, found.labels_) > adjusted_rand_score(truth, each[0].labels_) + 0.1
+    assert (initial_clusters(x, graph, 3, diffusion=(0, 20, 400)).labels_ == found.labels_).all()
+    plain = initial_clusters(x, graph, 3, 5, (0,), 7, by_information=False)
+    assert (plain.labels_ == KMeans(3, n_init=7, random_state=5).fit(x).labels_).all()
+
+
+def test_information_is_that_of_the_initial_clusters(real):
+    extract, images = real
+    S = Clusterability(extract, images, 5, m=80, random_state=3)
+    (found,) = S.at(["mid_block"], 150)
+    e = extract.with_draws(found.n_draws)(S.images, ["mid_block"], 150)["mid_block"]
+    z = CommonSpace.fit(e, random_state=3).transform(e)
+    graph = adaptive_graph(z)
+    labels = initial_clusters(z, graph, 5, 3).labels_
+    assert found.score == found.information == neighbor_information(labels, graph.neighbors) > 0.2
+    assert S.rescored("neighbors")("mid_block", 150) == found.neighbors
 
 
 def test_the_same_seed_gives_the_same_scores(real):

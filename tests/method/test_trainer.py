@@ -15,8 +15,8 @@ import torch
 import diec.trainer as T
 from diec.core.checkpoint import load_state
 from diec.core.interrupt import Interrupted
-from diec.losses import adaptive_graph, diffuse
-from diec.search import kmeans
+from diec.losses import adaptive_graph
+from diec.search import initial_clusters
 from diec.trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 from diec.unet import new_unet
 
@@ -441,7 +441,7 @@ def test_history_adds_up():
     h = trainer.history
     assert {len(v) for v in h.values()} == {4} and h["epoch"] == [1, 2, 3, 4]
     assert np.allclose(
-        h["total"], np.sum([[v or 0.0 for v in h[k]] for k in ("kl", "graph", "ent", "diff")], 0), rtol=1e-5
+        h["total"], np.sum([[v or 0.0 for v in h[k]] for k in T.TERMS], 0), rtol=1e-5
     )
     assert not any(h["diff"][:2]) and min(h["diff"][2:]) > 0.5  # an untrained network does not denoise
     json.dumps(h)
@@ -450,16 +450,18 @@ def test_history_adds_up():
 def test_history_holds_the_mean_over_the_steps():
     "Where nothing moves, the mean of the terms of equal batches is that of the whole"
     trainer, images = subprocess_cases.trainer(
-        training_config=TrainingConfig(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.0)
+        training_config=TrainingConfig(head_epochs=1, warmup_epochs=0, joint_epochs=0, batch_size=10, lr_head=0.0),
+        loss_weights=LossWeights(n_neighbors=5, lambda_graph=0.1),
     )
     e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
-    view = T.EpochView(trainer.model, trainer.model.embed(e), trainer.loss_weights)
+    x = trainer.model.embed(e)
+    view = T.EpochView(trainer.model, x, trainer.loss_weights, partners=trainer._partners(x))
     wanted = T._clustering_terms(trainer.model, view, trainer.loss_weights, torch.arange(len(images)), view.x)
     trainer.fit(images)
-    for k in ("kl", "graph"):
-        assert trainer.history[k] == [pytest.approx(wanted[k].item(), rel=1e-4)]
+    for k in ("kl", "graph", "stay"):
+        assert trainer.history[k] == [pytest.approx(wanted[k].item(), rel=1e-4, abs=1e-12)]
     assert trainer.history["diff"] == [None] and trainer.history["total"][0] == pytest.approx(
-        sum(trainer.history[k][0] for k in ("kl", "graph", "ent"))
+        sum(trainer.history[k][0] for k in ("kl", "graph", "ent", "nbr", "stay"))
     )
 
 
@@ -470,6 +472,7 @@ TERMS = {
     "lambda_graph": ("graph", "graph_loss"),
     "lambda_ent": ("ent", "entropy_loss"),
     "lambda_diff": ("diff", "denoising_loss"),
+    "lambda_nbr": ("nbr", "neighbor_loss"),
 }
 
 
@@ -486,16 +489,51 @@ def test_a_weight_of_zero_removes_the_term(name):
 @pytest.mark.parametrize("name", TERMS)
 def test_a_term_of_no_weight_leaves_no_trace(monkeypatch, same, name):
     "Not even through the random numbers or the gradients: the term may as well be garbage"
-    loss_weights = replace(LossWeights(n_neighbors=5), **{name: 0.0})
+    loss_weights = replace(LossWeights(n_neighbors=5, lambda_graph=0.1), **{name: 0.0})
     plain, _, _ = run(loss_weights=loss_weights)
     monkeypatch.setattr(T, TERMS[name][1], lambda *args, **kwargs: torch.tensor(float("nan")))
     garbage, _, _ = run(loss_weights=loss_weights)
     assert same(weights(plain), weights(garbage)) and plain.history == garbage.history
 
 
-@pytest.mark.parametrize("name", ["lambda_graph", "lambda_ent"])
+def test_points_that_must_stay_move_less():
+    "By the weight; at the start they have not moved, so the term is zero"
+
+    def distance(weight):
+        config = TrainingConfig(head_epochs=12, joint_epochs=0, batch_size=20, lr_head=3e-3, tol=-1.0)
+        trainer, images, _ = run(loss_weights=LossWeights(lambda_stay=weight), training_config=config)
+        e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
+        with torch.no_grad():
+            x = trainer.model.embed(torch.from_numpy(e))
+            moved = (trainer.model.head(x) - x).square().sum(1).mean().item()
+        return moved, trainer.history["stay"]
+
+    free, never = distance(0.0)
+    held, column = distance(1.0)
+    assert held < free / 2 and set(never) == {None} and column[-1] > 0
+    assert column[-1] == pytest.approx(held, rel=0.3)  # the mean over the last epoch
+
+
+def test_the_partners_are_neighbors_of_the_embedding_drawn_for_each_epoch():
+    trainer, images = subprocess_cases.trainer()
+    x = trainer.model.embed(torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"]))
+    near = adaptive_graph(x, 5).neighbors
+    first, again = trainer._partners(x), trainer._partners(x)
+    trainer.epoch = 1
+    second = trainer._partners(x)
+    assert torch.equal(first, again) and not torch.equal(first, second)
+    for partners in (first, second):
+        assert (near == partners[:, None]).any(1).all()
+    without, _ = subprocess_cases.trainer(loss_weights=LossWeights(lambda_nbr=0.0))
+    assert without._partners(x) is None
+
+
+OFF = dict(lambda_kl=0.0, lambda_graph=0.0, lambda_ent=0.0, lambda_diff=0.0, lambda_nbr=0.0, lambda_stay=0.0)
+
+
+@pytest.mark.parametrize("name", ["lambda_graph", "lambda_ent", "lambda_nbr"])
 def test_each_term_alone_goes_down(name):
-    loss_weights = replace(LossWeights(0.0, 0.0, 0.0, 0.0, n_neighbors=5), **{name: 1.0})
+    loss_weights = LossWeights(**OFF | {name: 1.0}, n_neighbors=5)
     training_config = TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, lr_head=1e-3, tol=-1.0)
     column = run(loss_weights=loss_weights, training_config=training_config)[0].history[TERMS[name][0]]
     assert column[-1] < column[0]
@@ -510,7 +548,7 @@ def test_self_training_alone_sharpens():
             return trainer.model(trainer.model.embed(torch.from_numpy(e)))[1].max(1).values.mean()
 
     trained, _, _ = run(
-        loss_weights=LossWeights(1.0, 0.0, 0.0, 0.0),
+        loss_weights=LossWeights(**OFF | {"lambda_kl": 1.0}),
         training_config=TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.0),
     )
     assert confidence(trained) > confidence(subprocess_cases.trainer()[0]) + 0.05
@@ -519,7 +557,7 @@ def test_self_training_alone_sharpens():
 def test_denoising_alone_trains_the_unet(digits):
     "The loss_weights of the ablation without clustering: L_diff is left"
     loss_weights, training_config = (
-        LossWeights(0.0, 0.0, 0.0, 1.0),
+        LossWeights(**OFF | {"lambda_diff": 1.0}),
         TrainingConfig(head_epochs=2, joint_epochs=15, batch_size=40, lr_unet=1e-3, tol=-1.0),
     )
     trainer, _, before = run(loss_weights=loss_weights, training_config=training_config, data=digits[:80])
@@ -534,7 +572,7 @@ def test_denoising_alone_trains_the_unet(digits):
 def test_nothing_to_minimize():
     "All weights zero: nothing moves, or a refusal that says so"
     try:
-        trainer, labels, before = run(loss_weights=LossWeights(0.0, 0.0, 0.0, 0.0))
+        trainer, labels, before = run(loss_weights=LossWeights(**OFF))
     except ValueError as e:
         assert "lambda" in str(e)
     else:
@@ -611,7 +649,7 @@ def test_poor_data_are_borne(data):
         (TrainingConfig, "patience", 0),
         (TrainingConfig, "patience", "x"),
         (TrainingConfig, "random_state", -1),
-        *[(LossWeights, term, v) for term in TERMS for v in (-1.0, float("nan"), "x")],
+        *[(LossWeights, term, v) for term in (*TERMS, "lambda_stay") for v in (-1.0, float("nan"), "x")],
         *[(LossWeights, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
         *[(LossWeights, "eta", v) for v in (-1.0, "x")],
     ],
@@ -624,7 +662,7 @@ def test_bad_settings_are_named(build, name, value):
 
 
 def test_the_smallest_settings_are_allowed():
-    LossWeights(0.0, 0.0, 0.0, 0.0, 1, 0.0).check()
+    LossWeights(**OFF, n_neighbors=1, eta=0.0).check()
     TrainingConfig(0, 0, 0, 1, 0.0, 0.0, -1.0, 1, 0).check()
     with pytest.raises(ValueError, match="warmup_epochs must be an integer of 0 or more, got -1"):
         TrainingConfig(warmup_epochs=-1).check()
@@ -645,7 +683,7 @@ def test_the_start_is_kmeans_after_diffusion():
         z = model(model.embed(torch.from_numpy(e)))[0]
     plain = model.space.transform(e)
     graph = adaptive_graph(plain, 10)
-    labels = kmeans(diffuse(plain, graph, 20), 3, 4, 20, graph.neighbors).labels_
+    labels = initial_clusters(plain, graph, 3, 4).labels_
     assert torch.equal(model.start_labels, torch.from_numpy(labels).long()) and len(set(labels)) == 3
     assert torch.allclose(model.centers, torch.stack([z[labels == k].mean(0) for k in range(3)]), atol=1e-4)
     assert (z - model.centers[model.start_labels]).square().sum(1).mean().item() == pytest.approx(
