@@ -92,7 +92,8 @@ n_draws : int or "auto", default="auto"
     Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where
     the noise makes no difference, else two, of opposite sign.
 search_size : int or "auto", default="auto"
-    Images m that the search looks at; more than K. "auto": 50 K, from 500 to 10,000 (`diec.search.subset_size`).
+    Images m that the search looks at; more than K. "auto": 200 K or a tenth of them, from 2,000 to 10,000
+    (`diec.search.subset_size`).
 init : {"diffusion", "k-means"}, default="diffusion"
     Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the
     paper's).

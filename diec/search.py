@@ -214,7 +214,8 @@ def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int
     near, found, done = graph.neighbors.numpy(), [], 0
     for steps in diffusion:
         z, done = diffuse(z, graph, steps - done), steps
-        found.append(kmeans(z, n_clusters, random_state, n_init or n_starts(n_clusters), near if by_information else None))
+        starts = n_init or n_starts(n_clusters)
+        found.append(kmeans(z, n_clusters, random_state, starts, near if by_information else None))
     return max(found, key=lambda f: neighbor_information(f.labels_, near))
 
 # %% ../nbs/method/03_search.ipynb #4b1a89b0
@@ -305,20 +306,22 @@ class Evaluation:
     information:float|None=None
 
 # %% ../nbs/method/03_search.ipynb #463e2007
-def subset_size(n_clusters:int) -> int:
+def subset_size(n_clusters:int, n_images:int=0) -> int:
     """Return the number of images m that a search looks at by default.
 
     Parameters
     ----------
     n_clusters : int
         Number of clusters K.
+    n_images : int, default 0
+        Number of images N.
 
     Returns
     -------
     int
-        50 K, from 500 to 10,000; at least 2 K.
+        200 K or N/10, from 2,000 to 10,000; at least 2 K.
     """
-    return max(500, min(50*n_clusters, 10_000), 2*n_clusters)
+    return max(2000, min(max(200*n_clusters, n_images//10), 10_000), 2*n_clusters)
 
 # %% ../nbs/method/03_search.ipynb #aa48115c
 class Clusterability:
@@ -367,7 +370,7 @@ def _check_search(extract:Extractor, n_images:int, n_clusters:int, criterion:str
     if criterion == "stable_chi" and extract.n_draws < 2:
         raise ValueError("n_draws must be 2 or more for criterion 'stable_chi' (it compares noise draws), "
                          f"got {extract.n_draws}")
-    if m is None: m = subset_size(check_integer("n_clusters", n_clusters, 2, n_images - 1))
+    if m is None: m = subset_size(check_integer("n_clusters", n_clusters, 2, n_images - 1), n_images)
     check_integer("m", m, 3)
     check_integer("random_state", random_state, 0)
     size = min(m, n_images)
@@ -692,11 +695,12 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     Returns
     -------
     COTResult
-        The best layer and timestep.
+        The layer with the highest mean score over the timesteps, and the best timestep there.
     """
     if timesteps is None: timesteps = _searched_timesteps(S.extract.T)
     grid = score_map(S, layers, timesteps, progress)
-    layer, t = grid.best()
-    scores = grid.values()[grid.layers.index(layer)]
-    made = [e for row in grid.evaluations for e in row]
-    return COTResult(layer, t, S.criterion, made, unimodality_gap(scores) <= 0.05)
+    row = int(grid.values().mean(1).argmax())
+    scores = grid.values()[row]
+    made = [e for evaluations in grid.evaluations for e in evaluations]
+    unimodal = bool(unimodality_gap(scores) <= 0.05)
+    return COTResult(grid.layers[row], grid.timesteps[int(scores.argmax())], S.criterion, made, unimodal)

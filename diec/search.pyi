@@ -23,8 +23,9 @@ from .core.neighbors import nearest_neighbors
 from .core.validation import check_integer, check_number
 from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
+from .losses import Graph, adaptive_graph, diffuse
 from matplotlib.axes import Axes
-__all__ = ['CRITERIA', 'CommonSpace', 'neighbor_information', 'kmeans', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'search_layer', 'ScoreMap', 'score_map']
+__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts', 'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'search_layer']
 
 class CommonSpace(nn.Module):
     """Center, project to principal components, and scale each vector to unit length; gradients pass through.
@@ -57,7 +58,17 @@ def _rows_in_memory(e, random_state: int) -> np.ndarray:
 def neighbor_information(labels: np.ndarray, near: np.ndarray) -> float:
     ...
 
+def _rows_for_starts(z: np.ndarray, n_clusters: int, random_state: int) -> np.ndarray:
+    ...
+
 def kmeans(z: np.ndarray, n_clusters: int, random_state: int=0, n_init: int=10, near: np.ndarray | None=None) -> KMeans:
+    ...
+DIFFUSION_STEPS = (20, 50, 100, 200, 400)
+
+def n_starts(n_clusters: int) -> int:
+    ...
+
+def initial_clusters(z: np.ndarray, graph: Graph, n_clusters: int, random_state: int=0, diffusion: tuple=DIFFUSION_STEPS, n_init: int | None=None, by_information: bool=True) -> KMeans:
     ...
 
 def stability(z_draws: np.ndarray, n_clusters: int, random_state: int=0) -> float:
@@ -65,7 +76,7 @@ def stability(z_draws: np.ndarray, n_clusters: int, random_state: int=0) -> floa
 
 def neighbor_consistency(z: np.ndarray, labels: np.ndarray, k: int=10) -> float:
     ...
-CRITERIA = {'chi': lambda e: e.chi, 'stable_chi': lambda e: e.chi * max(e.stability, 0.0), 'neighbors': lambda e: e.neighbors}
+CRITERIA = {'chi': lambda e: e.chi, 'stable_chi': lambda e: e.chi * max(e.stability, 0.0), 'neighbors': lambda e: e.neighbors, 'information': lambda e: e.information}
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -87,6 +98,9 @@ class Evaluation:
         S(l, t) under the criterion in use.
     n_draws : int or None, default None
         Noise draws that the embedding was averaged over; None if they were not recorded.
+    information : float or None, default None
+        Mutual information between the initial clusters of neighbors, see `initial_clusters`, in nats; None if it was
+        not recorded.
     """
     layer: str
     t: int
@@ -95,13 +109,14 @@ class Evaluation:
     neighbors: float
     score: float = float('nan')
     n_draws: int | None = None
+    information: float | None = None
 
 def subset_size(n_clusters: int) -> int:
     ...
 
 class Clusterability:
 
-    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='neighbors', m: int | None=None, random_state: int=0, cache_file: str | Path | None=None, all_draws: bool=False):
+    def __init__(self, extract: Extractor, images: torch.Tensor, n_clusters: int, criterion: str='information', m: int | None=None, random_state: int=0, cache_file: str | Path | None=None, all_draws: bool=False):
         ...
 
     def _origin(self) -> str:
@@ -127,7 +142,7 @@ class Clusterability:
 
     def rescored(self, criterion: str) -> Clusterability:
         ...
-Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R, at most.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "neighbors"\n    A name in `CRITERIA`.\nm : int or None, default None\n    Images in the subset; all of them if there are fewer. None: as `subset_size` says.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\nall_draws : bool, default False\n    Take R draws at every timestep; False: as few as the noise there needs, see `Extractor.enough_draws`.\n'
+Clusterability.__doc__ = 'Compute S(l, t), which the search maximizes; it uses no labels.\n\nParameters\n----------\nextract : Extractor\n    Reads embeddings; its `n_draws` is R, at most.\nimages : torch.Tensor\n    Images (N, C, H, W) from `Extractor.prepare`.\nn_clusters : int\n    Number of clusters K.\ncriterion : str, default "information"\n    A name in `CRITERIA`.\nm : int or None, default None\n    Images in the subset; all of them if there are fewer. None: as `subset_size` says.\nrandom_state : int, default 0\n    Seed of subset, k-means and projection.\ncache_file : str, Path or None, default None\n    File in which evaluations are saved as they are made; an interrupted search resumes from it.\nall_draws : bool, default False\n    Take R draws at every timestep; False: as few as the noise there needs, see `Extractor.enough_draws`.\n'
 
 def _check_search(extract: Extractor, n_images: int, n_clusters: int, criterion: str, m: int | None, random_state: int) -> int:
     ...
@@ -189,15 +204,6 @@ def _once_each(S: Clusterability, layer: Layer, seen: dict, bar: tqdm) -> Callab
 def _note_on_tops(gap: float, n_tops: int, n_evaluations: int) -> str:
     ...
 
-def search_layer(S: Clusterability, layers: Iterable[str] | None=None, start: str=DEFAULT_LAYER, t: int | None=None, max_evaluations: int=12, progress: bool=False) -> COTResult:
-    ...
-
-def _best(evaluations: Iterable[Evaluation]) -> Evaluation:
-    ...
-
-def _merge(S: Clusterability, layers: tuple[Layer, ...], first: COTResult, across: list, second: COTResult) -> COTResult:
-    ...
-
 @dataclass
 class ScoreMap:
     """Hold S on a grid of layers and timesteps.
@@ -225,4 +231,11 @@ class ScoreMap:
         ...
 
 def score_map(S: Clusterability, layers: Iterable[str] | None=None, timesteps: Iterable[int] | None=None, progress: bool=False) -> ScoreMap:
+    ...
+
+def _searched_timesteps(T: int) -> list:
+    ...
+SEARCH_LAYERS = ('mid_block', 'up_blocks.0', DEFAULT_LAYER)
+
+def search_layer(S: Clusterability, layers: Iterable[str]=SEARCH_LAYERS, timesteps: Iterable[int] | None=None, progress: bool=False) -> COTResult:
     ...

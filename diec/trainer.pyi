@@ -14,12 +14,13 @@ from tqdm.auto import tqdm
 from .core.checkpoint import fingerprint, load_state, save_state
 from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
+from .core.neighbors import nearest_neighbors
 from .core.rng import Stream, generator
 from .core.validation import check_integer, check_number
 from .features import Extractor, Layer, activations, join_features
-from diec.losses import Graph, adaptive_graph, diffuse, entropy_loss, graph_loss, kl_loss, soft_assignment, target_distribution
+from diec.losses import Graph, adaptive_graph, entropy_loss, graph_loss, kl_loss, neighbor_loss, soft_assignment, target_distribution
 from .model import ResidualHead
-from .search import BLOCK, CommonSpace, kmeans
+from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters
 from .unet import denoising_loss
 __all__ = ['ClusterModel', 'LossWeights', 'TrainingConfig', 'Trainer']
 
@@ -41,28 +42,30 @@ class ClusterModel(nn.Module):
         ...
 
     @classmethod
-    def start(cls, e: np.ndarray, n_clusters: int, head: bool=True, random_state: int=0, diffusion: int=20, n_init: int=20, by_information: bool=True) -> ClusterModel:
+    def start(cls, e: np.ndarray, n_clusters: int, head: bool=True, random_state: int=0, diffusion: tuple=DIFFUSION_STEPS, n_init: int | None=None, by_information: bool=True) -> ClusterModel:
         ...
 
     def _set_centers(self, z: np.ndarray, labels: np.ndarray, centers: np.ndarray):
         ...
 ClusterModel.__doc__ = "Map an embedding to the common space, through the residual head, to soft assignments.\n\nParameters\n----------\nn_features : int\n    Length D of an embedding.\nn_components : int\n    Dimensions d of the common space.\nn_clusters : int\n    Number of clusters K.\nhead : bool, default True\n    False: no residual head, z = e, for the ablation.\nrandom_state : int, default 0\n    Seed of the head's weights.\n"
 
-def _initial_clusters(z: np.ndarray, n_clusters: int, random_state: int, diffusion: int, n_init: int, by_information: bool):
+def _labels_and_centers(z: np.ndarray, n_clusters: int, random_state: int, diffusion: tuple, n_init: int | None, by_information: bool) -> tuple:
     ...
 
 @dataclass(frozen=True)
 class LossWeights:
     lambda_kl: float = 1.0
-    lambda_graph: float = 0.1
+    lambda_graph: float = 0.0
     lambda_ent: float = 0.1
     lambda_diff: float = 1.0
+    lambda_nbr: float = 0.3
+    lambda_stay: float = 0.1
     n_neighbors: int = 10
     eta: float = 0.1
 
     def check(self):
         ...
-LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.1\n    Adaptive neighbor graph.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nn_neighbors : int, default 10\n    Neighbors k of the graph.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
+LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.1\n    Points stay near their embedding.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -83,11 +86,11 @@ TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n-------
 class EpochView:
     """The data set as the current model sees it; constant within an epoch"""
 
-    def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, fixed_labels: torch.Tensor | None=None):
+    def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, fixed_labels: torch.Tensor | None=None, partners: torch.Tensor | None=None):
         ...
 
     @classmethod
-    def restored(cls, x: torch.Tensor, target: torch.Tensor, graph: Graph | None) -> EpochView:
+    def restored(cls, begun: dict, graph: Graph | None) -> EpochView:
         ...
 
 def _certain(labels: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
@@ -95,6 +98,7 @@ def _certain(labels: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 def _reseed(model: ClusterModel, view: EpochView) -> list:
     ...
+TERMS = ('kl', 'graph', 'ent', 'nbr', 'stay', 'diff')
 
 def _clustering_terms(model: ClusterModel, view: EpochView, loss_weights: LossWeights, index: torch.Tensor, x: torch.Tensor) -> dict:
     ...
@@ -174,6 +178,9 @@ class Trainer:
         ...
 
     def _end_epoch(self, changed: float | None):
+        ...
+
+    def _partners(self, x: torch.Tensor) -> torch.Tensor | None:
         ...
 
     def refresh(self, x: torch.Tensor) -> tuple[EpochView, float | None]:

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans
+from sklearn.metrics import calinski_harabasz_score, mutual_info_score
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,7 +32,7 @@ from ..estimator import DiEC
 from ..evaluation.baselines import run_baseline
 from ..features import DEFAULT_LAYER, Extractor, Layer, activations, join_features
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
-from ..search import Clusterability, CommonSpace, search_timestep, subset_size
+from ..search import DIFFUSION_STEPS, Clusterability, CommonSpace, n_starts, search_timestep, subset_size
 from ..trainer import TrainingConfig
 from ..unet import forward_cost, input_shape, load_unet
 
@@ -231,11 +234,20 @@ def search_case(dataset:str="digits", n_images:int=300, n_draws:int=4) -> Case:
 
 # %% ../../nbs/app/05_speed.ipynb #34476f85
 def _plain_score(e:np.ndarray, n_clusters:int) -> float:
-    "The share of neighbors in a point's own cluster of k-means"
+    "The information about neighbors of k-means after diffusion, and what the other criteria need"
     z = CommonSpace.fit(e).transform(e)
     labels = KMeans(n_clusters, n_init=10, random_state=0).fit_predict(z)
+    calinski_harabasz_score(z, labels)
     near = NearestNeighbors(n_neighbors=10).fit(z).kneighbors(return_distance=False)
-    return float((labels[near] == labels[:, None]).mean())
+    graph = csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, 10)), (len(z), len(z)))
+    walk, best = normalize(graph + graph.T, "l1"), 0.
+    for step in range(1, max(DIFFUSION_STEPS) + 1):
+        z = (z + walk @ z)/2
+        if step not in DIFFUSION_STEPS: continue
+        for seed in range(n_starts(n_clusters)):
+            labels = KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(z)
+            best = max(best, mutual_info_score(np.repeat(labels, 10), labels[near].ravel()))
+    return best
 
 # %% ../../nbs/app/05_speed.ipynb #92420d7f
 def plain_training(unet:UNet2DModel, scheduler:DDPMScheduler, images:torch.Tensor, n_steps:int,
@@ -282,8 +294,9 @@ def fit_case(dataset:str="digits", n_images:int=500, baselines:Iterable[str]=("N
 # %% ../../nbs/app/05_speed.ipynb #35e408b3
 def _flops_of_fit(model:DiEC, n_images:int) -> float:
     "Operations of the passes in a fit: those of the search, and one embedding of all images"
-    m = min(subset_size(model.n_clusters_), n_images)
-    draws = sum(e.n_draws for e in model.search_result_.evaluations)*m
+    m = min(subset_size(model.n_clusters_, n_images), n_images)
+    passes = {e.t: e.n_draws for e in model.search_result_.evaluations} # layers of one timestep share them
+    draws = sum(passes.values())*m
     return float(flops_to_layer(model.unet_, model.layer_)*(draws + model.extract_.n_draws*n_images))
 
 # %% ../../nbs/app/05_speed.ipynb #4c508638

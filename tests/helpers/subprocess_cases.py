@@ -168,7 +168,12 @@ QUICK = TrainingConfig(
 
 
 def trainer(
-    random_state=0, n_clusters=3, loss_weights=LossWeights(n_neighbors=5), training_config=QUICK, data=None, unet=None
+    random_state=0,
+    n_clusters=3,
+    loss_weights=LossWeights(n_neighbors=5, lambda_graph=0.1),
+    training_config=QUICK,
+    data=None,
+    unet=None,
 ):
     "A trainer on a small untrained U-Net, and its images"
     extract = Extractor(unet or small(), new_scheduler(), n_draws=2, random_state=random_state)

@@ -440,9 +440,7 @@ def test_history_adds_up():
     trainer, _, _ = run()
     h = trainer.history
     assert {len(v) for v in h.values()} == {4} and h["epoch"] == [1, 2, 3, 4]
-    assert np.allclose(
-        h["total"], np.sum([[v or 0.0 for v in h[k]] for k in T.TERMS], 0), rtol=1e-5
-    )
+    assert np.allclose(h["total"], np.sum([[v or 0.0 for v in h[k]] for k in T.TERMS], 0), rtol=1e-5)
     assert not any(h["diff"][:2]) and min(h["diff"][2:]) > 0.5  # an untrained network does not denoise
     json.dumps(h)
 
@@ -501,7 +499,8 @@ def test_points_that_must_stay_move_less():
 
     def distance(weight):
         config = TrainingConfig(head_epochs=12, joint_epochs=0, batch_size=20, lr_head=3e-3, tol=-1.0)
-        trainer, images, _ = run(loss_weights=LossWeights(lambda_stay=weight), training_config=config)
+        trainer, images = subprocess_cases.trainer(loss_weights=LossWeights(lambda_stay=weight), training_config=config)
+        trainer.fit(images)
         e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
         with torch.no_grad():
             x = trainer.model.embed(torch.from_numpy(e))
