@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from fastcore.basics import patch
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
 from torch import nn
 from tqdm.auto import tqdm
@@ -111,7 +113,7 @@ class Evaluation:
     n_draws: int | None = None
     information: float | None = None
 
-def subset_size(n_clusters: int) -> int:
+def subset_size(n_clusters: int, n_images: int=0) -> int:
     ...
 
 class Clusterability:

@@ -522,6 +522,12 @@ def test_the_initial_clusters_are_those_with_the_most_information():
     assert (plain.labels_ == KMeans(3, n_init=7, random_state=5).fit(x).labels_).all()
 
 
+def test_points_that_diffusion_has_merged_do_not_warn(recwarn):
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    graph = adaptive_graph(x, 10)
+    assert len(initial_clusters(x, graph, 8, diffusion=(20_000,), n_init=2).labels_) == 40 and not recwarn.list
+
+
 def test_information_is_that_of_the_initial_clusters(real):
     extract, images = real
     S = Clusterability(extract, images, 5, m=80, random_state=3)
@@ -731,9 +737,9 @@ def test_the_subset_grows_with_the_clusters(real):
     assert [subset_size(k) for k in (2, 10, 11, 40, 300, 9000)] == [2000, 2000, 2200, 8000, 10_000, 18_000]
     assert [subset_size(10, n) for n in (100, 20_000, 70_000, 10**6)] == [2000, 2000, 7000, 10_000]
     extract, images = real
-    assert len(Clusterability(extract, images, 4).subset) == len(images)  # fewer than 500
-    many = images.repeat(4, 1, 1, 1)
-    assert len(Clusterability(extract, many, 4).subset) == 500 < len(many)
+    assert len(Clusterability(extract, images, 4).subset) == len(images)  # fewer than 2,000
+    many = images.repeat(11, 1, 1, 1)
+    assert len(Clusterability(extract, many, 4).subset) == 2000 < len(many)
 
 
 def test_one_draw_is_enough_where_draws_are_not_compared(digits, digits_unet):
