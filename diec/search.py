@@ -703,8 +703,9 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     """
     if timesteps is None: timesteps = _searched_timesteps(S.extract.T)
     grid = score_map(S, layers, timesteps, progress)
-    row = int(grid.values().mean(1).argmax())
-    scores = grid.values()[row]
+    values = grid.values()
+    row = int(values.mean(1).argmax())
+    scores = values[row]
     made = [e for evaluations in grid.evaluations for e in evaluations]
     unimodal = bool(unimodality_gap(scores) <= 0.05)
     return COTResult(grid.layers[row], grid.timesteps[int(scores.argmax())], S.criterion, made, unimodal)

@@ -242,9 +242,8 @@ class EpochView:
     "The data set as the current model sees it; constant within an epoch"
     @torch.no_grad()
     def __init__(self, model:ClusterModel, x:torch.Tensor, loss_weights:LossWeights, graph:Graph|None=None,
-                 fixed_labels:torch.Tensor|None=None, partners:torch.Tensor|None=None):
-        # graph: do not compute it; fixed_labels: they are the target; partners: a neighbor in x of each point
-        self.x, self.partners = x, partners # (N, d), (N,)
+                 fixed_labels:torch.Tensor|None=None): # graph: do not compute it; fixed_labels: they are the target
+        self.x, self.partners = x, None # (N, d); (N,), a neighbor in x of each point
         self.z, q = model.assign_all(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; lower the learning rate")
@@ -553,14 +552,15 @@ def _partners(self:Trainer, x:torch.Tensor) -> torch.Tensor|None:
 def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
     "The view of the next epoch, and the share of the labels that changed"
     if self.epoch & (self.epoch - 1) == 0: self.graph = None # 0, 1, 2, 4, 8, ...
-    fixed_labels, partners = self.model.start_labels if self.warming_up else None, self._partners(x)
+    fixed_labels = self.model.start_labels if self.warming_up else None
     with _add_epoch_to_error(self):
-        view = EpochView(self.model, x, self.loss_weights, self.graph, fixed_labels, partners)
+        view = EpochView(self.model, x, self.loss_weights, self.graph, fixed_labels)
     if empty := _reseed(self.model, view):
         logging.getLogger("diec").warning(
             "epoch %d of the %s stage: no image was in cluster %s; its center is moved to an image far from its own "
             "center", self.epoch + 1, self.stage, ", ".join(map(str, empty)))
-        view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels, partners)
+        view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels)
+    view.partners = self._partners(x)
     changed = None if self.labels is None else (view.labels != self.labels).float().mean().item()
     self.labels, self.graph = view.labels, view.graph
     settled = self.epoch > 0 and changed <= self.training_config.tol and not self.warming_up

@@ -86,7 +86,7 @@ TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n-------
 class EpochView:
     """The data set as the current model sees it; constant within an epoch"""
 
-    def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, fixed_labels: torch.Tensor | None=None, partners: torch.Tensor | None=None):
+    def __init__(self, model: ClusterModel, x: torch.Tensor, loss_weights: LossWeights, graph: Graph | None=None, fixed_labels: torch.Tensor | None=None):
         ...
 
     @classmethod

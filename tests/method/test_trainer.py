@@ -453,7 +453,8 @@ def test_history_holds_the_mean_over_the_steps():
     )
     e = torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"])
     x = trainer.model.embed(e)
-    view = T.EpochView(trainer.model, x, trainer.loss_weights, partners=trainer._partners(x))
+    view = T.EpochView(trainer.model, x, trainer.loss_weights)
+    view.partners = trainer._partners(x)
     wanted = T._clustering_terms(trainer.model, view, trainer.loss_weights, torch.arange(len(images)), view.x)
     trainer.fit(images)
     for k in ("kl", "graph", "stay"):
