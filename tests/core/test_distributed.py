@@ -1,5 +1,7 @@
 "Several processes: one result, as one process would have found it."
 
+import re
+
 import numpy as np
 import pytest
 import subprocess_cases
@@ -27,10 +29,10 @@ def test_a_fit_by_several_is_the_fit_of_one(tmp_path, same, size):
                 np.array(its["history"][k], float), np.array(facts["history"][k], float), rtol=1e-3, atol=1e-5
             )
     start = subprocess_cases.small().state_dict()
-    flat = lambda weights: torch.cat([weights[k].flatten() for k in start])
-    moved = (
-        flat(alone) - flat(start)
-    ).norm()  # single weights whose gradient is next to nothing may go either way: Adam's step does not get smaller
+    # what is added before a group norm has no gradient except rounding errors, and Adam makes full steps of these
+    kept = [k for k in start if not re.search(r"time_emb|resnets.*conv\w*\.bias", k)]
+    flat = lambda weights: torch.cat([weights[k].flatten() for k in kept])
+    moved = (flat(alone) - flat(start)).norm()
     assert moved > 1e-3 and (flat(found[0][0]) - flat(alone)).norm() < 0.02 * moved
     assert facts["written"] == found[0][1]["written"] and not any(
         its["written"] for _, its in found[1:]
