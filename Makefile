@@ -29,7 +29,7 @@ $(VENV)/.ready: $(wildcard requirements*.lock) settings.ini setup.py
 	@$(PIP) --quiet --no-deps --no-build-isolation -r requirements-clustpy.lock || echo "ClustPy could not be built (it needs a C compiler and the Python headers): the tables will lack its methods, everything else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
-reproduce: env ## make every table and figure and results/quick/report.html (35 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (a day)
+reproduce: env ## make every table and figure and results/quick/report.html (35 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (a day); PLAN=paper: the paper's data sets, whole (days)
 	$(RUN) python -m workflow.reproduce --plan $(PLAN) $(ARGS)
 
 check: env ## run the quick plan from scratch and compare its numbers with the committed results
@@ -37,9 +37,12 @@ check: env ## run the quick plan from scratch and compare its numbers with the c
 	$(RUN) python -m workflow.reproduce --plan quick --runs runs/check --out runs/check/out
 	$(RUN) python -m workflow.check runs/check/out results
 
-keep: env ## after PLAN=full: replace the committed results by results/full, if they agree; FORCE=1: also if they differ
-	$(RUN) python -m workflow.check results/full results || test -n "$(FORCE)"
-	cp -R results/full/. results/
+NEW  = $(if $(filter paper,$(PLAN)),results/paper-new,results/full)
+KEPT = $(if $(filter paper,$(PLAN)),results/paper,results)
+keep: env ## after PLAN=full: replace the committed results by results/full, if they agree; FORCE=1: also if they differ; PLAN=paper: results/paper
+	test -d $(NEW) && mkdir -p $(KEPT)
+	$(RUN) python -m workflow.check $(NEW) $(KEPT) || test -n "$(FORCE)"
+	cp -R $(NEW)/. $(KEPT)/
 
 test: env ## check style, exports and README, and run all notebooks and all tests that are not slow (15 minutes)
 	$(RUN) bash tools/test.sh
@@ -85,4 +88,4 @@ lock: ## write the lock files with the newest versions that settings.ini allows;
 	bash tools/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove generated files, but not .venv and runs/, which take hours
-	rm -rf build dist *.egg-info _docs _proc .pytest_cache results/quick results/full results/tiny runs/check
+	rm -rf build dist *.egg-info _docs _proc .pytest_cache results/quick results/full results/paper-new results/tiny runs/check

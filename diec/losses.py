@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['soft_assignment', 'target_distribution', 'kl_loss', 'adaptive_weights', 'Graph', 'adaptive_graph', 'diffuse',
-           'graph_loss', 'neighbor_loss', 'entropy_loss']
+           'graph_loss', 'neighbor_loss', 'stay_loss', 'entropy_loss']
 
 # %% ../nbs/method/03_losses.ipynb #cd86443d
 from typing import NamedTuple
@@ -198,6 +198,28 @@ def neighbor_loss(z:torch.Tensor, z_neighbor:torch.Tensor, attraction:float=2.0)
     others = -torch.log1p(torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist").square())
     others = others.masked_fill(torch.eye(len(z), dtype=torch.bool), -torch.inf)
     return (torch.logsumexp(torch.cat([together[:, None], others], 1), 1) - attraction*together).mean()
+
+# %% ../nbs/method/03_losses.ipynb #nk000010
+def stay_loss(z:torch.Tensor, centers:torch.Tensor, e:torch.Tensor, start_centers:torch.Tensor) -> torch.Tensor:
+    """Measure how far points have moved relative to the centers of their clusters.
+
+    Parameters
+    ----------
+    z : torch.Tensor
+        Points of the batch (B, d).
+    centers : torch.Tensor
+        Center of the cluster of each (B, d).
+    e : torch.Tensor
+        The points at the start (B, d).
+    start_centers : torch.Tensor
+        The same centers at the start (B, d).
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar, the mean squared distance.
+    """
+    return (z - centers - e + start_centers).square().sum(1).mean()
 
 # %% ../nbs/method/03_losses.ipynb #76c9c1dc
 def entropy_loss(q:torch.Tensor, eta:float=0.1) -> torch.Tensor:

@@ -34,6 +34,7 @@ from diec.losses import (
     kl_loss,
     neighbor_loss,
     soft_assignment,
+    stay_loss,
     target_distribution,
 )
 from .model import ResidualHead
@@ -47,6 +48,7 @@ class ClusterModel(nn.Module):
         self.space = CommonSpace(n_features, n_components)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("start_labels", None, persistent=False) # (N,), the initial clusters, see `start`
+        self.register_buffer("start_centers", None, persistent=False) # (K, d), where training found the centers
         self.head = ResidualHead(n_components, random_state=random_state) if head else nn.Identity()
         self.centers = nn.Parameter(torch.zeros(n_clusters, n_components))
 
@@ -157,7 +159,7 @@ class LossWeights:
     lambda_ent:float=0.1
     lambda_diff:float=1.0
     lambda_nbr:float=0.3
-    lambda_stay:float=0.1
+    lambda_stay:float=0.3
     n_neighbors:int=10
     eta:float=0.1
 
@@ -184,8 +186,8 @@ lambda_diff : float, default 1.0
     Denoising; 1 in the paper's formula, 0 for the ablation.
 lambda_nbr : float, default 0.3
     Neighbors in e stay neighbors.
-lambda_stay : float, default 0.1
-    Points stay near their embedding.
+lambda_stay : float, default 0.3
+    Points stay in place within their cluster.
 n_neighbors : int, default 10
     Neighbors k, in the adaptive graph and of e.
 eta : float, default 0.1
@@ -259,10 +261,11 @@ def _certain(labels:torch.Tensor, q:torch.Tensor) -> torch.Tensor:
 
 # %% ../nbs/method/06_trainer.ipynb #e2fa24e5
 @patch(cls_method=True)
-def restored(cls:EpochView, begun:dict, graph:Graph|None) -> EpochView:
+def restored(cls:EpochView, begun:dict, labels:torch.Tensor, graph:Graph|None) -> EpochView:
     "The part of a view that an epoch needs, from a checkpoint"
     view = cls.__new__(cls)
-    view.x, view.target, view.partners, view.graph = begun["x"], begun["target"], begun["partners"], graph
+    view.x, view.target, view.partners = begun["x"], begun["target"], begun["partners"]
+    view.labels, view.graph = labels, graph
     return view
 
 # %% ../nbs/method/06_trainer.ipynb #4c83b3ef
@@ -276,7 +279,7 @@ def _reseed(model:ClusterModel, view:EpochView) -> list:
         far[sizes[view.labels] < 2] = -1 # not the only one of a cluster
         i = int(far.argmax())
         if far[i] <= 1e-12: return empty[:empty.index(k)] # fewer distinct images than clusters
-        model.centers[k] = view.z[i]
+        model.centers[k], model.start_centers[k] = view.z[i], view.x[i]
         sizes[view.labels[i]] -= 1
         far[i] = -1
     return empty
@@ -297,7 +300,9 @@ def _clustering_terms(model:ClusterModel, view:EpochView, loss_weights:LossWeigh
         terms["graph"] = w.lambda_graph*graph_loss(z, zn, view.graph.weights[index])
     if w.lambda_ent: terms["ent"] = w.lambda_ent*entropy_loss(q, w.eta)
     if w.lambda_nbr: terms["nbr"] = w.lambda_nbr*neighbor_loss(z, model.head(view.x[view.partners[index]]))
-    if w.lambda_stay: terms["stay"] = w.lambda_stay*(z - x).square().sum(1).mean()
+    if w.lambda_stay:
+        k = view.labels[index]
+        terms["stay"] = w.lambda_stay*stay_loss(z, model.centers[k], x, model.start_centers[k])
     return terms
 
 # %% ../nbs/method/06_trainer.ipynb #85a4fbe6
@@ -335,6 +340,7 @@ def _set_start(self:Trainer):
                   "noise": int(self.extract.random_state)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
     self.labels, self.graph = None, None
+    self.model.start_centers = self.model.centers.detach().clone()
     self.x, self.near = None, None # the embeddings in the common space, and their neighbors (N, k)
     self.begun = None # of an unfinished epoch: steps done, sums of the terms, and the view
     self.history = {k: [] for k in ("stage", "epoch", "changed", *TERMS, "total")}
@@ -384,7 +390,7 @@ def origin(self:Trainer, images:torch.Tensor) -> dict:
 def save(self:Trainer, path:str|Path, origin:dict):
     "Write a checkpoint"
     state = {name: getattr(self, name) for name in ("stage", "epoch", "settled", "labels", "history", "begun")}
-    state |= {"origin": origin, "graph": self.graph and tuple(self.graph),
+    state |= {"start_centers": self.model.start_centers, "origin": origin, "graph": self.graph and tuple(self.graph),
               "threads": torch.get_num_threads(), "model": dict(self.model.state_dict()),
               "unet": dict(self.extract.unet.state_dict()), "optimizer": self.optimizer.state_dict()}
     save_state(path, state)
@@ -400,6 +406,7 @@ def load(self:Trainer, path:str|Path, origin:dict):
     warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
     self.begun, self.graph = state.get("begun"), state["graph"] and Graph(*state["graph"])
+    self.model.start_centers = state["start_centers"]
     self.model.load_state_dict(state["model"])
     self.extract.unet.load_state_dict(state["unet"])
     if self.stage == "joint": self._reset_optimizer()
@@ -581,7 +588,7 @@ def _embed(self:Trainer, images:torch.Tensor, used:set):
 def _begin_epoch(self:Trainer, images:torch.Tensor, used:set) -> tuple:
     "The view, the share of labels that changed, and whether the stage is over"
     if self.begun:
-        return EpochView.restored(self.begun, self.graph), self.begun["changed"], False
+        return EpochView.restored(self.begun, self.labels, self.graph), self.begun["changed"], False
     if self.x is None: self._embed(images, used)
     view, changed = self.refresh(self.x)
     limit = self.training_config.head_epochs if self.stage == "head" else self.training_config.joint_epochs

@@ -18,7 +18,7 @@ from .core.neighbors import nearest_neighbors
 from .core.rng import Stream, generator
 from .core.validation import check_integer, check_number
 from .features import Extractor, Layer, activations, join_features
-from diec.losses import Graph, adaptive_graph, entropy_loss, graph_loss, kl_loss, neighbor_loss, soft_assignment, target_distribution
+from diec.losses import Graph, adaptive_graph, entropy_loss, graph_loss, kl_loss, neighbor_loss, soft_assignment, stay_loss, target_distribution
 from .model import ResidualHead
 from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters
 from .unet import denoising_loss
@@ -59,13 +59,13 @@ class LossWeights:
     lambda_ent: float = 0.1
     lambda_diff: float = 1.0
     lambda_nbr: float = 0.3
-    lambda_stay: float = 0.1
+    lambda_stay: float = 0.3
     n_neighbors: int = 10
     eta: float = 0.1
 
     def check(self):
         ...
-LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.1\n    Points stay near their embedding.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
+LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.3\n    Points stay in place within their cluster.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -90,7 +90,7 @@ class EpochView:
         ...
 
     @classmethod
-    def restored(cls, begun: dict, graph: Graph | None) -> EpochView:
+    def restored(cls, begun: dict, labels: torch.Tensor, graph: Graph | None) -> EpochView:
         ...
 
 def _certain(labels: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

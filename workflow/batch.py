@@ -14,7 +14,9 @@ from workflow import registry
 from workflow.registry import KINDS, NOTEBOOKS, ROOT, SUFFIXES, Experiment
 
 PICTURES = "diec.evaluation.plots", "diec.evaluation.results", "diec.hierarchy.plots" # a record does not depend on them
-METHODS = {"classical": ", ".join(BASELINES), "UMAP": "UMAP + k-means"} # the classical methods run as one job
+# Methods whose name is no name of a file; the classical ones run as one job, and those that are fast also alone
+METHODS = {"classical": ", ".join(BASELINES), "k-means": "k-means", "mixture": "Gaussian mixture",
+           "UMAP": "UMAP + k-means"}
 
 
 def _without_docstrings(source: str) -> str:
@@ -96,8 +98,8 @@ class Plan:
         self.name, self.out, self.runs_folder = config["name"], config["out"], config.get("runs", "runs/batch")
         self.seeds, self.smallest = [int(s) for s in config["seeds"]], bool(config.get("smallest"))
         self.own, self.by_dataset = config.get("experiments") or {}, config.get("by_dataset") or {}
-        self.variants, left_out = config.get("variants") or {}, config.get("leave_out") or []
-        self._check(config["baselines"], left_out)
+        self.variants, only = config.get("variants") or {}, config.get("only") or list(self.registry.experiments)
+        self._check(config["baselines"], only)
         missing = [] if find_spec("clustpy") else [m for m in config["baselines"] if m in DEEP]
         self.methods = [m for m in config["baselines"] if m not in missing]
         absent = {d: absence(d) for d in config["datasets"]}
@@ -108,16 +110,16 @@ class Plan:
                       "absent_methods": dict.fromkeys(missing, "ClustPy is not installed"),
                       "tables": _relative(f"{self.out}/tables")}
         self.experiments = [e for e in self.registry.experiments.values()
-                            if e.name not in left_out and (e.requires is None or find_spec(e.requires))]
+                            if e.name in only and (e.requires is None or find_spec(e.requires))]
 
-    def _check(self, baselines: list, left_out: list):
+    def _check(self, baselines: list, only: list):
         "Names of baselines, experiments and parameters that do not exist"
         if unknown := set(baselines) - set(METHODS) - set(DEEP):
             raise ValueError(f"baselines must be among {sorted(METHODS) + sorted(DEEP)}, got {sorted(unknown)}")
         parameters = [(name, own.get("parameters") or {}, "experiments") for name, own in self.own.items()]
         parameters += [(key.partition("/")[0], given, f"by_dataset, {d}") for d, own in self.by_dataset.items()
                        for key, given in own.items() if key not in ("seeds", "seeds_of")]
-        for name, given, where in [*parameters, *((name, {}, "leave_out") for name in left_out)]:
+        for name, given, where in [*parameters, *((name, {}, "only") for name in only)]:
             e = self.registry.experiments.get(name)
             if e is None: raise ValueError(f"the plan, {where}: experiments.yaml has no experiment {name!r}")
             e.check_parameters(set(given), f"the plan, {where}, {name}")

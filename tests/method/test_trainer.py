@@ -472,6 +472,7 @@ TERMS = {
     "lambda_ent": ("ent", "entropy_loss"),
     "lambda_diff": ("diff", "denoising_loss"),
     "lambda_nbr": ("nbr", "neighbor_loss"),
+    "lambda_stay": ("stay", "stay_loss"),
 }
 
 
@@ -495,7 +496,7 @@ def test_a_term_of_no_weight_leaves_no_trace(monkeypatch, same, name):
     assert same(weights(plain), weights(garbage)) and plain.history == garbage.history
 
 
-def test_points_that_must_stay_move_less():
+def test_points_that_must_stay_move_less_within_their_cluster():
     "By the weight; at the start they have not moved, so the term is zero"
 
     def distance(weight):
@@ -504,8 +505,9 @@ def test_points_that_must_stay_move_less():
         trainer.fit(images)
         e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
         with torch.no_grad():
-            x = trainer.model.embed(torch.from_numpy(e))
-            moved = (trainer.model.head(x) - x).square().sum(1).mean().item()
+            x, model = trainer.model.embed(torch.from_numpy(e)), trainer.model
+            shift = (model.centers - model.start_centers)[trainer.labels]
+            moved = (model.head(x) - x - shift).square().sum(1).mean().item()
         return moved, trainer.history["stay"]
 
     free, never = distance(0.0)
@@ -704,7 +706,9 @@ def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
     training_config = TrainingConfig(
         head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.0
     )
-    trainer, images = subprocess_cases.trainer(training_config=training_config)
+    trainer, images = subprocess_cases.trainer(
+        training_config=training_config, loss_weights=LossWeights(lambda_stay=0.0)
+    )
     trainer.model.start_labels = torch.arange(len(images)) % 3
     assert (torch.from_numpy(trainer.fit(images)) == trainer.model.start_labels).float().mean() > 0.9
     assert len(trainer.history["epoch"]) == 30  # no stopping before
@@ -730,9 +734,9 @@ def test_a_dead_cluster_is_put_anew_and_said(caplog):
 
 
 def seen(z, labels, centers):
-    return SimpleNamespace(centers=torch.nn.Parameter(torch.tensor(centers))), SimpleNamespace(
-        z=torch.tensor(z), labels=torch.tensor(labels)
-    )
+    centers, z = torch.tensor(centers), torch.tensor(z)
+    model = SimpleNamespace(centers=torch.nn.Parameter(centers), start_centers=centers - 1)
+    return model, SimpleNamespace(x=z - 2, z=z, labels=torch.tensor(labels))
 
 
 def test_dead_centers_go_where_images_are_held_least():
@@ -743,6 +747,7 @@ def test_dead_centers_go_where_images_are_held_least():
     assert torch.equal(
         model.centers, torch.tensor([z[2], [2.0, 1.0], z[0], [25.0, 0.0], z[4]])
     )  # of cluster 1 the image at its center is left
+    assert torch.equal(model.start_centers, model.centers - torch.tensor([2.0, 1.0, 2.0, 1.0, 2.0])[:, None])
 
 
 def test_no_center_is_put_on_another():
