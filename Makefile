@@ -37,8 +37,8 @@ check: env ## run the quick plan from scratch and compare its numbers with the c
 	$(RUN) python -m workflow.reproduce --plan quick --runs runs/check --out runs/check/out
 	$(RUN) python -m workflow.check runs/check/out results
 
-NEW  = $(if $(filter paper,$(PLAN)),results/paper-new,results/full)
-KEPT = $(if $(filter paper,$(PLAN)),results/paper,results)
+NEW  = $(if $(filter quick full,$(PLAN)),results/full,results/$(PLAN)-new)
+KEPT = $(if $(filter quick full,$(PLAN)),results,results/$(PLAN))
 keep: env ## after PLAN=full: replace the committed results by results/full, if they agree; FORCE=1: also if they differ; PLAN=paper: results/paper
 	test -d $(NEW) && mkdir -p $(KEPT)
 	$(RUN) python -m workflow.check $(NEW) $(KEPT) || test -n "$(FORCE)"
@@ -88,4 +88,4 @@ lock: ## write the lock files with the newest versions that settings.ini allows;
 	bash tools/lock.sh $(PYTHON) $(ARGS)
 
 clean: ## remove generated files, but not .venv and runs/, which take hours
-	rm -rf build dist *.egg-info _docs _proc .pytest_cache results/quick results/full results/paper-new results/tiny runs/check
+	rm -rf build dist *.egg-info _docs _proc .pytest_cache results/quick results/full results/*-new results/tiny runs/check

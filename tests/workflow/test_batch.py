@@ -243,7 +243,7 @@ def test_records_come_back_from_a_main_table(made, tmp_path):
 def test_unknown_plan_is_refused():
     command = [sys.executable, "-m", "workflow.reproduce", "--plan", "fast"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert found.returncode == 2 and "full, paper, quick" in found.stderr and "'fast'" in found.stderr
+    assert found.returncode == 2 and "full, other-unet, paper, quick" in found.stderr and "'fast'" in found.stderr
 
 
 def plan_of(**more):
