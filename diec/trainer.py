@@ -38,7 +38,7 @@ from diec.losses import (
     target_distribution,
 )
 from .model import ResidualHead
-from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters
+from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters, neighbor_information
 from .unet import denoising_loss
 
 # %% ../nbs/method/06_trainer.ipynb #1c2ad84d
@@ -205,6 +205,7 @@ class TrainingConfig:
     lr_unet:float=1e-5
     tol:float=1e-3
     patience:int=3
+    restore_best:bool=True
     random_state:int=0
 
     def check(self):
@@ -212,6 +213,8 @@ class TrainingConfig:
         for name in ("head_epochs", "warmup_epochs", "joint_epochs", "random_state"):
             check_integer(name, getattr(self, name), 0)
         for name in ("batch_size", "patience"): check_integer(name, getattr(self, name), 1)
+        if not isinstance(self.restore_best, bool):
+            raise ValueError(f"restore_best must be True or False, got {self.restore_best!r}")
         for name, low in (("lr_head", 0.), ("lr_unet", 0.), ("tol", None)): check_number(name, getattr(self, name), low)
 
 # %% ../nbs/method/06_trainer.ipynb #a4a86a54
@@ -235,6 +238,8 @@ tol : float, default 1e-3
     Labels are settled when at most this share of them changed over an epoch; negative: never.
 patience : int, default 3
     A stage ends when the labels have been settled for this many epochs in a row.
+restore_best : bool, default True
+    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.
 random_state : int, default 0
     Seed.
 """
@@ -246,6 +251,7 @@ class EpochView:
     def __init__(self, model:ClusterModel, x:torch.Tensor, loss_weights:LossWeights, graph:Graph|None=None,
                  fixed_labels:torch.Tensor|None=None): # graph: do not compute it; fixed_labels: they are the target
         self.x, self.partners = x, None # (N, d); (N,), a neighbor in x of each point
+        self.information = None # what the labels tell about the neighbors in x
         self.z, q = model.assign_all(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; lower the learning rate")
@@ -342,8 +348,9 @@ def _set_start(self:Trainer):
     self.labels, self.graph = None, None
     self.model.start_centers = self.model.centers.detach().clone()
     self.x, self.near = None, None # the embeddings in the common space, and their neighbors (N, k)
+    self.best = None # of the head stage: information, epoch, and the model with its labels
     self.begun = None # of an unfinished epoch: steps done, sums of the terms, and the view
-    self.history = {k: [] for k in ("stage", "epoch", "changed", *TERMS, "total")}
+    self.history = {k: [] for k in ("stage", "epoch", "changed", "information", *TERMS, "total")}
     self._reset_optimizer()
 
 # %% ../nbs/method/06_trainer.ipynb #1706fbe1
@@ -372,6 +379,8 @@ def _generator(self:Trainer, *key) -> torch.Generator:
 @patch
 def next_stage(self:Trainer):
     "Go from the head stage to the joint stage to the end"
+    if self.best and self.training_config.restore_best: self._restore_best()
+    self.best = None
     self.stage = "joint" if self.stage == "head" and self.training_config.joint_epochs > 0 else "done"
     self.epoch = self.settled = 0
     if self.stage == "joint": self._reset_optimizer()
@@ -389,7 +398,7 @@ def origin(self:Trainer, images:torch.Tensor) -> dict:
 @patch
 def save(self:Trainer, path:str|Path, origin:dict):
     "Write a checkpoint"
-    state = {name: getattr(self, name) for name in ("stage", "epoch", "settled", "labels", "history", "begun")}
+    state = {name: getattr(self, name) for name in ("stage", "epoch", "settled", "labels", "history", "begun", "best")}
     state |= {"start_centers": self.model.start_centers, "origin": origin, "graph": self.graph and tuple(self.graph),
               "threads": torch.get_num_threads(), "model": dict(self.model.state_dict()),
               "unet": dict(self.extract.unet.state_dict()), "optimizer": self.optimizer.state_dict()}
@@ -405,7 +414,7 @@ def load(self:Trainer, path:str|Path, origin:dict):
                          f"now asked for {origin}")
     warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
-    self.begun, self.graph = state.get("begun"), state["graph"] and Graph(*state["graph"])
+    self.begun, self.best, self.graph = state.get("begun"), state["best"], state["graph"] and Graph(*state["graph"])
     self.model.start_centers = state["start_centers"]
     self.model.load_state_dict(state["model"])
     self.extract.unet.load_state_dict(state["unet"])
@@ -495,8 +504,8 @@ def one_epoch(self:Trainer, view:EpochView, images:torch.Tensor, changed:float|N
     order = torch.randperm(len(images), generator=self._generator(1, self.epoch))
     batches = order.split(self.training_config.batch_size)
     if self.begun is None:
-        self.begun = {"step": 0, "sums": {}, "changed": changed, "x": view.x, "target": view.target,
-                      "partners": view.partners}
+        self.begun = {"step": 0, "sums": {}, "changed": changed, "information": view.information,
+                      "x": view.x, "target": view.target, "partners": view.partners}
     for step, index in enumerate(batches):
         if step < self.begun["step"]: continue
         terms = terms_of(view, images, index, step)
@@ -532,7 +541,8 @@ def _add_to_sums(self:Trainer, terms:dict, n_batches:int):
 @patch
 def _end_epoch(self:Trainer, changed:float|None):
     "Add a row to the history; None where the stage has no such term"
-    row = {"stage": self.stage, "epoch": len(self.history["epoch"]) + 1, "changed": changed}
+    row = {"stage": self.stage, "epoch": len(self.history["epoch"]) + 1, "changed": changed,
+           "information": self.begun["information"]}
     for k, column in self.history.items(): column.append(row.get(k, self.begun["sums"].get(k)))
     self.epoch, self.begun = self.epoch + 1, None
 
@@ -546,13 +556,38 @@ def _add_epoch_to_error(trainer:Trainer):
 
 # %% ../nbs/method/06_trainer.ipynb #nk000005
 @patch
+def _neighbors(self:Trainer, x:torch.Tensor) -> torch.Tensor:
+    "The nearest neighbors of each embedding (N, k)"
+    k = min(self.loss_weights.n_neighbors, len(x) - 1)
+    if self.near is None: self.near = torch.from_numpy(nearest_neighbors(x.numpy(), k)[1])
+    return self.near
+
+
+@patch
 def _partners(self:Trainer, x:torch.Tensor) -> torch.Tensor|None:
     "One of the nearest neighbors of each embedding, drawn for this epoch (N,)"
     if not self.loss_weights.lambda_nbr: return None
-    k = min(self.loss_weights.n_neighbors, len(x) - 1)
-    if self.near is None: self.near = torch.from_numpy(nearest_neighbors(x.numpy(), k)[1])
-    chosen = torch.randint(0, k, (len(x), 1), generator=self._generator(3, self.epoch))
-    return self.near.gather(1, chosen).flatten()
+    near = self._neighbors(x)
+    chosen = torch.randint(0, near.shape[1], (len(x), 1), generator=self._generator(3, self.epoch))
+    return near.gather(1, chosen).flatten()
+
+# %% ../nbs/method/06_trainer.ipynb #nk000041
+@patch
+def _keep_best(self:Trainer, x:torch.Tensor, view:EpochView):
+    "Measure what the labels tell about the neighbors of the embedding; keep the model if this is the most so far"
+    if self.stage != "head": return
+    view.information = neighbor_information(view.labels.numpy(), self._neighbors(x).numpy())
+    if self.epoch == 0 or self.best and view.information <= self.best["information"]: return # 0: nothing is trained yet
+    self.best = {"information": view.information, "epoch": self.epoch, "labels": view.labels,
+                 "start_centers": self.model.start_centers.clone(),
+                 "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()}}
+
+
+@patch
+def _restore_best(self:Trainer):
+    "Return to the best epoch of the head stage"
+    self.model.load_state_dict(self.best["model"])
+    self.model.start_centers, self.labels = self.best["start_centers"], self.best["labels"]
 
 # %% ../nbs/method/06_trainer.ipynb #addc7159
 @patch
@@ -568,6 +603,7 @@ def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
             "center", self.epoch + 1, self.stage, ", ".join(map(str, empty)))
         view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels)
     view.partners = self._partners(x)
+    self._keep_best(x, view)
     changed = None if self.labels is None else (view.labels != self.labels).float().mean().item()
     self.labels, self.graph = view.labels, view.graph
     settled = self.epoch > 0 and changed <= self.training_config.tol and not self.warming_up

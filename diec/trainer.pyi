@@ -20,7 +20,7 @@ from .core.validation import check_integer, check_number
 from .features import Extractor, Layer, activations, join_features
 from diec.losses import Graph, adaptive_graph, entropy_loss, graph_loss, kl_loss, neighbor_loss, soft_assignment, stay_loss, target_distribution
 from .model import ResidualHead
-from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters
+from .search import BLOCK, DIFFUSION_STEPS, CommonSpace, initial_clusters, neighbor_information
 from .unet import denoising_loss
 __all__ = ['ClusterModel', 'LossWeights', 'TrainingConfig', 'Trainer']
 
@@ -77,11 +77,12 @@ class TrainingConfig:
     lr_unet: float = 1e-05
     tol: float = 0.001
     patience: int = 3
+    restore_best: bool = True
     random_state: int = 0
 
     def check(self):
         ...
-TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\n'
+TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\nrandom_state : int, default 0\n    Seed.\n'
 
 class EpochView:
     """The data set as the current model sees it; constant within an epoch"""
@@ -180,7 +181,16 @@ class Trainer:
     def _end_epoch(self, changed: float | None):
         ...
 
+    def _neighbors(self, x: torch.Tensor) -> torch.Tensor:
+        ...
+
     def _partners(self, x: torch.Tensor) -> torch.Tensor | None:
+        ...
+
+    def _keep_best(self, x: torch.Tensor, view: EpochView):
+        ...
+
+    def _restore_best(self):
         ...
 
     def refresh(self, x: torch.Tensor) -> tuple[EpochView, float | None]:
