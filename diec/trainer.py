@@ -205,8 +205,8 @@ class TrainingConfig:
     lr_unet:float=1e-5
     tol:float=1e-3
     patience:int=3
-    restore_best:bool=True
     random_state:int=0
+    restore_best:bool=True
 
     def check(self):
         "Raise an error for a value out of range"
@@ -238,10 +238,10 @@ tol : float, default 1e-3
     Labels are settled when at most this share of them changed over an epoch; negative: never.
 patience : int, default 3
     A stage ends when the labels have been settled for this many epochs in a row.
-restore_best : bool, default True
-    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.
 random_state : int, default 0
     Seed.
+restore_best : bool, default True
+    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.
 """
 
 # %% ../nbs/method/06_trainer.ipynb #e5c9ed01

@@ -77,12 +77,12 @@ class TrainingConfig:
     lr_unet: float = 1e-05
     tol: float = 0.001
     patience: int = 3
-    restore_best: bool = True
     random_state: int = 0
+    restore_best: bool = True
 
     def check(self):
         ...
-TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\nrandom_state : int, default 0\n    Seed.\n'
+TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\n'
 
 class EpochView:
     """The data set as the current model sees it; constant within an epoch"""

@@ -52,6 +52,7 @@ DEFAULTS = {
         tol=1e-3,
         patience=3,
         random_state=0,
+        restore_best=True,
     ),
     trainer.Trainer.fit: dict(progress=False),
     hierarchy.ReverseHierarchicalDiffusion: dict(

@@ -500,7 +500,9 @@ def test_points_that_must_stay_move_less_within_their_cluster():
     "By the weight; at the start they have not moved, so the term is zero"
 
     def distance(weight):
-        config = TrainingConfig(head_epochs=12, joint_epochs=0, batch_size=20, lr_head=3e-3, tol=-1.0)
+        config = TrainingConfig(
+            head_epochs=12, joint_epochs=0, batch_size=20, lr_head=3e-3, tol=-1.0, restore_best=False
+        )
         trainer, images = subprocess_cases.trainer(loss_weights=LossWeights(lambda_stay=weight), training_config=config)
         trainer.fit(images)
         e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
@@ -551,7 +553,7 @@ def test_self_training_alone_sharpens():
 
     trained, _, _ = run(
         loss_weights=LossWeights(**OFF | {"lambda_kl": 1.0}),
-        training_config=TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.0),
+        training_config=TrainingConfig(head_epochs=25, joint_epochs=0, batch_size=20, tol=-1.0, restore_best=False),
     )
     assert confidence(trained) > confidence(subprocess_cases.trainer()[0]) + 0.05
 
@@ -651,6 +653,7 @@ def test_poor_data_are_borne(data):
         (TrainingConfig, "patience", 0),
         (TrainingConfig, "patience", "x"),
         (TrainingConfig, "random_state", -1),
+        *[(TrainingConfig, "restore_best", v) for v in (1, None, "yes")],
         *[(LossWeights, term, v) for term in (*TERMS, "lambda_stay") for v in (-1.0, float("nan"), "x")],
         *[(LossWeights, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
         *[(LossWeights, "eta", v) for v in (-1.0, "x")],
@@ -668,6 +671,30 @@ def test_the_smallest_settings_are_allowed():
     TrainingConfig(0, 0, 0, 1, 0.0, 0.0, -1.0, 1, 0).check()
     with pytest.raises(ValueError, match="warmup_epochs must be an integer of 0 or more, got -1"):
         TrainingConfig(warmup_epochs=-1).check()
+
+
+@pytest.mark.parametrize("joint_epochs", [0, 1])
+def test_the_head_stage_ends_with_its_most_informative_epoch(joint_epochs, same):
+    "After at least one epoch, the first of equals; the labels are those of the model"
+    config = TrainingConfig(
+        head_epochs=8, warmup_epochs=2, joint_epochs=joint_epochs, batch_size=8, lr_head=0.03, tol=-1.0
+    )
+    trainer, images = subprocess_cases.trainer(training_config=config)
+    e = trainer.extract(images, ["mid_block"], 50)["mid_block"]
+    x = trainer.model.embed_all(e)
+    near = adaptive_graph(x, 5).neighbors.numpy()
+    trainer.loss_weights = replace(trainer.loss_weights, n_neighbors=5)
+    found, models = [], []
+    for epoch in range(1, 9):
+        trainer.fit(images, e, stop_after=epoch)
+        models.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
+        found.append(neighbor_information(trainer.model.assign_all(x)[1].argmax(1).numpy(), near))
+    assert trainer.history["information"][1:] == pytest.approx(found[:-1])
+    best = int(np.argmax(found))
+    assert best < 7  # otherwise there is nothing to return to
+    trainer.next_stage() if joint_epochs else trainer.fit(images, e)
+    assert trainer.best is None and same(models[best], dict(trainer.model.state_dict()))
+    assert torch.equal(trainer.labels, trainer.model.assign_all(x)[1].argmax(1))
 
 
 @pytest.mark.parametrize("t", [-1, 1000, 2.5, "search", None])
@@ -704,7 +731,7 @@ def test_where_groups_have_no_spread_the_space_is_not_scaled():
 def test_the_head_first_learns_the_groups_it_starts_from(tmp_path):
     "Also groups that have nothing to do with where the points lie; then self-training takes over"
     training_config = TrainingConfig(
-        head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.0
+        head_epochs=30, warmup_epochs=30, joint_epochs=0, batch_size=16, lr_head=3e-3, tol=1.0, restore_best=False
     )
     trainer, images = subprocess_cases.trainer(
         training_config=training_config, loss_weights=LossWeights(lambda_stay=0.0)
