@@ -159,7 +159,7 @@ class LossWeights:
     lambda_ent:float=0.1
     lambda_diff:float=1.0
     lambda_nbr:float=0.3
-    lambda_stay:float=0.3
+    lambda_stay:float=0.1
     n_neighbors:int=10
     eta:float=0.1
 
@@ -186,7 +186,7 @@ lambda_diff : float, default 1.0
     Denoising; 1 in the paper's formula, 0 for the ablation.
 lambda_nbr : float, default 0.3
     Neighbors in e stay neighbors.
-lambda_stay : float, default 0.3
+lambda_stay : float, default 0.1
     Points stay in place within their cluster.
 n_neighbors : int, default 10
     Neighbors k, in the adaptive graph and of e.

@@ -59,13 +59,13 @@ class LossWeights:
     lambda_ent: float = 0.1
     lambda_diff: float = 1.0
     lambda_nbr: float = 0.3
-    lambda_stay: float = 0.3
+    lambda_stay: float = 0.1
     n_neighbors: int = 10
     eta: float = 0.1
 
     def check(self):
         ...
-LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.3\n    Points stay in place within their cluster.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
+LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.1\n    Points stay in place within their cluster.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
 
 @dataclass(frozen=True)
 class TrainingConfig:

@@ -38,7 +38,7 @@ DEFAULTS = {
         lambda_ent=0.1,
         lambda_diff=1.0,
         lambda_nbr=0.3,
-        lambda_stay=0.3,
+        lambda_stay=0.1,
         n_neighbors=10,
         eta=0.1,
     ),

@@ -16,7 +16,7 @@ import diec.trainer as T
 from diec.core.checkpoint import load_state
 from diec.core.interrupt import Interrupted
 from diec.losses import adaptive_graph
-from diec.search import initial_clusters
+from diec.search import initial_clusters, neighbor_information
 from diec.trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 from diec.unet import new_unet
 
