@@ -84,7 +84,8 @@ def results(start: nbformat.NotebookNode, experiments: dict) -> str:
     table = next((o["text/markdown"] for o in outputs if o.get("text/markdown", "").startswith("|")), None)
     if table is None: raise PluginError("nbs/index.ipynb must show the table of results as a Markdown output")
     made = "\n".join(f"- [{notebook.metadata.title}](../{page})" for page, notebook in experiments.items())
-    return (f"# Results\n\nThe paper's data sets, whole, in percent: mean ± standard deviation over seeds.\n\n{table}\n\n"
+    return ("# Results\n\nThe paper's data sets, whole, in percent: mean ± standard deviation over seeds.\n\n"
+            f"{table}\n\n"
             "The report shows every table and figure on one page, each with its caption and origin.\n\n"
             "[Open the report](report.html){ .md-button .md-button--primary }\n\n"
             f"## How they are made\n\nEach experiment is a notebook:\n\n{made}\n")
