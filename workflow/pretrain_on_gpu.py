@@ -57,6 +57,7 @@ JOBS = {job.name: job for job in (
     Job("fashion-mnist-min-snr", "fashion-mnist", replace(UNTIL_RIPE, n_steps=16_000, snr_gamma=5.)),
     Job("fashion-mnist-not-augmented", "fashion-mnist", replace(UNTIL_RIPE, n_steps=16_000, augment=0.)),
     Job("fashion-mnist-wide", "fashion-mnist", WIDE, (48, 96, 192, 256)),
+    Job("fashion-mnist-large-batch", "fashion-mnist", WIDE),
     Job("cifar10-wide", "cifar10", WIDE, (64, 128, 192, 256)),
 )}
 
