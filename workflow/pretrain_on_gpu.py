@@ -63,9 +63,10 @@ JOBS = {job.name: job for job in (
 
 
 def load_images(job: Job):
-    """The data set of a job, and its images as the U-Net takes them."""
+    """The images of a job, and the same as the U-Net takes them."""
     data = load_dataset(job.dataset)
-    images = torch.as_tensor(data.images[:job.n_images])
+    if job.n_images: data = data.subset(slice(job.n_images))
+    images = torch.as_tensor(data.images)
     return data, fit_to(images, unet_size(max(images.shape[-2:])), images.shape[1])
 
 
@@ -257,7 +258,7 @@ class Run(threading.Thread):
         chosen = self.eligible()
         history = t.history() | {"measured": list(chosen), "information": [v["information"] for v in chosen.values()]}
         best = max(chosen, key=lambda step: chosen[step]["information"]) if chosen else max(self.pending)
-        data = load_dataset(t.job.dataset)
+        data, _ = load_images(t.job)
         unet, scheduler = load_unet(self.out/"snapshots"/t.job.name/str(best))
         curve = {"recipe": asdict(t.recipe), "images": len(t.images), "step": best, "seconds": t.seconds,
                  "curve": {str(step): v | {"loss": mean_loss(history["loss"][:step])} for step, v in values.items()}}
@@ -271,7 +272,11 @@ class Run(threading.Thread):
         again = f"python -m workflow.pretrain_on_gpu FOLDER {job.name}"
         if job.name == job.dataset: again += f"` on a GPU, or `{recipes._command(job.name, job.recipe)}"
         text = recipes._model_card(data, job.recipe, trained, recipes._device_name(device), again)
-        if recipes._has_ripened(trained.history["information"]): return text
+        if job.name != job.dataset: # it is not the U-Net of that name in the package
+            text = text.replace(f"# U-Net `{job.dataset}`", f"# U-Net `{job.name}`")
+            text = text.replace(f'unet="{job.dataset}"', 'unet="FOLDER"')
+        measured = zip(trained.history["measured"], trained.history["information"], strict=True)
+        if recipes._has_ripened([v for step, v in measured if recipes._is_due(step, job.recipe.n_steps)]): return text
         why = "\nThe run ended when its time was up; by the recipe it would go on.\n"
         return text.replace("\nMake it again", f"{why}\nMake it again")
 
