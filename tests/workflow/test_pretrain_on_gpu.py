@@ -61,6 +61,8 @@ def test_runs_leave_folders_with_card_history_and_curve(tmp_path, monkeypatch, c
         card = (folder / "README.md").read_text()
         assert f"The weights are those of step {curve['step']}," in card
         assert f"`python -m workflow.pretrain_on_gpu FOLDER {job.name}`" in card
+        assert f"# U-Net `{job.name}`" in card and f"denoise the {job.n_images} images of *digits*" in card
+        assert 'unet="FOLDER"' in card and 'unet="digits"' not in card
     assert "tiny 6" in capsys.readouterr().out
 
 
