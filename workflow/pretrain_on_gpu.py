@@ -62,10 +62,15 @@ JOBS = {job.name: job for job in (
 )}
 
 
+def load_data(job: Job):
+    """The images of a job."""
+    data = load_dataset(job.dataset)
+    return data.subset(slice(job.n_images)) if job.n_images else data
+
+
 def load_images(job: Job):
     """The images of a job, and the same as the U-Net takes them."""
-    data = load_dataset(job.dataset)
-    if job.n_images: data = data.subset(slice(job.n_images))
+    data = load_data(job)
     images = torch.as_tensor(data.images)
     return data, fit_to(images, unet_size(max(images.shape[-2:])), images.shape[1])
 
@@ -258,7 +263,7 @@ class Run(threading.Thread):
         chosen = self.eligible()
         history = t.history() | {"measured": list(chosen), "information": [v["information"] for v in chosen.values()]}
         best = max(chosen, key=lambda step: chosen[step]["information"]) if chosen else max(self.pending)
-        data, _ = load_images(t.job)
+        data = load_data(t.job)
         unet, scheduler = load_unet(self.out/"snapshots"/t.job.name/str(best))
         curve = {"recipe": asdict(t.recipe), "images": len(t.images), "step": best, "seconds": t.seconds,
                  "curve": {str(step): v | {"loss": mean_loss(history["loss"][:step])} for step, v in values.items()}}
