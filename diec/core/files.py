@@ -55,6 +55,15 @@ def content_of(
     if not stat.S_ISREG(os.lstat(path).st_mode): return None
     return sha256_of(path)
 
+# %% ../../nbs/core/01_files.ipynb #5d0c3f1e
+def _remove_stage(stage:Path):
+    "Remove a folder for what is not complete yet; its record last, for without it nobody knows whose the folder is"
+    shutil.rmtree(stage/"new", ignore_errors=True)
+    with suppress(OSError): (stage/"old").unlink() # a file or a link
+    shutil.rmtree(stage/"old", ignore_errors=True)
+    shutil.rmtree(stage, ignore_errors=True)
+
+
 # %% ../../nbs/core/01_files.ipynb #c091b35a
 @contextmanager
 def _staging(
@@ -69,7 +78,7 @@ def _staging(
         (stage/"new").mkdir()
         yield stage
     finally: # an old folder that could not be put back stays there for `clear_partial`
-        if os.path.lexists(path) or not os.path.lexists(stage/"old"): shutil.rmtree(stage, ignore_errors=True)
+        if os.path.lexists(path) or not os.path.lexists(stage/"old"): _remove_stage(stage)
 
 # %% ../../nbs/core/01_files.ipynb #8abdef7b
 def _narrow(new:Path, old:Path):
@@ -210,7 +219,10 @@ def _clear_empty(stage:Path, wait:bool):
     "Remove a folder without a record: its run was killed before it wrote one, or is about to write one"
     if not re.fullmatch("[.]diec-[a-z0-9_]{8}[.]partial", stage.name): return
     with suppress(OSError): # not empty
-        if not wait or time.time() - stage.stat().st_mtime > 60: stage.rmdir()
+        if wait and time.time() - stage.stat().st_mtime <= 60: return
+        record = stage/"record.json"
+        if list(stage.iterdir()) == [record] and not record.lstat().st_size: record.unlink() # opened, never written
+        stage.rmdir()
 
 # %% ../../nbs/core/01_files.ipynb #40652201
 def clear_partial(
@@ -227,7 +239,7 @@ def clear_partial(
         if name not in (None, target): continue
         place = stage.with_name(target)
         if os.path.lexists(stage/"old") and not os.path.lexists(place): os.rename(stage/"old", place)
-        shutil.rmtree(stage, ignore_errors=True)
+        _remove_stage(stage)
 
 # %% ../../nbs/core/01_files.ipynb #5a14f3ec
 def _known(record:Path) -> dict:
@@ -389,8 +401,10 @@ def remove_own(
     path, # a folder that `work_folder` made
     names, # compiled regular expression of our paths in it, relative and with /
 ):
-    "Remove our own files from a working folder, and the folder if nothing else is in it"
+    "Remove our own files from a working folder, and the folder with its record if nothing else is in it"
+    record = Path(path)/MANIFEST
     for place, dirs, files in os.walk(path, topdown=False):
         for file in (Path(place)/f for f in files):
-            if names.fullmatch(file.relative_to(path).as_posix()): file.unlink()
+            if file != record and names.fullmatch(file.relative_to(path).as_posix()): file.unlink()
+        if list(Path(place).iterdir()) == [record]: record.unlink()
         with suppress(OSError): os.rmdir(place)
