@@ -16,7 +16,7 @@ from workflow.registry import KINDS, NOTEBOOKS, ROOT, SUFFIXES, Experiment
 PICTURES = "diec.evaluation.plots", "diec.evaluation.results", "diec.hierarchy.plots" # a record does not depend on them
 # Methods whose name is no name of a file; the classical ones run as one job, and those that are fast also alone
 METHODS = {"classical": ", ".join(BASELINES), "k-means": "k-means", "mixture": "Gaussian mixture",
-           "UMAP": "UMAP + k-means"}
+           "spectral": "spectral", "UMAP": "UMAP + k-means", "UMAP-mixture": "UMAP + mixture"}
 
 
 def _without_docstrings(source: str) -> str:

@@ -11,6 +11,7 @@ from diec.data.datasets import load_dataset
 from diec.evaluation.baselines import (
     BASELINES,
     DEEP,
+    ON_UMAP,
     OPTIONAL_BASELINES,
     run_baseline,
     train_autoencoder,
@@ -24,6 +25,14 @@ X = load_dataset("digits").subset(150, random_state=0).images
 def test_classical(name):
     labels = run_baseline(name, X, 4, 1)
     assert labels.shape == (150,) and set(labels.tolist()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("name", ON_UMAP)
+def test_on_umap(name):
+    pytest.importorskip("umap")
+    labels = run_baseline(name, X, 4, 1)
+    assert labels.shape == (150,) and set(labels.tolist()) == {0, 1, 2, 3}
+    assert (labels == run_baseline(name, X, 4, 1)).all()
 
 
 @pytest.mark.parametrize("name", ["", "kmeans", "dec"])
@@ -50,7 +59,7 @@ def test_deep_methods_exist():
     deep = pytest.importorskip("clustpy.deep")
     for name in DEEP:
         assert hasattr(deep, name)
-    assert OPTIONAL_BASELINES == ("UMAP + k-means", *DEEP)
+    assert OPTIONAL_BASELINES == (*ON_UMAP, *DEEP)
 
 
 def test_autoencoder_survives_a_file(autoencoder, tmp_path):
