@@ -21,6 +21,7 @@ import textwrap
 import threading
 import time
 import warnings
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import import_module
@@ -284,7 +285,15 @@ def _pretrained(pack, work, args):
 def _counted(n, what) -> str: return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 # %% ../../nbs/app/04_cli.ipynb #e85429a4
-def _left_out(pack) -> str: return f"{_counted(len(pack.skipped), 'file')} left out"
+KINDS = { # words in the reason why a file is left out -> what it is
+    "(0 bytes)": "empty", "cannot be read (": "broken", "exceeds limit": "too large", "pillow-heif": "HEIC",
+    "pillow-jxl-plugin": "JPEG XL", "no image": "no image", "raw or vector": "raw or vector", "a link": "link"}
+
+def _left_out(pack) -> str:
+    "How many files are left out, by what they are"
+    kinds = Counter(next((kind for words, kind in KINDS.items() if words in why), "other") for _, why in pack.skipped)
+    counts = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
+    return f"{_counted(len(pack.skipped), 'file')} left out" + (f" ({counts})" if counts else "")
 
 # %% ../../nbs/app/04_cli.ipynb #39fb25df
 def _by_name(pack) -> list: # rows
@@ -339,7 +348,7 @@ def cluster(
     Parameters
     ----------
     folder : str
-        PNG and JPEG files, at any depth.
+        Image files, at any depth.
     n_clusters : int or None, default None
         Number of clusters; estimated if you do not give it.
     unet : str or None, default None
@@ -635,7 +644,7 @@ def pretrain(
     Parameters
     ----------
     images : str
-        A folder of PNG and JPEG files, at any depth, or the name of a data set (see diec datasets).
+        A folder of image files, at any depth, or the name of a data set (see diec datasets).
     out : str
         Folder for the U-Net.
     force : bool, default False
@@ -718,7 +727,7 @@ def search(
     Parameters
     ----------
     images : str
-        A folder of PNG and JPEG files, at any depth, or the name of a data set (see diec datasets).
+        A folder of image files, at any depth, or the name of a data set (see diec datasets).
     unet : str or None, default None
         Name (see diec unets), folder or hub id of a U-Net (default: that of the data set).
     n_clusters : int, default 10
@@ -790,7 +799,7 @@ def predict(
     model : str
         Folder that diec cluster wrote (OUT, or OUT/model).
     folder : list of str
-        PNG and JPEG files, and folders of them at any depth; or, alone, the name of a data set.
+        Image files, and folders of them at any depth; or, alone, the name of a data set.
     out : str, default "labels.csv"
         File to write.
     work : str or None, default None

@@ -120,7 +120,7 @@ def _fetch(name: str, data_home) -> tuple[np.ndarray, np.ndarray]:
         package = ", or install the Debian package dataset-fashion-mnist" if name in _INSTALLED else ""
         raise OSError(f"{name} could not be fetched from OpenML ({type(e).__name__}: {e}). Four ways to provide it: "
                       f"(1) path=FOLDER, a folder that holds {known.hint}{package}; "
-                      "(2) path=FOLDER, a folder of PNG or JPEG images with one sub-folder for each class; "
+                      "(2) path=FOLDER, a folder of images with one sub-folder for each class; "
                       "(3) the environment variable DIEC_DATA=FOLDER, with these files in its sub-folder "
                       f"{name}; "
                       "(4) data_home=FOLDER, scikit-learn's cache of OpenML, filled on a machine with a network") from e
@@ -275,7 +275,7 @@ def load_dataset(name: str|Path, path: str|Path|None = None, *, image_size: int|
     Parameters
     ----------
     name : str or Path
-        One of `dataset_names()`, or a folder of PNG and JPEG files.
+        One of `dataset_names()`, or a folder of image files.
     path : str, Path or None, default None
         Folder with the set's own files, or with images. None: the set's sub-folder in the folder that the environment
         variable DIEC_DATA names, else an installed package, else OpenML.

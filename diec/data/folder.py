@@ -26,11 +26,12 @@ from diec.data.formats import read_square, to_mode, to_unit_range
 from diec.data.images import DataError, ImageSet
 
 # %% ../../nbs/data/02_folder.ipynb #afaf1a08
-SUFFIXES = (".png", ".jpg", ".jpeg") # of the files that are read
-# of images in formats that are not read
-OTHER_SUFFIXES = (
-    ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm")
-OTHER_FORMAT = "neither PNG nor JPEG"
+SUFFIXES = ( # of the files that are read
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k",
+    ".jpx", ".avif", ".heic", ".heif", ".hif", ".jxl", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga")
+OTHER_SUFFIXES = ( # of images in formats that are not read
+    ".svg", ".eps", ".psd", ".xcf", ".ico", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".exr")
+NO_IMAGE = "no image"
 UNREADABLE = "the folder cannot be read"
 LINK = "a link to a folder is not followed"
 
@@ -46,7 +47,7 @@ def existing_folder(path):
 @dataclass
 class FolderListing:
     "The images of a folder, and what is left out; names are relative to the folder, with /"
-    files: list = field(default_factory=list) # PNG and JPEG files at any depth, sorted
+    files: list = field(default_factory=list) # image files at any depth, sorted
     folders: list = field(default_factory=list) # sub-folders that were looked into
     skipped: list = field(default_factory=list) # (name, reason) of other images and folders, sorted
     n_others: int = 0 # files that are not images, by their endings
@@ -59,7 +60,7 @@ def _add(self:FolderListing, names):
         file, suffix = name.rpartition("/")[2], name.lower()
         if file.startswith("."): continue
         if suffix.endswith(SUFFIXES): self.files.append(name)
-        elif suffix.endswith(OTHER_SUFFIXES): self.skipped.append((name, OTHER_FORMAT))
+        elif suffix.endswith(OTHER_SUFFIXES): self.skipped.append((name, "a raw or vector image"))
         else: self.n_others += 1
 
 # %% ../../nbs/data/02_folder.ipynb #bfa60510
@@ -107,7 +108,7 @@ def _no_images(sources, found):
     skipped = found.skipped
     first = f"; {len(skipped)} left out, the first is {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
     where = "in this folder or below" if len(sources) == 1 else "in these folders or below"
-    return DataError(f"{', '.join(map(str, sources))}: no PNG or JPEG image {where}{first}")
+    return DataError(f"{', '.join(map(str, sources))}: no image {where}{first}")
 
 # %% ../../nbs/data/02_folder.ipynb #bf7c9140
 def _class_folders(folder, found):
@@ -122,7 +123,7 @@ def _class_folders(folder, found):
         raise DataError(f"{folder/deep}: more than one level of sub-folders; expected one, the classes")
     used = {f.partition("/")[0] for f in found.files}
     for empty in (c for c in classes if c not in used):
-        raise DataError(f"{folder/empty}: no PNG or JPEG image in this sub-folder")
+        raise DataError(f"{folder/empty}: no image in this sub-folder")
     return classes
 
 # %% ../../nbs/data/02_folder.ipynb #6764e022
@@ -130,7 +131,7 @@ def _check_left_out(folder, found):
     "Refuse a folder of which a part cannot be read, and warn of files that are left out"
     for name, why in found.skipped:
         if why.startswith(UNREADABLE): raise DataError(f"{folder/name}: {why}")
-    reasons = Counter(why for _, why in found.skipped) + Counter({OTHER_FORMAT: found.n_others})
+    reasons = Counter(why for _, why in found.skipped) + Counter({NO_IMAGE: found.n_others})
     for why, n in reasons.items(): warnings.warn(f"{folder}: {n} file(s) left out: {why}", stacklevel=4)
 
 # %% ../../nbs/data/02_folder.ipynb #fe605338
@@ -150,7 +151,7 @@ def read_image_folder(
     Parameters
     ----------
     path : str or Path
-        Folder of PNG and JPEG files, flat or with one level of sub-folders, the classes.
+        Folder of image files, flat or with one level of sub-folders, the classes.
     size : int or None, default None
         Side of the square images, in pixels; None keeps their size, if all are squares of one size.
     mode : {"L", "RGB"} or None, default None

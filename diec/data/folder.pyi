@@ -17,9 +17,9 @@ from diec.core.interrupt import deferred_signals, finished
 from diec.data.formats import read_square, to_mode, to_unit_range
 from diec.data.images import DataError, ImageSet
 __all__ = ['read_image_folder', 'ImagePack', 'open_pack', 'pack_folder']
-SUFFIXES = ('.png', '.jpg', '.jpeg')
-OTHER_SUFFIXES = ('.webp', '.gif', '.bmp', '.tif', '.tiff', '.heic', '.heif', '.avif', '.jp2', '.jxl', '.ppm', '.pgm')
-OTHER_FORMAT = 'neither PNG nor JPEG'
+SUFFIXES = ('.png', '.apng', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.jp2', '.j2k', '.jpx', '.avif', '.heic', '.heif', '.hif', '.jxl', '.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.tga')
+OTHER_SUFFIXES = ('.svg', '.eps', '.psd', '.xcf', '.ico', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.orf', '.rw2', '.raf', '.exr')
+NO_IMAGE = 'no image'
 UNREADABLE = 'the folder cannot be read'
 LINK = 'a link to a folder is not followed'
 

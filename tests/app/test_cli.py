@@ -198,7 +198,7 @@ def test_search(capsys, photos, tmp_path):
 @pytest.mark.parametrize(
     "words, said",
     [
-        (("cluster", "EMPTY"), "no PNG or JPEG image"),
+        (("cluster", "EMPTY"), "no image in this folder"),
         (("cluster", "MISSING"), "no such folder"),
         (("cluster", "PHOTOS", "--unet", "digits", "-k", "1"), "--n-clusters must be 2 or more, got 1"),
         (("cluster", "PHOTOS", "--unet", "digits", "-k", "500"), "for --n-clusters 500; got 75"),
@@ -554,14 +554,16 @@ def test_what_is_not_read_is_listed(tmp_path):
     for i in range(4):
         picture(folder / f"{i}.png", load_dataset("digits").images[i])
     (folder / "a.webp").write_bytes(b"RIFF")
+    (folder / "a.dng").touch()
     (folder / "deeper").mkdir()
     (folder / "link").symlink_to(folder / "deeper")
     os.mkfifo(folder / "pipe.png")
     (folder / "notes.txt").touch()
     skipped = dict(pack_folder(folder, tmp_path / "store" / "images", 8).skipped)
     assert (
-        skipped.keys() == {"a.webp", "link", "pipe.png"}
-        and "neither PNG nor JPEG" in skipped["a.webp"]
+        skipped.keys() == {"a.webp", "a.dng", "link", "pipe.png"}
+        and "no image of a format that is read" in skipped["a.webp"]
+        and skipped["a.dng"] == "a raw or vector image"
         and "regular" in skipped["pipe.png"]
     )
     (folder / "0.png").chmod(0o600)

@@ -14,14 +14,14 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from sklearn.utils import Bunch
 
 import diec.data.datasets as D
 import diec.data.formats as F
 from diec.data.datasets import dataset_available, dataset_names, load_dataset
-from diec.data.folder import read_image_folder
-from diec.data.formats import read_idx, read_libsvm
+from diec.data.folder import list_images, read_image_folder
+from diec.data.formats import read_idx, read_image, read_libsvm
 from diec.data.images import DataError, ImageSet, as_images, fit_to
 
 rng = np.random.default_rng(0)
@@ -967,9 +967,10 @@ def test_classes_are_sub_folders(tmp_path):
 def test_other_files_are_counted(tmp_path):
     save(tmp_path / "a.png", u8(4, 4))
     write(tmp_path / "notes.txt", b"")
-    write(tmp_path / "b.gif", b"")
-    with pytest.warns(UserWarning, match="2 file"):
+    write(tmp_path / "b.svg", b"")
+    with pytest.warns(UserWarning) as said:
         assert len(load_dataset(tmp_path)) == 1
+    assert sorted(str(w.message).rpartition(": ")[2] for w in said) == ["a raw or vector image", "no image"]
 
 
 def test_mixed_sizes_need_an_image_size(tmp_path):
@@ -1069,12 +1070,12 @@ def test_jpeg_cmyk_and_exif(tmp_path):
     "content, words",
     [
         (b"", "empty"),
-        (b"GIF89a not really", "neither a PNG nor a JPEG"),
-        (png("L")[:60], "cannot be read|neither"),
+        (b"GIF89a not really", "no image of a format"),
+        (png("L")[:60], "cannot be read|no image of a format"),
         (png("RGB")[:-40], "cannot be read"),
         (jpeg()[:200], "cannot be read"),
-        (b"\xff\xd8\xff", "neither a PNG nor a JPEG|cannot be read"),
-        (b"\x89PNG\r\n\x1a\n", "neither a PNG nor a JPEG|cannot be read"),
+        (b"\xff\xd8\xff", "no image of a format|cannot be read"),
+        (b"\x89PNG\r\n\x1a\n", "no image of a format|cannot be read"),
     ],
 )
 def test_damaged_images(tmp_path, content, words):
@@ -1085,11 +1086,96 @@ def test_damaged_images(tmp_path, content, words):
     assert str(tmp_path / "b.png") in str(e.value)
 
 
-def test_gif_under_another_name_is_not_opened(tmp_path):
-    save(tmp_path / "a.gif", u8(4, 4))
-    (tmp_path / "a.gif").rename(tmp_path / "a.png")
-    with pytest.raises(DataError, match="neither"):
-        load_dataset(tmp_path)
+@pytest.mark.parametrize("name", ["a.png", "a.eps"])
+def test_a_format_that_runs_programs_is_not_opened(tmp_path, name):
+    Image.new("L", (4, 4)).save(tmp_path / "a", "EPS")
+    (tmp_path / "a").rename(tmp_path / name)
+    with pytest.raises(DataError, match="no image of a format that is read"):
+        read_image(tmp_path / name)
+
+
+KINDS = {  # format -> modes and options of saving
+    "png": [("1", {}), ("L", {}), ("LA", {}), ("P", {}), ("RGB", {}), ("RGBA", {}), ("I;16", {})],
+    "jpg": [("L", {}), ("RGB", {}), ("CMYK", {})],
+    "webp": [("RGB", {"lossless": True}), ("RGBA", {"lossless": True}), ("RGB", {})],
+    "gif": [("L", {}), ("P", {})],
+    "bmp": [("1", {}), ("L", {}), ("P", {}), ("RGB", {})],
+    "tif": [(mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F")]
+    + [("RGB", {"compression": c}) for c in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")],
+    "jp2": [("L", {}), ("RGB", {}), ("RGBA", {})],
+    "ppm": [("RGB", {})],
+    "pgm": [("L", {}), ("I;16", {})],
+    "pbm": [("1", {})],
+    "pfm": [("F", {})],
+    "tga": [("L", {}), ("RGB", {}), ("RGBA", {}), ("RGB", {"compression": "tga_rle"})],
+}
+
+
+@pytest.mark.parametrize("kind, mode, options", [(k, m, o) for k, modes in KINDS.items() for m, o in modes], ids=str)
+def test_formats_and_modes(tmp_path, kind, mode, options):
+    "A white disc on black, whatever the file stores; gray is found to be gray"
+    y, x = np.mgrid[:64, :64]
+    disc = Image.fromarray(((y - 32) ** 2 + (x - 32) ** 2 < 400).astype(np.uint8) * 255)
+    im = {
+        "I;16": lambda: Image.fromarray(np.asarray(disc).astype(np.uint16) * 257),
+        "I": lambda: Image.fromarray(np.asarray(disc).astype(np.int32) * 1000 - 70_000),
+        "F": lambda: Image.fromarray(np.asarray(disc).astype(np.float32) * 1e-6),
+    }.get(mode, lambda: disc.convert("RGB").convert(mode) if mode != "1" else disc.convert("1"))()
+    im.save(tmp_path / f"a.{kind}", **options)
+    found = read_image(tmp_path / f"a.{kind}").astype(int)
+    assert found.shape[:2] == (64, 64) and list_images(tmp_path).files == [f"a.{kind}"]
+    gray = found if found.ndim == 2 else found.mean(2)
+    assert np.abs(gray - np.asarray(disc)).mean() < (
+        6 if kind == "jpg" or options in ({}, {"compression": "jpeg"}) else 0.5
+    )
+    assert found.ndim == 2 or kind in ("jpg", "webp") or options.get("compression") == "jpeg"
+
+
+def test_avif_where_pillow_reads_it(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    Image.new("RGB", (16, 8), (250, 10, 10)).save(tmp_path / "a.avif")
+    assert np.abs(read_image(tmp_path / "a.avif").astype(int) - [250, 10, 10]).max() < 12
+
+
+def test_the_first_frame_counts(tmp_path):
+    frames = [Image.new("L", (8, 8), v) for v in (40, 200)]
+    for name in ("a.gif", "a.webp", "a.tif", "a.png"):
+        frames[0].save(
+            tmp_path / name, save_all=True, append_images=frames[1:], **({"lossless": True} if "webp" in name else {})
+        )
+        assert (read_image(tmp_path / name) == 40).all()
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("mode", ["L", "F"])
+def test_a_tiff_is_turned_upright(tmp_path, monkeypatch, mode, large):
+    a = np.zeros((40, 60), np.uint8)
+    a[:10, :10] = 255
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(a).convert(mode).save(tmp_path / "a.tif", exif=exif)
+    if large:
+        monkeypatch.setattr("diec.data.formats.LARGE", 100)
+    found = read_image(tmp_path / "a.tif")
+    assert found.shape == (60, 40) and (found[:10, -10:] == 255).all() and found.mean() < 15
+
+
+def test_not_finite_values(tmp_path):
+    a = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    a[0, 0], a[7, 7], a[3, 3] = np.nan, np.inf, -np.inf
+    Image.fromarray(a).save(tmp_path / "a.tif")
+    found = read_image(tmp_path / "a.tif")
+    assert found[0, 1] == found[0, 0] == found[3, 3] == 0 and found[7, 6] == found[7, 7] == 255
+    Image.fromarray(np.full((8, 8), 3.5, np.float32)).save(tmp_path / "b.tif")
+    assert (read_image(tmp_path / "b.tif") == 0).all()
+
+
+@pytest.mark.parametrize("suffix, package", [("heic", "pillow-heif"), ("JXL", "pillow-jxl-plugin")])
+def test_a_format_of_another_package(tmp_path, suffix, package):
+    (tmp_path / f"a.{suffix}").write_bytes(b"something else")
+    with pytest.raises(DataError, match=f"pip install {package}"):
+        read_image(tmp_path / f"a.{suffix}")
 
 
 @pytest.mark.parametrize("limit", [60, 20])  # Pillow warns beyond the limit, and raises beyond twice the limit
@@ -1122,17 +1208,17 @@ def test_folder_shapes_that_are_refused(tmp_path):
     save(tmp_path / "hollow" / "x" / "a.png", u8(4, 4))
     (tmp_path / "hollow" / "y").mkdir()
     for name, words in (
-        ("empty", "no PNG or JPEG"),
-        ("hidden", "no PNG or JPEG"),
+        ("empty", "no image"),
+        ("hidden", "no image"),
         ("mixed", "beside sub-folders"),
         ("deep", "more than one level"),
-        ("hollow", "y: no PNG or JPEG"),
+        ("hollow", "y: no image"),
         ("absent", "neither a folder"),
     ):
         with pytest.raises(DataError, match=words) as e:
             load_dataset(tmp_path / name)
         assert str(tmp_path / name) in str(e.value)
-    with pytest.warns(UserWarning), pytest.raises(DataError, match="no PNG or JPEG"):
+    with pytest.warns(UserWarning), pytest.raises(DataError, match="no image"):
         load_dataset(tmp_path / "text")
     with pytest.raises(DataError, match="no such folder"):
         read_image_folder(tmp_path / "absent")
