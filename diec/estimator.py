@@ -40,7 +40,7 @@ from diec.core.schema import (
     read_json,
 )
 from .core.validation import check_integer, check_seed
-from .data.images import as_images
+from .data.images import ImageSet, as_images
 from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
@@ -169,15 +169,16 @@ True
 
 # %% ../nbs/method/07_estimator.ipynb #19e1d70f
 @patch
-def fit(self:DiEC, X:np.ndarray|torch.Tensor, y:None=None) -> DiEC:
+def fit(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list, y:None=None) -> DiEC:
     """Search the layer and timestep, then refine the clustering there.
 
     Another order of the same images may give other clusters, as with k-means.
 
     Parameters
     ----------
-    X : numpy.ndarray or torch.Tensor
-        Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1].
+    X : numpy.ndarray, torch.Tensor, ImageSet or list
+        Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1]. A list holds arrays, tensors or
+        Pillow's images of one size.
     y : None
         Ignored.
 
@@ -410,7 +411,7 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/method/07_estimator.ipynb #55e812b7
 @patch
-def predict(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
+def predict(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
     """Find the cluster of each image.
 
     Parameters
@@ -427,7 +428,7 @@ def predict(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
 
 # %% ../nbs/method/07_estimator.ipynb #54cf0e40
 @patch
-def predict_proba(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
+def predict_proba(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
     """Compute the soft assignment Q; the largest entry of a row is the confidence.
 
     Parameters
@@ -444,7 +445,7 @@ def predict_proba(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
 
 # %% ../nbs/method/07_estimator.ipynb #d3243a0b
 @patch
-def transform(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
+def transform(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
     """Compute the refined embedding z.
 
     Parameters
@@ -461,7 +462,7 @@ def transform(self:DiEC, X:np.ndarray|torch.Tensor) -> np.ndarray:
 
 # %% ../nbs/method/07_estimator.ipynb #92a28e06
 @patch
-def hierarchy(self:DiEC, X:np.ndarray|torch.Tensor) -> ReverseHierarchicalDiffusion:
+def hierarchy(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> ReverseHierarchicalDiffusion:
     """Build a tree of clusters and subclusters over the refined embedding of images.
 
     Parameters

@@ -19,7 +19,7 @@ from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder
 from diec.core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, ModelSettings, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .core.validation import check_integer, check_seed
-from .data.images import as_images
+from .data.images import ImageSet, as_images
 from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
@@ -33,7 +33,7 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters: int | None=10, unet: str | Path | tuple[UNet2DModel, DDPMScheduler]='digits', layer: str='search', timestep: int | str='search', criterion: str='information', n_draws: int | str='auto', search_size: int | str='auto', init: str='diffusion', fine_tune_unet: bool=False, loss_weights: LossWeights | None=None, training_config: TrainingConfig | None=None, checkpoint: str | Path | None=None, batch_size: int=256, device: str | None=None, precision: str='auto', random_state: int | np.random.RandomState | None=None, progress: bool=False):
         ...
 
-    def fit(self, X: np.ndarray | torch.Tensor, y: None=None) -> DiEC:
+    def fit(self, X: np.ndarray | torch.Tensor | ImageSet | list, y: None=None) -> DiEC:
         ...
 
     def _assign_block(self, images: torch.Tensor) -> tuple:
@@ -42,16 +42,16 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def embed_and_assign(self, X) -> tuple[np.ndarray, np.ndarray]:
         ...
 
-    def predict(self, X: np.ndarray | torch.Tensor) -> np.ndarray:
+    def predict(self, X: np.ndarray | torch.Tensor | ImageSet | list) -> np.ndarray:
         ...
 
-    def predict_proba(self, X: np.ndarray | torch.Tensor) -> np.ndarray:
+    def predict_proba(self, X: np.ndarray | torch.Tensor | ImageSet | list) -> np.ndarray:
         ...
 
-    def transform(self, X: np.ndarray | torch.Tensor) -> np.ndarray:
+    def transform(self, X: np.ndarray | torch.Tensor | ImageSet | list) -> np.ndarray:
         ...
 
-    def hierarchy(self, X: np.ndarray | torch.Tensor) -> ReverseHierarchicalDiffusion:
+    def hierarchy(self, X: np.ndarray | torch.Tensor | ImageSet | list) -> ReverseHierarchicalDiffusion:
         ...
 
     @property

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from PIL import Image
 from sklearn.utils import check_random_state
 
 # %% ../../nbs/data/00_images.ipynb #97654eca
@@ -146,9 +147,45 @@ def _tensor(images, argument: str) -> torch.Tensor:
         x, ok = images.detach(), images.dtype == torch.uint8 or images.is_floating_point()
     elif isinstance(images, np.ndarray) and not isinstance(images, np.ma.MaskedArray):
         x, ok = images, images.dtype == np.uint8 or images.dtype.kind == "f"
-    else: raise TypeError(f"{argument} must be a NumPy array or a (dense) torch tensor, got {type(images).__name__}")
+    else:
+        raise TypeError(f"{argument} must be a NumPy array, a (dense) torch tensor, an ImageSet or a list of images, "
+                        f"got {type(images).__name__}")
     if not ok: raise TypeError(f"{argument} must be uint8 (0 to 255) or floating point (-1 to 1), got {got}")
     return x if isinstance(x, torch.Tensor) else _from_numpy(x)
+
+# %% ../../nbs/data/00_images.ipynb #6e000001
+def _pixels(im: Image.Image, argument: str, i: int) -> np.ndarray:
+    "A picture of Pillow as uint8 (H, W) if its mode is gray, else (H, W, 3); white where it is transparent."
+    if im.mode[0] in "IF":
+        raise TypeError(f"{argument} must hold pictures of 8 bits if it is a list, got mode {im.mode!r} at {i}")
+    if im.mode in ("LA", "PA", "RGBA") or "transparency" in im.info:
+        im = im.convert("RGBA")
+        im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
+    return np.asarray(im.convert("L" if im.mode in ("1", "L") else "RGB"))
+
+# %% ../../nbs/data/00_images.ipynb #6e000003
+def _picture(item, argument: str, i: int):
+    "One image of a list, as an array or a tensor."
+    if isinstance(item, Image.Image): return _pixels(item, argument, i)
+    if isinstance(item, (np.ndarray, torch.Tensor)): return item
+    raise TypeError(f"{argument} must hold arrays, tensors or Pillow's images if it is a list, got "
+                    f"{type(item).__name__} at {i}")
+
+# %% ../../nbs/data/00_images.ipynb #6e000002
+def _stack(items: list|tuple, argument: str) -> np.ndarray|torch.Tensor:
+    "The images of a list as one array."
+    if not items: raise ValueError(f"{argument} must hold an image or more, got an empty list")
+    parts = [_picture(item, argument, i) for i, item in enumerate(items)]
+    in_color = any(isinstance(item, Image.Image) and part.ndim == 3 for item, part in zip(items, parts))
+    if in_color: # Pillow's, with the channels last
+        parts = [np.stack([part]*3) if part.ndim == 2 else part.transpose(2, 0, 1) for part in parts]
+    kinds = sorted({f"{type(part).__name__} {_kind(part)}" for part in parts}) # type, dtype and shape
+    if len(kinds) > 1:
+        some = ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
+        raise ValueError(f"{argument} must hold images of one kind and size if it is a list, got {some}: resize them, "
+                         "or read their files with diec.data.folder.pack_folder")
+    return torch.stack(parts) if isinstance(parts[0], torch.Tensor) else np.stack(parts)
+
 
 # %% ../../nbs/data/00_images.ipynb #1dd1ec7a
 def _check_layout(shape: tuple, argument: str):
@@ -217,13 +254,14 @@ def fitted(self: StoredImages, size: int|tuple, channels: int) -> StoredImages:
     return StoredImages(self.pixels, _check_fit(self[:1], size, channels))
 
 # %% ../../nbs/data/00_images.ipynb #26f301b4
-def as_images(images: np.ndarray|torch.Tensor, *, argument: str = "images") -> torch.Tensor:
+def as_images(images: np.ndarray|torch.Tensor|ImageSet|list|tuple, *, argument: str = "images") -> torch.Tensor:
     """Return images as the models take them; raise an error that says what is wrong with them.
 
     Parameters
     ----------
-    images : array or tensor of shape (N, C, H, W), or (N, H, W) if gray
-        Images, uint8 in 0..255 or floating point in [-1, 1].
+    images : array or tensor of shape (N, C, H, W), or (N, H, W) if gray; ImageSet; or list
+        Images, uint8 in 0..255 or floating point in [-1, 1]. A list holds arrays (C, H, W) or (H, W), tensors, or
+        Pillow's images, all of one kind and size.
     argument : str, default "images"
         Name of the argument in error messages.
 
@@ -234,6 +272,8 @@ def as_images(images: np.ndarray|torch.Tensor, *, argument: str = "images") -> t
         gives a `StoredImages`, which is read in batches.
     """
     if isinstance(images, StoredImages): return images
+    if isinstance(images, ImageSet): images = images.images
+    if isinstance(images, (list, tuple)): images = _stack(images, argument)
     x = _tensor(images, argument) if not _on_disk(images) else images
     _check_layout(x.shape, argument)
     if _on_disk(images): return StoredImages(x if x.ndim == 4 else x[:, None])

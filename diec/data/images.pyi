@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from PIL import Image
 from sklearn.utils import check_random_state
 __all__ = ['DataError', 'ImageSet', 'as_images', 'fit_to']
 
@@ -78,6 +79,15 @@ def _from_numpy(x: np.ndarray) -> torch.Tensor:
 def _tensor(images, argument: str) -> torch.Tensor:
     ...
 
+def _pixels(im: Image.Image, argument: str, i: int) -> np.ndarray:
+    ...
+
+def _picture(item, argument: str, i: int):
+    ...
+
+def _stack(items: list | tuple, argument: str) -> np.ndarray | torch.Tensor:
+    ...
+
 def _check_layout(shape: tuple, argument: str):
     ...
 
@@ -113,7 +123,7 @@ class StoredImages:
     def fitted(self, size: int | tuple, channels: int) -> StoredImages:
         ...
 
-def as_images(images: np.ndarray | torch.Tensor, *, argument: str='images') -> torch.Tensor:
+def as_images(images: np.ndarray | torch.Tensor | ImageSet | list | tuple, *, argument: str='images') -> torch.Tensor:
     ...
 
 def _rim(x: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -235,7 +235,13 @@ def test_zero_to_one_is_legal_and_not_rescaled():
 @pytest.mark.parametrize(
     "wrong, error, words",
     [
-        ([[1]], TypeError, "list"),
+        ([[1]], TypeError, "got list at 0"),
+        ([np.zeros((4, 4)), "a.png"], TypeError, "got str at 1"),
+        ([], ValueError, "empty list"),
+        ([np.zeros((4, 4)), np.zeros((4, 5))], ValueError, r"one kind and size .*got .*\(4, 4\), .*\(4, 5\): resize"),
+        ([np.zeros((4, 4), np.uint8), np.zeros((4, 4))], ValueError, "uint8"),
+        ([np.zeros((4, 4)), torch.zeros(4, 4)], ValueError, "one kind"),
+        ([np.zeros((9, 9, 3), np.uint8)] * 2, ValueError, "channels"),
         (None, TypeError, "NoneType"),
         ("x", TypeError, "str"),
         (np.ma.masked_array(np.zeros((1, 2, 2))), TypeError, "MaskedArray"),
@@ -271,6 +277,23 @@ def test_as_images_refuses_and_names_the_argument(wrong, error, words):
     with pytest.raises(error, match=words) as e:
         as_images(wrong, argument="X_new")
     assert str(e.value).startswith("X_new ") and type(e.value) is error
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_and_sets_are_the_arrays_they_hold(kind):
+    a = u8(5, 3, 6, 4)
+    wanted = as_images(a)
+    assert torch.equal(as_images(kind(a)), wanted)
+    assert torch.equal(as_images(kind(torch.from_numpy(a))), wanted)
+    assert torch.equal(as_images(kind(Image.fromarray(x.transpose(1, 2, 0)) for x in a)), wanted)
+    assert torch.equal(as_images(kind(Image.fromarray(x) for x in a[:, 0])), wanted[:, :1])
+    assert torch.equal(as_images(ImageSet(wanted.numpy(), None, (), "n", "s")), wanted)
+    mixed = as_images(kind([Image.fromarray(a[0, 0]), Image.fromarray(a[1].transpose(1, 2, 0))]))
+    assert torch.equal(mixed[0], wanted[0, :1].expand(3, -1, -1)) and torch.equal(mixed[1], wanted[1])
+    clear = as_images(kind([Image.new("RGBA", (3, 2)), Image.new("CMYK", (3, 2)), Image.new("P", (3, 2))]))
+    assert clear.shape == (3, 3, 2, 3) and clear[:, 0, 0, 0].tolist() == [1, 1, -1]
+    with pytest.raises(TypeError, match="8 bits .*'I;16' at 0"):
+        as_images(kind([Image.fromarray(np.zeros((2, 2), np.uint16))]))
 
 
 # --- fit_to
