@@ -482,7 +482,7 @@ def test_predict_leaves_the_checkpoint_of_pretraining(diec, place):
         (("predict", "IN", "IN"), "config.json"),
         (("search", "IN", "--unet", "digits", "-k", 2, "--layer", "no_such_layer"), "no_such_layer"),
         (("search", "IN", "--unet", "digits", "-k", 500), "500"),
-        (("predict", "MODEL", "EMPTY"), "no PNG"),
+        (("predict", "MODEL", "EMPTY"), "no image in this folder"),
         (("predict", "MODEL", "IN", "--work", "a/b/c", "--out", "x.csv"), "not finite"),
     ],
     ids=lambda v: " ".join(map(str, v)) if isinstance(v, tuple) else "",
