@@ -17,7 +17,8 @@ REGISTRY = load()
 MEASURED = REGISTRY.measured | {c: limit for e in REGISTRY.experiments.values() for c, limit in e.measured.items()}
 SCORE = 0.02 # machines and library versions differ by float rounding, which training and k-means amplify
 LOOSE_SCORE = 0.08 # where clusters do not fit the classes (accuracy below 0.7), and for the methods below
-LOOSE_METHODS = {"DDC", "N2D", "UMAP + k-means", "UMAP + mixture", "spectral", "Gaussian mixture"} # rounding
+# their layouts jump with float rounding
+LOOSE_METHODS = {"DDC", "N2D", "UMAP + k-means", "UMAP + mixture", "spectral", "Gaussian mixture"}
 REGRET = 0.05 # follows the timestep that the search finds
 
 

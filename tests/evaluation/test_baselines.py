@@ -59,7 +59,7 @@ def test_deep_methods_exist():
     deep = pytest.importorskip("clustpy.deep")
     for name in DEEP:
         assert hasattr(deep, name)
-    assert OPTIONAL_BASELINES == (*ON_UMAP, *DEEP)
+    assert OPTIONAL_BASELINES == ("UMAP + k-means", "UMAP + mixture", *DEEP)
 
 
 def test_autoencoder_survives_a_file(autoencoder, tmp_path):
