@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
@@ -41,7 +42,8 @@ from diec.core.schema import (
 )
 from .core.validation import check_integer, check_seed
 from .data.images import ImageSet, as_images
-from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
+from .embeddings import PRECOMPUTED, GivenEmbeddings, vectors_again, vectors_of
+from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
@@ -56,12 +58,14 @@ __all__ = ['DiEC']
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
+                 embed:str|Callable|np.ndarray|torch.Tensor|Mapping|None=None,
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
                  precision:str="auto", random_state:int|np.random.RandomState|None=None, progress:bool=False):
-        self.n_clusters, self.unet, self.layer, self.timestep = n_clusters, unet, layer, timestep
+        self.n_clusters, self.unet, self.embed = n_clusters, unet, embed
+        self.layer, self.timestep = layer, timestep
         self.criterion, self.n_draws, self.search_size, self.init = criterion, n_draws, search_size, init
         self.fine_tune_unet, self.loss_weights, self.training_config = fine_tune_unet, loss_weights, training_config
         self.checkpoint, self.batch_size, self.device = checkpoint, batch_size, device
@@ -80,9 +84,13 @@ n_clusters : int or None, default=10
 unet : str, Path or (UNet2DModel, scheduler), default="digits"
     A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a
     pair, which is not changed.
+embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
+    Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
+    of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
+    vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 layer : str, default="search"
-    Name of a layer, of several joined by "+", or "search" for the clustering-optimal one of `SEARCH_LAYERS`. The
-    paper's is "mid_block".
+    Name of a layer (or of an embedding in the dict `embed`), of several joined by "+", or "search" for the
+    clustering-optimal one of `SEARCH_LAYERS` (of the dict, and all joined). The paper's is "mid_block".
 timestep : int or "search", default="search"
     Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.
 criterion : {"information", "neighbors", "chi", "stable_chi"}, default="information"
@@ -126,13 +134,13 @@ n_clusters_ : int
 cluster_centers_ : ndarray of shape (K, d), float32
     Centers, in the space of `transform`.
 layer_, timestep_ : str, int
-    Where the U-Net was read.
+    Where the U-Net was read; with `embed`, the name of the embedding, and 0.
 search_result_ : COTResult or None
-    The search: its evaluations, a note, and `plot()`. None if layer and timestep were given.
+    The search: its evaluations, a note, and `plot()`. None if there was nothing to search.
 history_ : dict of lists
     By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.
 unet_ : UNet2DModel
-    The U-Net as it is after `fit`.
+    The U-Net as it is after `fit`; there is none with `embed`.
 model_ : ClusterModel
     Common space, head and centers.
 extract_ : Extractor
@@ -178,7 +186,7 @@ def fit(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list, y:None=None) -> DiEC
     ----------
     X : numpy.ndarray, torch.Tensor, ImageSet or list
         Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1]. A list holds arrays, tensors or
-        Pillow's images of one size.
+        Pillow's images of one size. With embed="precomputed": vectors (N, D), or a dict of them.
     y : None
         Ignored.
 
@@ -195,7 +203,7 @@ def fit(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list, y:None=None) -> DiEC
     model = _initial_model(self, extract, images, e, K, layer, t)
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
-    if self.checkpoint: _finish_cache(extract, images, layer, t)
+    if extract.cache_dir: _finish_cache(extract, images, layer, t)
     return _set_fitted(self, trainer, K, search_result)
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
@@ -215,6 +223,7 @@ def _training_config(d:DiEC) -> TrainingConfig:
 # %% ../nbs/method/07_estimator.ipynb #52289adb
 def _check_input(d:DiEC, X) -> tuple:
     "The extractor, the images that fit its U-Net, and the layer (None: to be searched)"
+    if d.embed is not None: return _check_vectors(d, X)
     images = as_images(X, argument="X")
     _check_params(d, len(images))
     extract = _make_extractor(d)
@@ -222,6 +231,19 @@ def _check_input(d:DiEC, X) -> tuple:
     images = _fit_to_unet(extract, images)
     if d.checkpoint: extract.cache_dir = f"{d.checkpoint}.embeddings"
     return extract, images, layer
+
+# %% ../nbs/method/07_estimator.ipynb #em000001
+def _check_vectors(d:DiEC, X) -> tuple:
+    "The same for embeddings from elsewhere: what answers as the extractor, their rows, and the layer"
+    if d.fine_tune_unet is True: raise ValueError("fine_tune_unet must be False with embed: there is no U-Net to train")
+    if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
+    check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
+    d.seed_ = check_seed(d.random_state)
+    rows, sizes = vectors_of(d.embed, X, d.batch_size)
+    _check_params(d, len(rows))
+    extract = GivenEmbeddings(sizes, d.seed_, d.batch_size)
+    layer = _check_layer_and_timestep(d, extract)
+    return extract, rows, Layer(extract.default_layer) if len(sizes) == 1 else layer
 
 # %% ../nbs/method/07_estimator.ipynb #3e5f0733
 def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
@@ -306,7 +328,7 @@ def _check_layer_and_timestep(d:DiEC, extract:Extractor) -> Layer|None:
     "The layer, parsed, or None if it is to be searched; raises `ValueError` if the U-Net has no such layer or timestep"
     layer = None if d.layer == "search" else Layer(d.layer)
     try:
-        if layer is not None: layer_modules(extract.unet, (layer,))
+        if layer is not None: extract.check_layer(layer)
         if d.timestep != "search": extract.check_timestep(d.timestep)
     except ValueError as e: raise ValueError(f"{e} (or 'search')") from None
     return layer
@@ -316,16 +338,22 @@ def _with_enough_draws(d:DiEC, extract:Extractor, images, layer:Layer, t:int) ->
     "The extractor with as many draws as the noise at t needs, unless their number is given"
     return extract.with_draws(extract.enough_draws(images, (layer,), t)) if _is_auto(d.n_draws) else extract
 
+# %% ../nbs/method/07_estimator.ipynb #em000006
+def _given_timestep(d:DiEC, extract:Extractor) -> int|None:
+    "The timestep, where it is given or there is only one"
+    if d.timestep != "search": return int(d.timestep)
+    return None if extract.T > 1 else 0
+
 # %% ../nbs/method/07_estimator.ipynb #fa155d8c
 def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None, K:int) -> tuple:
     "(layer, t, search result or None)"
-    t = None if d.timestep == "search" else int(d.timestep)
+    t = _given_timestep(d, extract)
     if layer is not None and t is not None: return layer, t, None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
     m = None if _is_auto(d.search_size) else max(d.search_size, K + 1) # K may be an estimate
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
-    else: found = search_layer(S, timesteps=None if t is None else (t,), progress=d.progress)
+    else: found = search_layer(S, extract.search_layers, None if t is None else (t,), progress=d.progress)
     return found.layer, found.t, found
 
 # %% ../nbs/method/07_estimator.ipynb #ad4cb2fb
@@ -333,7 +361,7 @@ COUNT_SIZE = 3000 # images that K is estimated from, at most
 
 def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) -> int:
     "K, where it is not given"
-    layer, t = layer or Layer(DEFAULT_LAYER), extract.T//8 if d.timestep == "search" else int(d.timestep)
+    layer, t = layer or Layer(extract.default_layer), extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
     extract = _with_enough_draws(d, extract, images, layer, t)
     e = extract.embed(images[some], (layer,), t, d.progress)[layer]
@@ -394,12 +422,18 @@ def _assign_block(self:DiEC, images:torch.Tensor) -> tuple:
     e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
     return tuple(v.numpy() for v in self.model_.assign_all(self.model_.embed_all(e)))
 
+# %% ../nbs/method/07_estimator.ipynb #em000002
+def _prepare(d:DiEC, X) -> torch.Tensor:
+    "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
+    if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size)
+    return _fit_to_unet(d.extract_, as_images(X, argument="X"))
+
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
 def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     "z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
-    images = _fit_to_unet(self.extract_, as_images(X, argument="X"))
+    images = _prepare(self, X)
     whole = self.extract_.cache_dir is not None # then the embeddings are on disk, and may be there already
     blocks = [images] if whole else images.split(_block_size(images.shape[1:], self.extract_.batch_size))
     with self.extract_.compiled_for((self.layer_,), len(images)): # which a block alone would not decide
@@ -490,6 +524,7 @@ def cluster_centers_(self:DiEC) -> np.ndarray:
 def unet_(self:DiEC) -> UNet2DModel:
     "The U-Net as it is after `fit`"
     check_is_fitted(self, "model_")
+    if self.embed is not None: raise AttributeError("unet_ does not exist with embed: there is no U-Net")
     return self.extract_.unet
 
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
@@ -524,11 +559,13 @@ NOT_SAVED = "checkpoint", "device" # neither written nor read: a model from some
 
 def _config(d:DiEC) -> dict:
     "The content of config.json: parameters, layer and timestep, the search, the history"
-    params = {k: v for k, v in d.get_params(deep=False).items() if k not in (*NOT_SAVED, "unet", "random_state")}
+    elsewhere = *NOT_SAVED, "unet", "embed", "random_state"
+    params = {k: v for k, v in d.get_params(deep=False).items() if k not in elsewhere}
     params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
     return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
             "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
+            "embeddings": d.extract_.sizes if d.embed is not None else None,
             "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
 
 # %% ../nbs/method/07_estimator.ipynb #fef53ab7
@@ -553,19 +590,22 @@ def _write_model(d:DiEC, path:str|Path):
     rules = {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}
     check_values(tensors, rules, "model.safetensors")
     with atomic_folder(path, MANIFEST) as folder:
-        save_unet(folder/"unet", d.unet_, d.extract_.scheduler)
+        if d.embed is None: save_unet(folder/"unet", d.unet_, d.extract_.scheduler)
         write_tensors(tensors, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(d), indent=2) + "\n")
 
 # %% ../nbs/method/07_estimator.ipynb #d5525d7b
 @patch(cls_method=True)
-def from_pretrained(cls:DiEC, path:str|Path) -> DiEC:
+def from_pretrained(cls:DiEC, path:str|Path, embed:Callable|Mapping|None=None) -> DiEC:
     """Load a fitted DiEC.
 
     Parameters
     ----------
     path : str or Path
         A folder that `save_pretrained` wrote.
+    embed : callable, torch module, dict of these or None, default None
+        For a model that was fitted with `embed`: what computes the embeddings, which is not saved. None: `predict`
+        takes vectors.
 
     Returns
     -------
@@ -579,18 +619,23 @@ def from_pretrained(cls:DiEC, path:str|Path) -> DiEC:
     ValueError
         If a file is damaged.
     """
-    with blamed("model folder", Path(path)): return _read_model(cls, Path(path))
+    with blamed("model folder", Path(path)): d = _read_model(cls, Path(path))
+    if embed is None: return d
+    if d.embed is None: raise ValueError(f"embed must be None for {path}, whose model has a U-Net, got {embed!r}")
+    return d.set_params(embed=embed)
 
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
 def _read_model(cls, path:Path) -> DiEC:
     "Read and check the files of a model"
     what = "model folder"
     files = {name: find_file(path, name, what) for name in ("config.json", "model.safetensors")}
-    if not (path/"unet").is_dir(): raise FileNotFoundError(f"{what} {path} has no unet")
     config = read_json(files["config.json"], "config.json")
     checked(ModelSettings, config, "config.json")
+    if sizes := config.get("embeddings"):
+        return _rebuild(cls, config, _read_tensors(files["model.safetensors"], config, _vector_length(sizes, config)))
+    if not (path/"unet").is_dir(): raise FileNotFoundError(f"{what} {path} has no unet")
     design = read_unet_design(path, "unet/", what)
-    tensors = _read_tensors(files["model.safetensors"], config, design)
+    tensors = _read_tensors(files["model.safetensors"], config, _n_features(design, config))
     return _rebuild(cls, config, tensors, (read_unet_weights(design), design.scheduler))
 
 # %% ../nbs/method/07_estimator.ipynb #373df1a9
@@ -613,13 +658,21 @@ def _n_features(design, config:dict) -> int:
     try: return join_features(activations(design.unet, x, config["timestep"], (layer,)), layer).shape[1]
     except ValueError as e: raise ValueError(f"config.json: layer: {e}") from e
 
+# %% ../nbs/method/07_estimator.ipynb #em000003
+def _vector_length(sizes:dict, config:dict) -> int:
+    "D of the vectors that a model of given embeddings takes, from their lengths by name"
+    extract, layer = GivenEmbeddings(sizes), Layer(config["layer"])
+    try: extract.check_layer(layer)
+    except ValueError as e: raise ValueError(f"config.json: {e}") from e
+    return sum(sizes[name] for name in layer.names)
+
 # %% ../nbs/method/07_estimator.ipynb #398a2405
-def _read_tensors(file:Path, config:dict, design) -> dict:
+def _read_tensors(file:Path, config:dict, D:int) -> dict:
     "The tensors of `model.safetensors`, checked before they are read and after"
     name = "model.safetensors"
     stored = read_header(file, name)
     rules = MODEL_TENSORS | (HEAD_TENSORS if any(k.startswith("head.") for k in stored) else {})
-    K = _check_sizes(stored, rules, name, config, _n_features(design, config))
+    K = _check_sizes(stored, rules, name, config, D)
     tensors = load_file(file)
     check_values(tensors, rules, name)
     if (last := int(tensors["labels"].max())) >= K:
@@ -631,8 +684,9 @@ def _check_sizes(stored:dict, rules:dict, name:str, config:dict, D:int) -> int:
     "Check the shapes of the stored tensors; returns K"
     mean = stored.get("space.mean", ("F32", ()))[1]
     if len(mean) == 1 and mean[0] != D:
-        raise ValueError(f"{name}: space.mean must have the length {D:,}, got {mean[0]:,}: the U-Net of "
-                         f"unet/unet/config.json gives {D:,} numbers an image at {config['layer']}")
+        source = "the embedding" if config.get("embeddings") else "the U-Net of unet/unet/config.json"
+        raise ValueError(f"{name}: space.mean must have the length {D:,}, got {mean[0]:,}: {source} "
+                         f"gives {D:,} numbers an image at {config['layer']}")
     K = check_header(stored, rules, name, D=D)["K"]
     if (given := config["params"]["n_clusters"]) not in (None, K):
         raise ValueError(f"config.json: params.n_clusters must be the number of rows of centers in {name}, {K}, "
@@ -651,15 +705,15 @@ def _read_settings(kind:type, given:dict|None, key:str):
     return settings
 
 # %% ../nbs/method/07_estimator.ipynb #5693ef6d
-def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
+def _rebuild(cls, config:dict, tensors:dict, unet:tuple|None=None) -> DiEC:
     "A fitted estimator from the content of its files"
     older = {"precision": "float32"} # models that were saved before there was a choice
     params = older | {k: v for k, v in config["params"].items() if k not in NOT_SAVED}
     for name, kind in (("loss_weights", LossWeights), ("training_config", TrainingConfig)):
         params[name] = _read_settings(kind, params[name], f"params.{name}")
-    d = cls(**params, unet=unet, random_state=config["seed"])
+    d = cls(**params, **{"unet": unet} if unet else {"embed": PRECOMPUTED}, random_state=config["seed"])
     try:
-        d.extract_ = _make_extractor(d)
+        d.extract_ = _make_extractor(d) if unet else _given_again(d, config)
         d.extract_.n_draws = config.get("n_draws") or d.extract_.n_draws
         _check_layer_and_timestep(d, d.extract_)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
@@ -668,6 +722,12 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple) -> DiEC:
     d.model_ = _read_cluster_model(tensors)
     d.n_clusters_ = len(d.model_.centers)
     return d
+
+# %% ../nbs/method/07_estimator.ipynb #em000004
+def _given_again(d:DiEC, config:dict) -> GivenEmbeddings:
+    "What answers as the extractor of a loaded model; sets `seed_`"
+    d.seed_ = config["seed"]
+    return GivenEmbeddings(config["embeddings"], d.seed_, d.batch_size)
 
 # %% ../nbs/method/07_estimator.ipynb #7157095e
 def _read_search_result(found:dict|None) -> COTResult|None:

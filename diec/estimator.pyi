@@ -3,6 +3,7 @@
 from __future__ import annotations
 import copy
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
@@ -20,7 +21,8 @@ from .core.files import MANIFEST, atomic_folder
 from diec.core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, ModelSettings, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .core.validation import check_integer, check_seed
 from .data.images import ImageSet, as_images
-from .features import DEFAULT_LAYER, PRECISIONS, Extractor, Layer, activations, join_features, layer_modules
+from .embeddings import PRECOMPUTED, GivenEmbeddings, vectors_again, vectors_of
+from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
@@ -30,7 +32,7 @@ __all__ = ['DiEC']
 
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
 
-    def __init__(self, n_clusters: int | None=10, unet: str | Path | tuple[UNet2DModel, DDPMScheduler]='digits', layer: str='search', timestep: int | str='search', criterion: str='information', n_draws: int | str='auto', search_size: int | str='auto', init: str='diffusion', fine_tune_unet: bool=False, loss_weights: LossWeights | None=None, training_config: TrainingConfig | None=None, checkpoint: str | Path | None=None, batch_size: int=256, device: str | None=None, precision: str='auto', random_state: int | np.random.RandomState | None=None, progress: bool=False):
+    def __init__(self, n_clusters: int | None=10, unet: str | Path | tuple[UNet2DModel, DDPMScheduler]='digits', embed: str | Callable | np.ndarray | torch.Tensor | Mapping | None=None, layer: str='search', timestep: int | str='search', criterion: str='information', n_draws: int | str='auto', search_size: int | str='auto', init: str='diffusion', fine_tune_unet: bool=False, loss_weights: LossWeights | None=None, training_config: TrainingConfig | None=None, checkpoint: str | Path | None=None, batch_size: int=256, device: str | None=None, precision: str='auto', random_state: int | np.random.RandomState | None=None, progress: bool=False):
         ...
 
     def fit(self, X: np.ndarray | torch.Tensor | ImageSet | list, y: None=None) -> DiEC:
@@ -70,9 +72,9 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
         ...
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> DiEC:
+    def from_pretrained(cls, path: str | Path, embed: Callable | Mapping | None=None) -> DiEC:
         ...
-DiEC.__doc__ = 'Diffusion Embedded Clustering of images.\n\nDiEC reads an embedding off a pretrained diffusion U-Net, at the layer and timestep where it clusters best, and refines\nthe clusters with a residual head under a self-training loss. It uses no labels. Parameters are checked in `fit`.\n\nParameters\n----------\nn_clusters : int or None, default=10\n    Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.\nunet : str, Path or (UNet2DModel, scheduler), default="digits"\n    A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a\n    pair, which is not changed.\nlayer : str, default="search"\n    Name of a layer, of several joined by "+", or "search" for the clustering-optimal one of `SEARCH_LAYERS`. The\n    paper\'s is "mid_block".\ntimestep : int or "search", default="search"\n    Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.\ncriterion : {"information", "neighbors", "chi", "stable_chi"}, default="information"\n    What the search maximizes: mutual information between the initial clusters of neighbors, agreement of k-means with\n    the nearest neighbors, the Calinski-Harabasz index (the paper\'s), or that index times the agreement between draws.\nn_draws : int or "auto", default="auto"\n    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where\n    the noise makes no difference, else two, of opposite sign.\nsearch_size : int or "auto", default="auto"\n    Images m that the search looks at; more than K. "auto": 200 K or a tenth of them, from 2,000 to 10,000\n    (`diec.search.subset_size`).\ninit : {"diffusion", "k-means"}, default="diffusion"\n    Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the\n    paper\'s).\nfine_tune_unet : bool, default=False\n    Train the U-Net too, after the head. It takes several times as long.\nloss_weights : LossWeights or None, default=None\n    Weights of the terms of the loss. None: `LossWeights()`.\ntraining_config : TrainingConfig or None, default=None\n    Epochs and learning rates; its `random_state` is replaced by the one below. None: `TrainingConfig()`.\ncheckpoint : str, Path or None, default=None\n    File from which `fit` resumes and to which it writes. Beside it, `.search.json`, `.start.safetensors` and the folder\n    `.embeddings` store what is computed before training. None: nothing is saved.\nbatch_size : int, default=256\n    Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.\ndevice : str or None, default=None\n    Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.\nprecision : {"auto", "float32", "bfloat16"}, default="auto"\n    Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.\nrandom_state : int, RandomState or None, default=None\n    Seed. An int gives the same result each time on one machine.\nprogress : bool, default=False\n    Show progress bars.\n\nAttributes\n----------\nlabels_ : ndarray of shape (N,), int64\n    Cluster of each image, from 0 to K - 1.\nn_clusters_ : int\n    K, also where it was estimated.\ncluster_centers_ : ndarray of shape (K, d), float32\n    Centers, in the space of `transform`.\nlayer_, timestep_ : str, int\n    Where the U-Net was read.\nsearch_result_ : COTResult or None\n    The search: its evaluations, a note, and `plot()`. None if layer and timestep were given.\nhistory_ : dict of lists\n    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.\nunet_ : UNet2DModel\n    The U-Net as it is after `fit`.\nmodel_ : ClusterModel\n    Common space, head and centers.\nextract_ : Extractor\n    Reads embeddings off `unet_`; its `n_draws` is the number of draws that was used.\nseed_ : int\n    The seed that was used.\n\nRaises\n------\nValueError\n    From `fit`, for a parameter or images out of range; the message names the parameter, what came and what is allowed.\nFloatingPointError\n    If the loss or the embedding is no longer finite.\n\nSee Also\n--------\nDiEC.paper : The configuration that the paper describes.\nReverseHierarchicalDiffusion : A tree of clusters over any features or network.\n\nReferences\n----------\nHu et al., "DiEC: Diffusion Embedded Clustering", arXiv 2512.20905.\n\nExamples\n--------\n>>> from diec import DiEC, load_dataset\n>>> images = load_dataset("digits").images[:300]\n>>> diec = DiEC(n_clusters=10, unet="digits", timestep=100, random_state=0).fit(images)\n>>> diec.labels_.shape, diec.cluster_centers_.shape\n((300,), (10, 64))\n>>> diec.predict(images[:3]).tolist() == diec.labels_[:3].tolist()\nTrue\n'
+DiEC.__doc__ = 'Diffusion Embedded Clustering of images.\n\nDiEC reads an embedding off a pretrained diffusion U-Net, at the layer and timestep where it clusters best, and refines\nthe clusters with a residual head under a self-training loss. It uses no labels. Parameters are checked in `fit`.\n\nParameters\n----------\nn_clusters : int or None, default=10\n    Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.\nunet : str, Path or (UNet2DModel, scheduler), default="digits"\n    A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a\n    pair, which is not changed.\nembed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None\n    Embeddings that take the place of the U-Net\'s: a function from images (B, C, H, W) to vectors (B, D), or the vectors\n    of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds\n    vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.\nlayer : str, default="search"\n    Name of a layer (or of an embedding in the dict `embed`), of several joined by "+", or "search" for the\n    clustering-optimal one of `SEARCH_LAYERS` (of the dict, and all joined). The paper\'s is "mid_block".\ntimestep : int or "search", default="search"\n    Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.\ncriterion : {"information", "neighbors", "chi", "stable_chi"}, default="information"\n    What the search maximizes: mutual information between the initial clusters of neighbors, agreement of k-means with\n    the nearest neighbors, the Calinski-Harabasz index (the paper\'s), or that index times the agreement between draws.\nn_draws : int or "auto", default="auto"\n    Noise draws R that an embedding is averaged over, from 1 to 64; 2 or more for "stable_chi". "auto": one where\n    the noise makes no difference, else two, of opposite sign.\nsearch_size : int or "auto", default="auto"\n    Images m that the search looks at; more than K. "auto": 200 K or a tenth of them, from 2,000 to 10,000\n    (`diec.search.subset_size`).\ninit : {"diffusion", "k-means"}, default="diffusion"\n    Where the centers start: k-means after steps of diffusion on the neighbor graph, or k-means on the embedding (the\n    paper\'s).\nfine_tune_unet : bool, default=False\n    Train the U-Net too, after the head. It takes several times as long.\nloss_weights : LossWeights or None, default=None\n    Weights of the terms of the loss. None: `LossWeights()`.\ntraining_config : TrainingConfig or None, default=None\n    Epochs and learning rates; its `random_state` is replaced by the one below. None: `TrainingConfig()`.\ncheckpoint : str, Path or None, default=None\n    File from which `fit` resumes and to which it writes. Beside it, `.search.json`, `.start.safetensors` and the folder\n    `.embeddings` store what is computed before training. None: nothing is saved.\nbatch_size : int, default=256\n    Images in one forward pass, from 1 to 100,000; fewer where they would not fit into memory.\ndevice : str or None, default=None\n    Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.\nprecision : {"auto", "float32", "bfloat16"}, default="auto"\n    Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.\nrandom_state : int, RandomState or None, default=None\n    Seed. An int gives the same result each time on one machine.\nprogress : bool, default=False\n    Show progress bars.\n\nAttributes\n----------\nlabels_ : ndarray of shape (N,), int64\n    Cluster of each image, from 0 to K - 1.\nn_clusters_ : int\n    K, also where it was estimated.\ncluster_centers_ : ndarray of shape (K, d), float32\n    Centers, in the space of `transform`.\nlayer_, timestep_ : str, int\n    Where the U-Net was read; with `embed`, the name of the embedding, and 0.\nsearch_result_ : COTResult or None\n    The search: its evaluations, a note, and `plot()`. None if there was nothing to search.\nhistory_ : dict of lists\n    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.\nunet_ : UNet2DModel\n    The U-Net as it is after `fit`; there is none with `embed`.\nmodel_ : ClusterModel\n    Common space, head and centers.\nextract_ : Extractor\n    Reads embeddings off `unet_`; its `n_draws` is the number of draws that was used.\nseed_ : int\n    The seed that was used.\n\nRaises\n------\nValueError\n    From `fit`, for a parameter or images out of range; the message names the parameter, what came and what is allowed.\nFloatingPointError\n    If the loss or the embedding is no longer finite.\n\nSee Also\n--------\nDiEC.paper : The configuration that the paper describes.\nReverseHierarchicalDiffusion : A tree of clusters over any features or network.\n\nReferences\n----------\nHu et al., "DiEC: Diffusion Embedded Clustering", arXiv 2512.20905.\n\nExamples\n--------\n>>> from diec import DiEC, load_dataset\n>>> images = load_dataset("digits").images[:300]\n>>> diec = DiEC(n_clusters=10, unet="digits", timestep=100, random_state=0).fit(images)\n>>> diec.labels_.shape, diec.cluster_centers_.shape\n((300,), (10, 64))\n>>> diec.predict(images[:3]).tolist() == diec.labels_[:3].tolist()\nTrue\n'
 
 def _set_fitted(d: DiEC, trainer: Trainer, K: int, search_result: COTResult | None) -> DiEC:
     ...
@@ -81,6 +83,9 @@ def _training_config(d: DiEC) -> TrainingConfig:
     ...
 
 def _check_input(d: DiEC, X) -> tuple:
+    ...
+
+def _check_vectors(d: DiEC, X) -> tuple:
     ...
 
 def _fit_to_unet(extract: Extractor, images: torch.Tensor) -> torch.Tensor:
@@ -114,6 +119,9 @@ def _check_layer_and_timestep(d: DiEC, extract: Extractor) -> Layer | None:
 def _with_enough_draws(d: DiEC, extract: Extractor, images, layer: Layer, t: int) -> Extractor:
     ...
 
+def _given_timestep(d: DiEC, extract: Extractor) -> int | None:
+    ...
+
 def _find_layer_and_timestep(d: DiEC, extract: Extractor, images, layer: Layer | None, K: int) -> tuple:
     ...
 COUNT_SIZE = 3000
@@ -136,6 +144,9 @@ def _finish_cache(extract: Extractor, images, layer: Layer, t: int):
 
 def _block_size(image_shape: tuple, batch_size: int) -> int:
     ...
+
+def _prepare(d: DiEC, X) -> torch.Tensor:
+    ...
 NOT_SAVED = ('checkpoint', 'device')
 
 def _config(d: DiEC) -> dict:
@@ -153,7 +164,10 @@ def _check_schedule(design, config: dict):
 def _n_features(design, config: dict) -> int:
     ...
 
-def _read_tensors(file: Path, config: dict, design) -> dict:
+def _vector_length(sizes: dict, config: dict) -> int:
+    ...
+
+def _read_tensors(file: Path, config: dict, D: int) -> dict:
     ...
 
 def _check_sizes(stored: dict, rules: dict, name: str, config: dict, D: int) -> int:
@@ -162,7 +176,10 @@ def _check_sizes(stored: dict, rules: dict, name: str, config: dict, D: int) -> 
 def _read_settings(kind: type, given: dict | None, key: str):
     ...
 
-def _rebuild(cls, config: dict, tensors: dict, unet: tuple) -> DiEC:
+def _rebuild(cls, config: dict, tensors: dict, unet: tuple | None=None) -> DiEC:
+    ...
+
+def _given_again(d: DiEC, config: dict) -> GivenEmbeddings:
     ...
 
 def _read_search_result(found: dict | None) -> COTResult | None:

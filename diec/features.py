@@ -282,6 +282,7 @@ def resolve_precision(precision:str, device:torch.device) -> str:
 # %% ../nbs/method/02_features.ipynb #70ba932b
 class Extractor:
     compiler_fails = False # in this process
+    default_layer, search_layers = DEFAULT_LAYER, ("mid_block", "up_blocks.0", DEFAULT_LAYER)
 
     def __init__(self, unet:UNet2DModel, scheduler:DDPMScheduler, n_draws:int=2, random_state:int=0,
                  batch_size:int=256, max_side:int=4, max_bytes:int=2**31, cache_dir:str|Path|None=None,
@@ -424,6 +425,12 @@ def prepare(self:Extractor, images:np.ndarray|torch.Tensor) -> torch.Tensor:
 def fit_to_unet(self:Extractor, images:torch.Tensor) -> torch.Tensor:
     "Bring images that `as_images` has checked to the U-Net's size"
     return fit_to(images, self.unet.config.sample_size, self.unet.config.in_channels)
+
+# %% ../nbs/method/02_features.ipynb #em000005
+@patch
+def check_layer(self:Extractor, layer:Layer):
+    "Raise `ValueError` for a layer that the U-Net does not have"
+    layer_modules(self.unet, (layer,))
 
 # %% ../nbs/method/02_features.ipynb #c89671cf
 @patch

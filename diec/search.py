@@ -679,7 +679,7 @@ def _searched_timesteps(T:int) -> list:
     return sorted({T//40, T//20, T//10, T//5, 7*T//20})
 
 # %% ../nbs/method/04_search.ipynb #c10bf896
-SEARCH_LAYERS = "mid_block", "up_blocks.0", DEFAULT_LAYER
+SEARCH_LAYERS = Extractor.search_layers
 
 def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps:Iterable[int]|None=None,
                  progress:bool=False) -> COTResult:

@@ -283,6 +283,7 @@ class ModelSettings(Settings):
     layer = Setting(text)
     timestep = Setting(_timestep)
     num_train_timesteps = Setting(null | integer(1, TIMESTEPS), None)
+    embeddings = Setting(null | mapping, None) # lengths by name, where they come from elsewhere
     search_result = Setting(null | mapping, nested=Searched)
     history = Setting(mapping, nested=History)
 
@@ -290,6 +291,9 @@ class ModelSettings(Settings):
     def relations(model):
         T, t = model.num_train_timesteps, model.timestep
         if T and t >= T: yield "timestep", f"must be less than num_train_timesteps, {T}, got {t}"
+        for name, D in (model.embeddings or {}).items():
+            if type(D) is not int or not 1 <= D <= DIMENSIONS["D"]:
+                yield "embeddings", f"must be integers in 1..{DIMENSIONS['D']:,}, got {shown(D)} for {shown(name)}"
 
 # %% ../../nbs/core/07_schema.ipynb #1c9c2dca
 @dataclass(frozen=True)

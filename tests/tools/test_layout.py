@@ -17,6 +17,7 @@ ORDER = [
     "diec.hierarchy",
     "diec.unet",
     "diec.features",
+    "diec.embeddings",
     "diec.losses",
     "diec.search",
     "diec.model",
