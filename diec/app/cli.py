@@ -99,6 +99,16 @@ def _check_apart(option, path, folder):
         raise ValueError(f"{option} must not be where the images are, which would be replaced, "
                          f"got {path} for the images in {folder}")
 
+# %% ../../nbs/app/04_cli.ipynb #em000007
+def _check_embeddings(args):
+    "Refuse embeddings that cannot be read, or beside a U-Net"
+    for name in ("unet", "steps", "fine_tune"):
+        if getattr(args, name, None):
+            raise ValueError(f"--{name.replace('_', '-')} must not come with --embeddings, which take the place of a "
+                             f"U-Net, got {getattr(args, name)}")
+    if not Path(args.embeddings).expanduser().is_file():
+        raise FileNotFoundError(f"--embeddings must be a file, got {args.embeddings}")
+
 # %% ../../nbs/app/04_cli.ipynb #52021c43
 def _check_cluster(args):
     "Refuse arguments of `cluster` that contradict each other, and targets that could not be written"
@@ -107,6 +117,7 @@ def _check_cluster(args):
     if args.unet and (args.steps or args.image_size):
         raise ValueError("--steps and --image-size are for pretraining, and with --unet there is none, "
                          f"got {args.steps or args.image_size}")
+    if args.embeddings: _check_embeddings(args)
     _check_folder(args.folder)
     _check_unet(args)
     out = _out_of(args)
@@ -138,6 +149,7 @@ def _check_predict(args):
     if Path(args.out).is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
     _check_model(args)
     for name in args.folder: _check_images_exist(name, len(args.folder) == 1)
+    if args.embeddings: _check_embeddings(args)
     _check_writable("--out", Path(args.out).parent)
     record = _record_of(args)
     check_file(args.out, record, args.force)
@@ -233,7 +245,8 @@ def _pack_images(folder, store, size, mode, progress):
 
 # %% ../../nbs/app/04_cli.ipynb #b2110c40
 def _size_of(unet):
-    "Side and mode of the images that a U-Net takes"
+    "Side and mode of the images that a U-Net takes; None: there is no U-Net"
+    if unet is None: return THUMBNAIL, None
     size = unet.config.sample_size
     return (size if isinstance(size, int) else max(size)), {1: "L", 3: "RGB"}.get(unet.config.in_channels)
 
@@ -325,7 +338,9 @@ def _write_table(path, rows):
         for row in rows: (quoted if any(mark in row[0] for mark in "\r\t;") else plain).writerow(row)
 
 # %% ../../nbs/app/04_cli.ipynb #5860cd3a
-_CLUSTER = "folder", "n_clusters", "unet", "seed", "fine_tune", "steps", "image_size" # what a result depends on
+# what a result depends on
+_CLUSTER = "folder", "n_clusters", "unet", "embeddings", "seed", "fine_tune", "steps", "image_size"
+THUMBNAIL = 64 # side of the images where only the page shows them
 SIZE, LARGEST_SIZE = 32, 256 # default and largest side of images for pretraining: larger batches do not fit in memory
 
 def _out_of(args) -> Path: return Path(args.out or f"{Path(args.folder).expanduser().resolve().name}-groups")
@@ -337,11 +352,12 @@ def _folder_bytes(args) -> bytes: return os.fsencode(Path(args.folder).expanduse
 def cluster(
     folder: str, n_clusters: int | None = None, unet: str | None = None, out: str | None = None,
     into: str | None = None, copy: bool = False, force: bool = False, fine_tune: bool = False, seed: int = 0,
-    quiet: bool = False, image_size: int | None = None, steps: int | None = None
+    quiet: bool = False, image_size: int | None = None, steps: int | None = None, embeddings: str | None = None
 ) -> None:
     """Cluster a folder of images.
 
-    Writes a table of the clusters (labels.csv), a page to look at (report.html) and the fitted model.
+    Writes a table of the clusters (labels.csv), its images' embeddings (embeddings.npy), a page to look at
+    (report.html) and the fitted model.
     If a run is interrupted, repeat the command: it resumes from OUT/work. You can delete that folder when it has
     finished.
 
@@ -373,6 +389,9 @@ def cluster(
         Side of the images for pretraining, in pixels, up to 256 (default: 32).
     steps : int or None, default None
         Steps of pretraining; fewer are faster and cluster worse (default: those of the recipe).
+    embeddings : str or None, default None
+        File of vectors of these images, such as CLIP's, which take the place of a U-Net: .npy, .csv or .parquet, with
+        names in a column "file" (of the .npy: in a .csv of its name, or labels.csv, beside it).
 
     Notes
     -----
@@ -382,6 +401,7 @@ def cluster(
     Examples
     --------
     diec cluster photos
+    diec cluster photos -k 8 --embeddings clip.npy
     diec cluster photos -k 20 --out photos-20 --into sorted --copy
     accelerate launch -m diec.app.cli cluster photos (on several GPUs)
     """
@@ -407,6 +427,12 @@ def _check_target(option, path, folder, check):
     _check_apart(option, path, folder)
 
 # %% ../../nbs/app/04_cli.ipynb #7640ded5
+TABLES = "labels.csv", "embeddings.npy", "report.html" # the files of a result
+
+def _folders(args) -> tuple:
+    "The folders of a result"
+    return ("model",) if args.unet or args.embeddings else ("model", "unet")
+
 def _check_out(out, args):
     "Refuse a folder for results that cannot be written to, or that holds what is not ours to replace"
     _check_utf8("--out", out)
@@ -418,8 +444,8 @@ def _check_out(out, args):
     _check_same_folder(out/"work"/"folder", args)
     known = read_record(out/MANIFEST, "diec-result-1")
     check_settings(known, _settings(args, *_CLUSTER), f"--out: {out}", args.force)
-    for name in ("labels.csv", "report.html"): check_file(out/name, out/MANIFEST, args.force)
-    for name in ("model",) if args.unet else ("model", "unet"):
+    for name in TABLES: check_file(out/name, out/MANIFEST, args.force)
+    for name in _folders(args):
         _check_target("--out", out/name, args.folder, check_replaceable)
 
 # %% ../../nbs/app/04_cli.ipynb #8278028a
@@ -454,8 +480,10 @@ def _check_images(images, args):
 # %% ../../nbs/app/04_cli.ipynb #cc492031
 def _result_key(args, unet, pack) -> str:
     "A hash of everything that a result depends on"
+    from diec.core.files import content_of
     from diec.unet import unet_fingerprint
     made_by = [args.unet, unet_fingerprint(*unet)] if unet else asdict(_recipe(args))
+    if args.embeddings: made_by = [args.embeddings, content_of(args.embeddings)]
     settings = os.fsdecode(_folder_bytes(args)), args.n_clusters, args.seed, args.fine_tune
     return _settings_hash(__version__, *settings, made_by, pack.state, pack.images.shape)
 
@@ -463,9 +491,8 @@ def _result_key(args, unet, pack) -> str:
 def _checksums(out, args) -> dict: # by name
     "The checksums of the files of a result"
     from diec.core.files import content_of
-    folders = [out/"model"] if args.unet else [out/"model", out/"unet"]
-    inside = [p for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()]
-    return {p.relative_to(out).as_posix(): content_of(p) for p in (out/"labels.csv", out/"report.html", *inside)}
+    inside = [p for name in _folders(args) for p in sorted((out/name).rglob("*")) if p.is_file()]
+    return {p.relative_to(out).as_posix(): content_of(p) for p in (*(out/name for name in TABLES), *inside)}
 
 # %% ../../nbs/app/04_cli.ipynb #2cc3e90e
 def _record_result(out, args, key, said):
@@ -513,7 +540,7 @@ def _read_folder(args, out, unet):
     "The images of the folder, if there are enough of them"
     from diec.core.distributed import is_main
     from diec.core.files import atomic_file
-    size, mode = _size_of(unet[0]) if unet else (args.image_size or SIZE, None)
+    size, mode = _size_of(unet[0]) if unet else (args.image_size or (THUMBNAIL if args.embeddings else SIZE), None)
     pack = _pack_images(args.folder, out/"work"/f"images-{_settings_hash(size, mode)}", size, mode, not args.quiet)
     color = "color" if pack.images.shape[1] == 3 else "gray"
     _print_result(f"{_counted(len(pack), 'image')} of {size}x{size} in {color}; {_left_out(pack)}")
@@ -533,15 +560,26 @@ def _pretrain_for(args, out, pack):
     save_unet(out/"unet", trained.unet, trained.scheduler)
     return trained.unet, trained.scheduler
 
+# %% ../../nbs/app/04_cli.ipynb #em000008
+def _vectors(args, pack):
+    "The embeddings of the images from a file"
+    from diec.data.vectors import vectors_for
+    vectors = vectors_for(args.embeddings, pack.files, args.folder)
+    _print_result(f"{vectors.shape[1]:,} numbers an image from {args.embeddings}")
+    return vectors
+
 # %% ../../nbs/app/04_cli.ipynb #19a1ce72
-def _fit(args, out, unet, pack):
-    "The fitted estimator"
+def _fit(args, out, unet, X, state):
+    "The estimator, fitted to images of this state, or to their vectors"
     from diec.core.distributed import is_main
+    from diec.core.files import content_of
     from diec.estimator import DiEC
     from diec.unet import unet_fingerprint
-    name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, unet_fingerprint(*unet), pack.state)
-    return DiEC(args.n_clusters, unet, fine_tune_unet=args.fine_tune, random_state=args.seed,
-                checkpoint=out/"work"/f"fit-{name}.safetensors", progress=not args.quiet and is_main()).fit(pack.images)
+    source = unet_fingerprint(*unet) if unet else content_of(args.embeddings)
+    name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, source, state)
+    given = {"unet": unet, "fine_tune_unet": args.fine_tune} if unet else {"embed": "precomputed"}
+    return DiEC(args.n_clusters, **given, random_state=args.seed, checkpoint=out/"work"/f"fit-{name}.safetensors",
+                progress=not args.quiet and is_main()).fit(X)
 
 # %% ../../nbs/app/04_cli.ipynb #c6d32577
 def _cluster(args, out) -> list: # files that could not be copied
@@ -557,26 +595,27 @@ def _cluster(args, out) -> list: # files that could not be copied
     key = _result_key(args, unet, pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
     clock.lap("read")
-    if unet is None:
+    if unet is None and not args.embeddings:
         unet = _pretrain_for(args, out, pack)
         clock.lap("pretrain")
-    diec = _fit(args, out, unet, pack)
+    X = _vectors(args, pack) if args.embeddings else pack.images
+    diec = _fit(args, out, unet, X, pack.state)
     clock.lap("fit")
-    said, missing = _write_out(out, diec, pack, clock, args)
+    said, missing = _write_out(out, diec, X, pack, clock, args)
     if is_main(): _record_result(out, args, key, said)
     barrier()
     return missing
 
 # %% ../../nbs/app/04_cli.ipynb #a40c3ccb
-def _write_out(out, diec, pack, clock, args) -> tuple: # what is said, and the files that could not be copied
+def _write_out(out, diec, X, pack, clock, args) -> tuple: # what is said, and the files that could not be copied
     "Write labels, model, page and sorted files"
     from diec.core.distributed import is_main
     from diec.core.files import note_settings
     settings = _settings(args, *_CLUSTER)
     if is_main(): note_settings(out/MANIFEST, settings)
     diec.save_pretrained(out/"model")
-    diec.extract_.cache_dir = f"{diec.checkpoint}.embeddings" # where `fit` left them
-    z, q = diec.embed_and_assign(pack.images)
+    if not args.embeddings: diec.extract_.cache_dir = f"{diec.checkpoint}.embeddings" # where `fit` left them
+    z, q = diec.embed_and_assign(X)
     if not is_main(): return [], []
     confidence, distance = q.max(1), np.linalg.norm(z - diec.cluster_centers_[diec.labels_], axis=1)
     _write_pages(out, diec, pack, z, confidence, distance, clock, args)
@@ -591,25 +630,34 @@ def _write_out(out, diec, pack, clock, args) -> tuple: # what is said, and the f
 SHOWN = 2000 # images that the page's map and tree are made from, at most, besides one of each cluster
 
 def _write_pages(out, diec, pack, z, confidence, distance, clock, args):
-    "Write labels.csv and report.html"
+    "Write labels.csv, the refined embeddings in its order, and report.html"
     from diec.app.html_report import write_report
     from diec.core.files import recorded_file
     order, record = _by_name(pack), out/MANIFEST
     with recorded_file(out/"labels.csv", record, args.force) as f:
         write_labels(f, [pack.files[i] for i in order], diec.labels_[order], confidence[order], distance[order])
+    with recorded_file(out/"embeddings.npy", record, args.force) as f:
+        with open(f, "wb") as stream: np.save(stream, z[order]) # given a path, NumPy may add a suffix
     some = np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN]
     shown = np.union1d(some, np.unique(diec.labels_, return_index=True)[1])
     clock.lap("write")
     with recorded_file(out/"report.html", record, args.force) as f:
         write_report(f, diec, pack, z, confidence, distance, _facts(diec, pack, args), shown)
 
+# %% ../../nbs/app/04_cli.ipynb #em000009
+def _place(diec) -> str: return f"read at {diec.layer_}, timestep {diec.timestep_}"
+
+def _source(diec, args) -> dict:
+    "Where the embedding comes from, for the table at the top of the page"
+    if args.embeddings: return {"embeddings": args.embeddings}
+    return {"U-Net": args.unet or "pretrained on these images", "read at": _place(diec).removeprefix("read at ")}
+
 # %% ../../nbs/app/04_cli.ipynb #449bb9f2
 def _facts(diec, pack, args) -> list:
     "The table at the top of the page"
     facts = {"images": f"{len(pack):,}", "left out": len(pack.skipped),
              "clusters": f"{diec.n_clusters_}" + ("" if args.n_clusters else ", estimated"),
-             "U-Net": args.unet or "pretrained on these images",
-             "read at": f"{diec.layer_}, timestep {diec.timestep_}", "seed": args.seed}
+             **_source(diec, args), "seed": args.seed}
     return [{"what": a, "value": b} for a, b in facts.items()]
 
 # %% ../../nbs/app/04_cli.ipynb #8b1fb503
@@ -618,7 +666,7 @@ def _report(out, diec, confidence, clock, args, missing) -> list: # what a repea
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     found = f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'}"
     said = [f"{found} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}",
-            f"read at {diec.layer_}, timestep {diec.timestep_}"]
+            f"embeddings of {args.embeddings}" if args.embeddings else _place(diec)]
     for line in (said[0], f"{said[1]}; {clock}", _result_paths(out, args)): _print_result(line)
     _print_missing(missing)
     return said
@@ -780,7 +828,7 @@ def _scores(args):
                           cache_file=stored)
 
 # %% ../../nbs/app/04_cli.ipynb #9c4070d5
-_PREDICT = "model", "folder", "seed" # what predictions depend on
+_PREDICT = "model", "folder", "embeddings", "seed" # what predictions depend on
 
 def _model_of(name) -> Path:
     "The folder of a model, which may be that of a result of `diec cluster`"
@@ -790,7 +838,7 @@ def _model_of(name) -> Path:
 # %% ../../nbs/app/04_cli.ipynb #0c333886
 def predict(
     model: str, folder: list[str], out: str = "labels.csv", work: str | None = None, force: bool = False, seed: int = 0,
-    quiet: bool = False
+    quiet: bool = False, embeddings: str | None = None
 ) -> None:
     """Assign new images to the clusters of a fitted model.
 
@@ -810,6 +858,8 @@ def predict(
         Seed of everything that is random.
     quiet : bool, default False
         Show no progress bars.
+    embeddings : str or None, default None
+        For a model that was fitted with --embeddings: file of vectors of these images.
 
     Notes
     -----
@@ -819,6 +869,7 @@ def predict(
     Examples
     --------
     diec predict photos-groups new-photos
+    diec predict photos-groups new-photos --embeddings new.npy
     diec predict photos-groups a.jpg b.jpg --out two.csv
     """
     args = SimpleNamespace(**locals() | {"model": str(_model_of(model))})
@@ -838,15 +889,29 @@ def _predict(args, work):
     _predict_images(args, work)
     if ours: remove_own(work, OWN_FILES)
 
+# %% ../../nbs/app/04_cli.ipynb #em00000a
+def _assigned(args, work, diec) -> tuple:
+    "z, q and the pack of new images, from the U-Net or from a file of vectors"
+    if not args.embeddings:
+        diec.extract_.cache_dir = Path(work)/"embeddings"
+        images, pack = _images_of(args.folder, work, diec.unet_, args.quiet)
+        return *diec.embed_and_assign(images), pack
+    _, pack = _images_of(args.folder, work, None, args.quiet)
+    folder = args.folder[0] if len(args.folder) == 1 else "."
+    return *diec.embed_and_assign(_vectors(SimpleNamespace(embeddings=args.embeddings, folder=folder), pack)), pack
+
 # %% ../../nbs/app/04_cli.ipynb #0d776d71
 def _predict_images(args, work):
     "Load the model, assign the images, and write the table"
     from diec.core.distributed import is_main
     from diec.estimator import DiEC
     diec = DiEC.from_pretrained(args.model)
-    diec.progress, diec.extract_.cache_dir = not args.quiet and is_main(), Path(work)/"embeddings"
-    images, pack = _images_of(args.folder, work, diec.unet_, args.quiet)
-    z, q = diec.embed_and_assign(images)
+    diec.progress = not args.quiet and is_main()
+    if bool(args.embeddings) != (diec.embed is not None):
+        given, wanted = ("vectors", "a U-Net") if args.embeddings else ("images alone", "vectors")
+        raise ValueError(f"--embeddings must be given if the model was fitted with them: {args.model} takes {wanted}, "
+                         f"got {given}")
+    z, q, pack = _assigned(args, work, diec)
     if not is_main(): return
     labels, confidence = q.argmax(1), q.max(1)
     distance = np.linalg.norm(z - diec.cluster_centers_[labels], axis=1)
@@ -916,6 +981,12 @@ def info(model: str) -> None:
     _import("diec.estimator")
     for what, value in _about(model).items(): _print_result(f"{what:18s} {value}")
 
+# %% ../../nbs/app/04_cli.ipynb #em00000b
+def _input_of(diec) -> str:
+    "What a model takes: images of a size, or vectors"
+    if diec.embed is None: return _takes(diec.unet_)
+    return "vectors of " + ", ".join(f"{n:,} numbers" for n in diec.extract_.sizes.values())
+
 # %% ../../nbs/app/04_cli.ipynb #2cb57d9e
 def _about(model) -> dict:
     "What `diec info` shows"
@@ -924,7 +995,7 @@ def _about(model) -> dict:
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     return {"clusters": diec.n_clusters_, "images": f"{len(diec.labels_):,}",
             "cluster sizes": ", ".join(map(str, sizes)),
-            "read at": f"{diec.layer_}, timestep {diec.timestep_}", "takes": _takes(diec.unet_),
+            "read at": f"{diec.layer_}, timestep {diec.timestep_}", "takes": _input_of(diec),
             "embedding": f"{diec.cluster_centers_.shape[1]} dimensions", "epochs": len(diec.history_["epoch"]),
             "U-Net fine-tuned": "yes" if "joint" in diec.history_["stage"] else "no"}
 

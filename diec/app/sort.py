@@ -45,7 +45,7 @@ def check_sorted(into):
 
 # %% ../../nbs/app/02_sort.ipynb #c64fbf00
 LONGEST_NAME = 240 # bytes; the lock beside the folder has a longer name
-WRITTEN = "work", "model", "unet", "labels.csv", "report.html", MANIFEST # by `diec cluster`, in --out
+WRITTEN = "work", "model", "unet", "labels.csv", "embeddings.npy", "report.html", MANIFEST # by `diec cluster`, in --out
 
 def check_into(into, out):
     "Refuse a folder for sorted files where the result is written, or above it"

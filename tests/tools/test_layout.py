@@ -39,7 +39,7 @@ WITHIN = {  # the same inside a part
         "schema",
         "neighbors",
     ],
-    "diec.data": ["images", "formats", "folder", "datasets"],
+    "diec.data": ["images", "formats", "folder", "datasets", "vectors"],
     "diec.evaluation": ["metrics", "plots", "baselines", "results"],
     "diec.hierarchy": ["graph", "condensation", "selection", "estimator", "plots"],
     "diec.app": ["pretrain", "html_report", "sort", "locks", "cli", "speed"],
