@@ -67,14 +67,14 @@ def run_on_images(function:Callable, name:str, images:torch.Tensor, batch_size:i
     return np.concatenate(parts)
 
 # %% ../nbs/method/08_embeddings.ipynb #embfe843
-def vectors_of(embed, X, batch_size:int=256) -> tuple[torch.Tensor, dict]:
-    "The embeddings for `fit` side by side (N, D1 + D2 + ...), and the length of each by name"
+def vectors_of(embed, X, batch_size:int=256, **how) -> tuple[torch.Tensor, dict]:
+    "The embeddings for `fit` side by side (N, D1 + D2 + ...), and the length of each by name; `how` to read images"
     if isinstance(embed, str) and embed != PRECOMPUTED:
         raise ValueError(f"embed must be a function, a module, an array, a dict of these or {PRECOMPUTED!r}, "
                          f"got {embed!r}")
     argument = "X" if isinstance(embed, str) else "embed"
     given = named(X if isinstance(embed, str) else embed, argument)
-    images = as_images(X, argument="X") if any(map(callable, given.values())) else None
+    images = as_images(X, argument="X", **how) if any(map(callable, given.values())) else None
     n = None if X is None or isinstance(X, Mapping) else len(X)
     parts = {}
     for name, v in given.items():
@@ -91,10 +91,10 @@ def _side_by_side(parts:dict[str, np.ndarray]) -> tuple[torch.Tensor, dict]:
     return torch.from_numpy(whole), sizes
 
 # %% ../nbs/method/08_embeddings.ipynb #emacf873
-def vectors_again(embed, X, sizes:dict, batch_size:int=256) -> torch.Tensor:
+def vectors_again(embed, X, sizes:dict, batch_size:int=256, **how) -> torch.Tensor:
     "The embeddings for `predict`, of the lengths that `fit` has seen"
     functions = not isinstance(embed, str) and all(map(callable, named(embed, "embed").values()))
-    if functions: vectors, found = vectors_of(embed, X, batch_size)
+    if functions: vectors, found = vectors_of(embed, X, batch_size, **how)
     else:
         given = named(X, "X")
         if missing := sorted(sizes.keys() - given.keys()):
@@ -108,7 +108,7 @@ def vectors_again(embed, X, sizes:dict, batch_size:int=256) -> torch.Tensor:
 # %% ../nbs/method/08_embeddings.ipynb #emf95256
 class GivenEmbeddings:
     "Answers like an `Extractor`; its images are the rows of `vectors_of`, its layers ranges of columns"
-    T, n_draws, precision, cache_dir = 1, 1, "float32", None
+    T, n_draws, precision, cache_dir, unit_range = 1, 1, "float32", None, False
 
     def __init__(self, sizes:dict[str, int], random_state:int=0, batch_size:int=256):
         self.sizes, self.random_state, self.batch_size = dict(sizes), random_state, batch_size

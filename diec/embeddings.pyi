@@ -26,18 +26,18 @@ def _ready(function: Callable) -> Iterator:
 def run_on_images(function: Callable, name: str, images: torch.Tensor, batch_size: int) -> np.ndarray:
     ...
 
-def vectors_of(embed, X, batch_size: int=256) -> tuple[torch.Tensor, dict]:
+def vectors_of(embed, X, batch_size: int=256, **how) -> tuple[torch.Tensor, dict]:
     ...
 
 def _side_by_side(parts: dict[str, np.ndarray]) -> tuple[torch.Tensor, dict]:
     ...
 
-def vectors_again(embed, X, sizes: dict, batch_size: int=256) -> torch.Tensor:
+def vectors_again(embed, X, sizes: dict, batch_size: int=256, **how) -> torch.Tensor:
     ...
 
 class GivenEmbeddings:
     """Answers like an `Extractor`; its images are the rows of `vectors_of`, its layers ranges of columns"""
-    T, n_draws, precision, cache_dir = (1, 1, 'float32', None)
+    T, n_draws, precision, cache_dir, unit_range = (1, 1, 'float32', None, False)
 
     def __init__(self, sizes: dict[str, int], random_state: int=0, batch_size: int=256):
         ...

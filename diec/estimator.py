@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from math import prod
@@ -41,8 +42,8 @@ from diec.core.schema import (
     read_json,
 )
 from .core.validation import check_integer, check_seed
-from .data.images import ImageSet, as_images
-from .embeddings import PRECOMPUTED, GivenEmbeddings, vectors_again, vectors_of
+from .data.images import as_array, as_images, in_unit_range
+from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
 from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
@@ -63,13 +64,15 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
-                 precision:str="auto", random_state:int|np.random.RandomState|None=None, progress:bool=False):
+                 precision:str="auto", image_shape:tuple[int, ...]|None=None,
+                 random_state:int|np.random.RandomState|None=None, progress:bool=False):
         self.n_clusters, self.unet, self.embed = n_clusters, unet, embed
         self.layer, self.timestep = layer, timestep
         self.criterion, self.n_draws, self.search_size, self.init = criterion, n_draws, search_size, init
         self.fine_tune_unet, self.loss_weights, self.training_config = fine_tune_unet, loss_weights, training_config
         self.checkpoint, self.batch_size, self.device = checkpoint, batch_size, device
-        self.precision, self.random_state, self.progress = precision, random_state, progress
+        self.precision, self.image_shape, self.random_state = precision, image_shape, random_state
+        self.progress = progress
 
 # %% ../nbs/method/07_estimator.ipynb #d0c57002
 DiEC.__doc__ = """Diffusion Embedded Clustering of images.
@@ -120,6 +123,8 @@ device : str or None, default=None
     Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.
 precision : {"auto", "float32", "bfloat16"}, default="auto"
     Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.
+image_shape : tuple of int or None, default=None
+    Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D).
 random_state : int, RandomState or None, default=None
     Seed. An int gives the same result each time on one machine.
 progress : bool, default=False
@@ -177,16 +182,17 @@ True
 
 # %% ../nbs/method/07_estimator.ipynb #19e1d70f
 @patch
-def fit(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list, y:None=None) -> DiEC:
+def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     """Search the layer and timestep, then refine the clustering there.
 
     Another order of the same images may give other clusters, as with k-means.
 
     Parameters
     ----------
-    X : numpy.ndarray, torch.Tensor, ImageSet or list
-        Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1]. A list holds arrays, tensors or
-        Pillow's images of one size. With embed="precomputed": vectors (N, D), or a dict of them.
+    X : numpy.ndarray, torch.Tensor, ImageSet, list or data set
+        Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1] (in [0, 1] if all values are,
+        with a warning). A list holds arrays, tensors or Pillow's images of one size; a data set is one of torch or
+        Hugging Face. With embed="precomputed": vectors (N, D), or a dict of them.
     y : None
         Ignored.
 
@@ -220,13 +226,32 @@ def _training_config(d:DiEC) -> TrainingConfig:
     if not d.fine_tune_unet: settings["joint_epochs"] = 0
     return TrainingConfig(**settings)
 
+# %% ../nbs/method/07_estimator.ipynb #em00000c
+def _read_input(d:DiEC, X) -> tuple[Any, dict]:
+    "X as an array, and how `as_images` is to read it; says so if its values are taken to lie in [0, 1]"
+    if d.image_shape is not None: _check_image_shape(d.image_shape)
+    X = as_array(X, "X", d.image_shape)
+    if unit := in_unit_range(X):
+        warnings.warn("all values of X are in [0, 1]: they are scaled to [-1, 1] by 2*X - 1, here and in predict. "
+                      "Images in [-1, 1] that have no value below 0 must be given as uint8", stacklevel=4)
+    return X, {"unit_range": unit, "image_shape": d.image_shape}
+
+
+def _check_image_shape(shape):
+    "Raise `ValueError` unless it is a tuple of two or three positive integers"
+    if not isinstance(shape, (tuple, list)) or len(shape) not in (2, 3):
+        raise ValueError(f"image_shape must be None, (C, H, W) or (H, W), got {shape!r}")
+    for n in shape: check_integer("image_shape", n, 1)
+
 # %% ../nbs/method/07_estimator.ipynb #52289adb
 def _check_input(d:DiEC, X) -> tuple:
     "The extractor, the images that fit its U-Net, and the layer (None: to be searched)"
     if d.embed is not None: return _check_vectors(d, X)
-    images = as_images(X, argument="X")
+    X, how = _read_input(d, X)
+    images = as_images(X, argument="X", **how)
     _check_params(d, len(images))
     extract = _make_extractor(d)
+    extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     images = _fit_to_unet(extract, images)
     if d.checkpoint: extract.cache_dir = f"{d.checkpoint}.embeddings"
@@ -239,9 +264,12 @@ def _check_vectors(d:DiEC, X) -> tuple:
     if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     d.seed_ = check_seed(d.random_state)
-    rows, sizes = vectors_of(d.embed, X, d.batch_size)
+    sees_images = not isinstance(d.embed, str) and any(map(callable, named(d.embed, "embed").values()))
+    X, how = _read_input(d, X) if sees_images else (X, {"unit_range": False})
+    rows, sizes = vectors_of(d.embed, X, d.batch_size, **how)
     _check_params(d, len(rows))
     extract = GivenEmbeddings(sizes, d.seed_, d.batch_size)
+    extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     return extract, rows, Layer(extract.default_layer) if len(sizes) == 1 else layer
 
@@ -425,8 +453,9 @@ def _assign_block(self:DiEC, images:torch.Tensor) -> tuple:
 # %% ../nbs/method/07_estimator.ipynb #em000002
 def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
-    if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size)
-    return _fit_to_unet(d.extract_, as_images(X, argument="X"))
+    how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
+    if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
+    return _fit_to_unet(d.extract_, as_images(X, argument="X", **how))
 
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
@@ -445,12 +474,12 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../nbs/method/07_estimator.ipynb #55e812b7
 @patch
-def predict(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
+def predict(self:DiEC, X:Any) -> np.ndarray:
     """Find the cluster of each image.
 
     Parameters
     ----------
-    X : numpy.ndarray or torch.Tensor
+    X : array, list or data set
         Images, as in `fit`; they need not be those of `fit`.
 
     Returns
@@ -462,12 +491,12 @@ def predict(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
 
 # %% ../nbs/method/07_estimator.ipynb #54cf0e40
 @patch
-def predict_proba(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
+def predict_proba(self:DiEC, X:Any) -> np.ndarray:
     """Compute the soft assignment Q; the largest entry of a row is the confidence.
 
     Parameters
     ----------
-    X : numpy.ndarray or torch.Tensor
+    X : array, list or data set
         Images, as in `fit`; they need not be those of `fit`.
 
     Returns
@@ -479,12 +508,12 @@ def predict_proba(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndar
 
 # %% ../nbs/method/07_estimator.ipynb #d3243a0b
 @patch
-def transform(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
+def transform(self:DiEC, X:Any) -> np.ndarray:
     """Compute the refined embedding z.
 
     Parameters
     ----------
-    X : numpy.ndarray or torch.Tensor
+    X : array, list or data set
         Images, as in `fit`; they need not be those of `fit`.
 
     Returns
@@ -496,12 +525,12 @@ def transform(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> np.ndarray:
 
 # %% ../nbs/method/07_estimator.ipynb #92a28e06
 @patch
-def hierarchy(self:DiEC, X:np.ndarray|torch.Tensor|ImageSet|list) -> ReverseHierarchicalDiffusion:
+def hierarchy(self:DiEC, X:Any) -> ReverseHierarchicalDiffusion:
     """Build a tree of clusters and subclusters over the refined embedding of images.
 
     Parameters
     ----------
-    X : numpy.ndarray or torch.Tensor
+    X : array, list or data set
         Images, as in `fit`; they need not be those of `fit`.
 
     Returns
@@ -565,7 +594,7 @@ def _config(d:DiEC) -> dict:
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
     return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
             "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
-            "embeddings": d.extract_.sizes if d.embed is not None else None,
+            "unit_range": d.extract_.unit_range, "embeddings": d.extract_.sizes if d.embed is not None else None,
             "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
 
 # %% ../nbs/method/07_estimator.ipynb #fef53ab7
@@ -715,6 +744,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple|None=None) -> DiEC:
     try:
         d.extract_ = _make_extractor(d) if unet else _given_again(d, config)
         d.extract_.n_draws = config.get("n_draws") or d.extract_.n_draws
+        d.extract_.unit_range = config.get("unit_range", False)
         _check_layer_and_timestep(d, d.extract_)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
     d.layer_, d.timestep_, d.history_ = Layer(config["layer"]), config["timestep"], config["history"]

@@ -282,6 +282,7 @@ def resolve_precision(precision:str, device:torch.device) -> str:
 # %% ../nbs/method/02_features.ipynb #70ba932b
 class Extractor:
     compiler_fails = False # in this process
+    unit_range = False # whether images of floating point lie in [0, 1]
     default_layer, search_layers = DEFAULT_LAYER, ("mid_block", "up_blocks.0", DEFAULT_LAYER)
 
     def __init__(self, unet:UNet2DModel, scheduler:DDPMScheduler, n_draws:int=2, random_state:int=0,

@@ -100,6 +100,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 class Extractor:
     compiler_fails = False
+    unit_range = False
     default_layer, search_layers = (DEFAULT_LAYER, ('mid_block', 'up_blocks.0', DEFAULT_LAYER))
 
     def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, n_draws: int=2, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None, precision: str='auto'):

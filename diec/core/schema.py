@@ -233,6 +233,7 @@ class ModelParams(Settings):
     batch_size = Setting(integer(1, BATCH_SIZE))
     precision = Setting(choice("auto", "float32", "bfloat16"), "float32")
     progress = Setting(flag, False)
+    image_shape = Setting(null | sequence(integer(1, 4096), 2, 3), None)
     checkpoint = Setting(null | text, None) # not used: a stranger must not choose where files are written
     device = Setting(null | text, None) # not used either
 
@@ -283,6 +284,7 @@ class ModelSettings(Settings):
     layer = Setting(text)
     timestep = Setting(_timestep)
     num_train_timesteps = Setting(null | integer(1, TIMESTEPS), None)
+    unit_range = Setting(flag, False)
     embeddings = Setting(null | mapping, None) # lengths by name, where they come from elsewhere
     search_result = Setting(null | mapping, nested=Searched)
     history = Setting(mapping, nested=History)

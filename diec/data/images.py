@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,8 +149,8 @@ def _tensor(images, argument: str) -> torch.Tensor:
     elif isinstance(images, np.ndarray) and not isinstance(images, np.ma.MaskedArray):
         x, ok = images, images.dtype == np.uint8 or images.dtype.kind == "f"
     else:
-        raise TypeError(f"{argument} must be a NumPy array, a (dense) torch tensor, an ImageSet or a list of images, "
-                        f"got {type(images).__name__}")
+        raise TypeError(f"{argument} must be a NumPy array, a (dense) torch tensor, an ImageSet, a list of images or a "
+                        f"data set of torch or Hugging Face, got {type(images).__name__}")
     if not ok: raise TypeError(f"{argument} must be uint8 (0 to 255) or floating point (-1 to 1), got {got}")
     return x if isinstance(x, torch.Tensor) else _from_numpy(x)
 
@@ -186,6 +187,49 @@ def _stack(items: list|tuple, argument: str) -> np.ndarray|torch.Tensor:
                          "or read their files with diec.data.folder.pack_folder")
     return torch.stack(parts) if isinstance(parts[0], torch.Tensor) else np.stack(parts)
 
+
+# %% ../../nbs/data/00_images.ipynb #im000001
+IMAGE_KEYS = "image", "img", "pixel_values" # of a dict that a data set yields
+
+def _image_of(item, argument: str):
+    "The image of what a data set yields: alone, the first of a tuple, or under one of `IMAGE_KEYS`."
+    if isinstance(item, (tuple, list)): return item[0]
+    if not isinstance(item, dict): return item
+    if not (known := [key for key in IMAGE_KEYS if key in item]):
+        raise ValueError(f"{argument} must yield dicts with a key {' or '.join(map(repr, IMAGE_KEYS))}, "
+                         f"got the keys {', '.join(map(repr, item))}")
+    return item[known[0]]
+
+# %% ../../nbs/data/00_images.ipynb #im000002
+def _loaded(images, argument: str):
+    "The images of a data set or loader of torch, or of a data set of Hugging Face; anything else as it is."
+    from torch.utils.data import DataLoader, Dataset, IterableDataset
+    if isinstance(images, DataLoader): return torch.cat([torch.as_tensor(_image_of(b, argument)) for b in images])
+    if isinstance(images, Dataset) and not isinstance(images, IterableDataset):
+        return [_image_of(images[i], argument) for i in range(len(images))]
+    if isinstance(images, IterableDataset) or hasattr(images, "column_names"): # the latter: Hugging Face
+        return [_image_of(item, argument) for item in images]
+    return images
+
+# %% ../../nbs/data/00_images.ipynb #im000003
+def as_array(images, argument: str = "images", image_shape: tuple|None = None):
+    "Images of any accepted kind as one array or tensor of their own values; flat rows (N, D) get their shape."
+    images = _loaded(images, argument)
+    if isinstance(images, ImageSet): images = images.images
+    if isinstance(images, (list, tuple)): images = _stack(images, argument)
+    if image_shape is None or getattr(images, "ndim", None) != 2: return images
+    if math.prod(image_shape) != images.shape[1]:
+        raise ValueError(f"image_shape must have as many values as a row of {argument}, {images.shape[1]:,}, "
+                         f"got {tuple(image_shape)}")
+    return images.reshape(len(images), *image_shape)
+
+# %% ../../nbs/data/00_images.ipynb #im000005
+def in_unit_range(images) -> bool:
+    "Whether an array or tensor of floating point has values in [0, 1] alone, and not all the same."
+    is_float = getattr(images, "is_floating_point", lambda: getattr(images.dtype, "kind", "") == "f")
+    if not hasattr(images, "dtype") or not is_float() or 0 in images.shape: return False
+    low, high = float(images.min()), float(images.max())
+    return 0 <= low < high <= 1
 
 # %% ../../nbs/data/00_images.ipynb #1dd1ec7a
 def _check_layout(shape: tuple, argument: str):
@@ -254,16 +298,22 @@ def fitted(self: StoredImages, size: int|tuple, channels: int) -> StoredImages:
     return StoredImages(self.pixels, _check_fit(self[:1], size, channels))
 
 # %% ../../nbs/data/00_images.ipynb #26f301b4
-def as_images(images: np.ndarray|torch.Tensor|ImageSet|list|tuple, *, argument: str = "images") -> torch.Tensor:
+def as_images(images: Any, *, argument: str = "images", unit_range: bool = False,
+              image_shape: tuple|None = None) -> torch.Tensor:
     """Return images as the models take them; raise an error that says what is wrong with them.
 
     Parameters
     ----------
-    images : array or tensor of shape (N, C, H, W), or (N, H, W) if gray; ImageSet; or list
+    images : array or tensor of shape (N, C, H, W), or (N, H, W) if gray; ImageSet; list; or data set
         Images, uint8 in 0..255 or floating point in [-1, 1]. A list holds arrays (C, H, W) or (H, W), tensors, or
-        Pillow's images, all of one kind and size.
+        Pillow's images, all of one kind and size. A Dataset or DataLoader of torch, or a data set of Hugging Face,
+        yields images, tuples that begin with one, or dicts with the key "image", "img" or "pixel_values".
     argument : str, default "images"
         Name of the argument in error messages.
+    unit_range : bool, default False
+        Floating point lies in [0, 1].
+    image_shape : tuple of int or None, default None
+        Shape (C, H, W) or (H, W) of the image in each row, where `images` has shape (N, D).
 
     Returns
     -------
@@ -272,15 +322,18 @@ def as_images(images: np.ndarray|torch.Tensor|ImageSet|list|tuple, *, argument: 
         gives a `StoredImages`, which is read in batches.
     """
     if isinstance(images, StoredImages): return images
-    if isinstance(images, ImageSet): images = images.images
-    if isinstance(images, (list, tuple)): images = _stack(images, argument)
+    images = as_array(images, argument, image_shape)
     x = _tensor(images, argument) if not _on_disk(images) else images
     _check_layout(x.shape, argument)
     if _on_disk(images): return StoredImages(x if x.ndim == 4 else x[:, None])
     if x.ndim == 3: x = x.unsqueeze(1)
     if x.dtype == torch.uint8: return x.float().div_(127.5).sub_(1)
     # half-precision types lack some operations on CPU, so they are widened first
-    return _check_range(x if x.dtype in (torch.float32, torch.float64) else x.float(), argument)
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    if not unit_range: return _check_range(x, argument)
+    if in_unit_range(x) or x.min() == x.max(): return _check_range(2*x - 1, argument)
+    raise ValueError(f"{argument} must lie in [0, 1] if floating point, as the images of fit did, "
+                     f"found {x.min():.6g} to {x.max():.6g}")
 
 # %% ../../nbs/data/00_images.ipynb #909c36f3
 def _rim(x: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -87,6 +88,19 @@ def _picture(item, argument: str, i: int):
 
 def _stack(items: list | tuple, argument: str) -> np.ndarray | torch.Tensor:
     ...
+IMAGE_KEYS = ('image', 'img', 'pixel_values')
+
+def _image_of(item, argument: str):
+    ...
+
+def _loaded(images, argument: str):
+    ...
+
+def as_array(images, argument: str='images', image_shape: tuple | None=None):
+    ...
+
+def in_unit_range(images) -> bool:
+    ...
 
 def _check_layout(shape: tuple, argument: str):
     ...
@@ -123,7 +137,7 @@ class StoredImages:
     def fitted(self, size: int | tuple, channels: int) -> StoredImages:
         ...
 
-def as_images(images: np.ndarray | torch.Tensor | ImageSet | list | tuple, *, argument: str='images') -> torch.Tensor:
+def as_images(images: Any, *, argument: str='images', unit_range: bool=False, image_shape: tuple | None=None) -> torch.Tensor:
     ...
 
 def _rim(x: torch.Tensor, height: int, width: int) -> torch.Tensor:

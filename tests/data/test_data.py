@@ -22,7 +22,7 @@ import diec.data.formats as F
 from diec.data.datasets import dataset_available, dataset_names, load_dataset
 from diec.data.folder import list_images, read_image_folder
 from diec.data.formats import read_idx, read_image, read_libsvm
-from diec.data.images import DataError, ImageSet, as_images, fit_to
+from diec.data.images import DataError, ImageSet, as_images, fit_to, in_unit_range
 
 rng = np.random.default_rng(0)
 
@@ -1252,3 +1252,80 @@ def test_read_image_folder_options(tmp_path):
         with pytest.raises(ValueError, match=words):
             read_image_folder(tmp_path, **kwargs)
     assert read_image_folder(tmp_path, size=7, mode="RGB", name="n").images.shape == (1, 3, 7, 7)
+
+
+class Yields(torch.utils.data.Dataset):
+    "A data set of torch that yields what it is given"
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+class Streams(torch.utils.data.IterableDataset):
+    "One that has no length"
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+class HuggingFace:
+    "What as_images uses of a data set of Hugging Face"
+
+    column_names = ["label", "img"]
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return ({"label": 1, "img": item} for item in self.items)
+
+
+@pytest.mark.parametrize("kind", ["alone", "tuple", "dict", "stream", "loader", "hugging face"])
+def test_a_data_set_stands_for_its_images(kind):
+    pixels = u8(6, 3, 4, 5)
+    pictures = [Image.fromarray(p.transpose(1, 2, 0)) for p in pixels]
+    made = {
+        "alone": lambda: Yields(pixels),
+        "tuple": lambda: Yields([(p, 7) for p in pictures]),
+        "dict": lambda: Yields([{"label": 7, "image": p} for p in pictures]),
+        "stream": lambda: Streams([(p, 7) for p in pictures]),
+        "loader": lambda: torch.utils.data.DataLoader(Yields([(p, 7) for p in pixels]), 4),
+        "hugging face": lambda: HuggingFace(pictures),
+    }
+    assert torch.equal(as_images(made[kind]()), as_images(pixels))
+
+
+def test_a_data_set_without_images_is_refused():
+    with pytest.raises(ValueError, match="keys 'label', 'text'"):
+        as_images(Yields([{"label": 1, "text": "a"}]))
+
+
+def test_flat_rows_get_their_shape():
+    pixels = u8(6, 3, 4, 5)
+    assert torch.equal(as_images(pixels.reshape(6, 60), image_shape=(3, 4, 5)), as_images(pixels))
+    assert as_images(pixels.reshape(6, 60), image_shape=[6, 10]).shape == (6, 1, 6, 10)
+    assert torch.equal(as_images(pixels, image_shape=(3, 4, 5)), as_images(pixels))
+    with pytest.raises(ValueError, match="as many values as a row of images, 60, got"):
+        as_images(pixels.reshape(6, 60), image_shape=(3, 4, 4))
+
+
+def test_floats_from_zero_to_one():
+    a = np.linspace(0, 1, 32).reshape(2, 1, 4, 4)
+    assert in_unit_range(a) and in_unit_range(torch.from_numpy(a)) and in_unit_range(a * 0.5)
+    pixels = u8(2, 4, 4)
+    for other in (a * 2 - 1, a - 0.01, a + 0.01, np.zeros((2, 4, 4)), pixels, [1.0], None, np.zeros((0, 4))):
+        assert not in_unit_range(other)
+    assert torch.allclose(as_images(a, unit_range=True), torch.from_numpy(a).float() * 2 - 1)
+    assert torch.equal(as_images(pixels, unit_range=True), as_images(pixels))
+    assert (as_images(np.zeros((2, 4, 4)), unit_range=True) == -1).all()
+    with pytest.raises(ValueError, match=r"X must lie in \[0, 1\].*found -1 to 1"):
+        as_images(a * 2 - 1, unit_range=True, argument="X")

@@ -902,3 +902,34 @@ def test_prediction_in_blocks_gives_what_one_pass_gives(digits, monkeypatch, tmp
         if images is digits:
             assert np.allclose(z, whole[0], atol=1e-5) and np.allclose(q, whole[1], atol=1e-5)
         assert np.isfinite(z).all() and len(q) == 200
+
+
+def test_floats_from_zero_to_one_are_recognized_and_remembered(digits, tmp_path):
+    unit = digits / 2 + 0.5
+    expected = quick().fit(digits)
+    with pytest.warns(UserWarning, match=r"all values of X are in \[0, 1\]") as said:
+        fitted = quick().fit(unit)
+    assert Path(said[0].filename).name == Path(__file__).name  # the line that called `fit`
+    assert (fitted.labels_ == expected.labels_).all()
+    np.testing.assert_array_equal(fitted.predict_proba(unit[:3]), expected.predict_proba(digits[:3]))
+    fitted.save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(unit), fitted.labels_)
+    with pytest.raises(ValueError, match=r"X must lie in \[0, 1\]"):
+        again.predict(digits)
+
+
+def test_flat_rows_and_data_sets(digits, tmp_path):
+    expected, rows = quick().fit(digits), digits.reshape(len(digits), -1)
+    for shape in ((1, 8, 8), [8, 8]):
+        fitted = quick(image_shape=shape).fit(rows)
+        np.testing.assert_array_equal(fitted.labels_, expected.labels_)
+        np.testing.assert_array_equal(fitted.predict(rows[:9]), expected.labels_[:9])
+    fitted.save_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(DiEC.from_pretrained(tmp_path / "model").predict(rows), expected.labels_)
+    labeled = torch.utils.data.TensorDataset(torch.tensor(digits), torch.zeros(len(digits)))
+    np.testing.assert_array_equal(quick().fit_predict(labeled), expected.labels_)
+    np.testing.assert_array_equal(expected.predict(torch.utils.data.DataLoader(labeled, 64)), expected.labels_)
+    for wrong in (8, (8,), (8, 0), (1, 8, "8")):
+        with pytest.raises(ValueError, match="image_shape"):
+            quick(image_shape=wrong).fit(rows)
