@@ -709,3 +709,8 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     made = [e for evaluations in grid.evaluations for e in evaluations]
     unimodal = bool(unimodality_gap(scores) <= 0.05)
     return COTResult(grid.layers[row], grid.timesteps[int(scores.argmax())], S.criterion, made, unimodal)
+
+# %% ../nbs/method/04_search.ipynb #ne020001
+def searched_layers(unet:nn.Module) -> tuple[str, ...]:
+    "The layers that the search compares in a network; the last is read where none is searched"
+    return getattr(unet, "search_layers", ()) or SEARCH_LAYERS
