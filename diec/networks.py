@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ import torch
 from fastcore.basics import patch
 from safetensors.torch import load_file
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .core.checkpoint import write_tensors
 from .core.compat import diffusers
@@ -371,7 +371,8 @@ def _encode_empty_prompt(folder:Path, index:dict, kind:str, config:dict) -> dict
     _check_transformers(folder, _text_parts(index))
     pipeline, arguments = _PROMPTS["text_time" if config.get("addition_embed_type") == "text_time" else kind]
     others = {k: None for k, v in index.items() if isinstance(v, list) and k not in _text_parts(index)}
-    others["scheduler"] = diffusers.DDPMScheduler() # not used
+    others["scheduler"] = diffusers.DDPMScheduler(steps_offset=1, clip_sample=False) # not used
+    if pipeline == "StableDiffusionPipeline": others["requires_safety_checker"] = False # no images are made
     pipe = getattr(diffusers, pipeline).from_pretrained(folder, **others, use_safetensors=True, local_files_only=True)
     further = {"prompt_2": "", "prompt_3": ""} if kind == "SD3Transformer2DModel" else {}
     with torch.no_grad():
@@ -512,6 +513,14 @@ def with_condition(self:Adapter, condition:dict[str, torch.Tensor]) -> Adapter:
     "An adapter of the same parts on the meta device"
     return type(self)(self.network, self.vae, condition, self.times).to("meta")
 
+# %% ../nbs/method/01b_networks.ipynb #ne000105
+class FusedAttention(TorchFunctionMode):
+    "In the block, attention is that of fused kernels, which do not store its matrix"
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not nn.functional.scaled_dot_product_attention: return func(*args, **(kwargs or {}))
+        q, k, v = (*args, *((kwargs or {}).get(name) for name in ("query", "key", "value")[len(args):]))[:3]
+        return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, False)[0]
+
 # %% ../nbs/method/01b_networks.ipynb #ne000091
 @patch(as_prop=True)
 def on_meta(self:Adapter) -> Adapter:
@@ -532,7 +541,7 @@ _costs: dict[str, Cost] = {} # by configuration
 def _cost_of(unet:Adapter) -> Cost:
     "The cost of one image in an adapter on the meta device"
     x = torch.zeros(2, *input_shape(unet.config), device="meta")
-    return measure_cost(lambda x: unet(unet.encode(x), 0), x)
+    with FusedAttention(): return measure_cost(lambda x: unet(unet.encode(x), 0), x, unet.state_dict().values())
 
 def network_cost(unet:nn.Module) -> Cost:
     "The cost of one image in a U-Net or an adapter"
@@ -601,6 +610,7 @@ def load_network(name:str|Path) -> tuple[UNet2DModel|Adapter, DDPMScheduler|Flow
     """
     if folder := find_unet(name): return _read_folder(folder)
     folder, cache, source = fetch(str(name), HUB_FILES)
+    if _needs_text(folder): fetch(source, TEXT_FILES)
     unet, scheduler = _read_folder(folder, cache)
     getattr(unet, "network", unet).register_to_config(_name_or_path=source)
     return unet, scheduler
@@ -617,9 +627,17 @@ _WEIGHT_NAMES = WEIGHTS, "diffusion_pytorch_model-*.safetensors", f"{WEIGHTS}.in
 _TEXT_NAMES = ("config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 _TOKENIZER_NAMES = "*.json", "merges.txt", "spiece.model"
 HUB_FILES = ["model_index.json", "scheduler_config.json", "scheduler/scheduler_config.json", PROMPT_FILE,
-             *(f"{part}{file}" for part in ("", "unet/", "transformer/", "vae/", "vqvae/") for file in _WEIGHT_NAMES),
-             *(f"text_encoder{i}/{file}" for i in ("", "_2", "_3") for file in _TEXT_NAMES),
-             *(f"tokenizer{i}/{file}" for i in ("", "_2", "_3") for file in _TOKENIZER_NAMES)]
+             *(f"{part}{file}" for part in ("", "unet/", "transformer/", "vae/", "vqvae/") for file in _WEIGHT_NAMES)]
+TEXT_FILES = [*(f"text_encoder{i}/{file}" for i in ("", "_2", "_3") for file in _TEXT_NAMES),
+              *(f"tokenizer{i}/{file}" for i in ("", "_2", "_3") for file in _TOKENIZER_NAMES)]
+
+# %% ../nbs/method/01b_networks.ipynb #ne000107
+def _needs_text(folder:Path) -> bool:
+    "Whether the empty prompt of a pipeline must be encoded"
+    if not (folder/"model_index.json").is_file() or (folder/PROMPT_FILE).is_file(): return False
+    with blamed("U-Net folder", folder):
+        index = read_json(folder/"model_index.json", "model_index.json")
+        return bool(_text_parts(index)) and not index.get("force_zeros_for_empty_prompt")
 
 # %% ../nbs/method/01b_networks.ipynb #ne000103
 def save_network(path:str|Path, unet:UNet2DModel|Adapter, scheduler:DDPMScheduler|FlowSchedule) -> None:
@@ -634,8 +652,12 @@ def save_network(path:str|Path, unet:UNet2DModel|Adapter, scheduler:DDPMSchedule
     scheduler : DDPMScheduler or FlowSchedule
         How noise is added.
     """
-    if not isinstance(unet, Adapter): return save_unet(path, unet, scheduler)
-    if not is_main(): return
+    if not isinstance(unet, Adapter): save_unet(path, unet, scheduler)
+    elif is_main(): _save_adapter(path, unet, scheduler)
+
+# %% ../nbs/method/01b_networks.ipynb #ne000106
+def _save_adapter(path:str|Path, unet:Adapter, scheduler):
+    "Save network, autoencoder, scheduler and empty prompt"
     parts = {unet.network_part: unet.network} | ({"vae": unet.vae} if unet.vae is not None else {})
     with atomic_folder(path, MANIFEST, {"settings": None}) as folder:
         for name, part in parts.items(): _save_part(folder/name, part)

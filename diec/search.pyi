@@ -241,3 +241,6 @@ SEARCH_LAYERS = ('mid_block', 'up_blocks.0', DEFAULT_LAYER)
 
 def search_layer(S: Clusterability, layers: Iterable[str]=SEARCH_LAYERS, timesteps: Iterable[int] | None=None, progress: bool=False) -> COTResult:
     ...
+
+def searched_layers(unet: nn.Module) -> tuple[str, ...]:
+    ...

@@ -296,14 +296,15 @@ def _model_index(scheduler:DDPMScheduler) -> dict:
 # %% ../nbs/method/01_unet.ipynb #f74704a4
 class _LiveBytes(TorchDispatchMode):
     "Counts the bytes that tensors made in the block take at once; `peak` is the maximum"
-    def __init__(self):
+    def __init__(self, weights:Iterable[torch.Tensor]=()): # not counted
         super().__init__()
         self.live, self.peak = WeakIdKeyDictionary(), 0
+        self.weights = WeakIdKeyDictionary({w.untyped_storage(): w for w in weights})
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor): self.live[t.untyped_storage()] = t.untyped_storage().nbytes()
+        for storage in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, torch.Tensor)):
+            if storage not in self.weights: self.live[storage] = storage.nbytes()
         self.peak = max(self.peak, sum(self.live.values()))
         return out
 
@@ -320,9 +321,9 @@ def input_shape(config:dict) -> tuple[int, int, int]:
     return config["in_channels"], *((size, size) if isinstance(size, int) else size)
 
 # %% ../nbs/method/01_unet.ipynb #c0e6da07
-def measure_cost(run:Callable, x:torch.Tensor) -> Cost:
-    "The cost of one of the images x in a function"
-    with torch.no_grad(), FlopCounterMode(display=False) as counted, _LiveBytes() as held: run(x)
+def measure_cost(run:Callable, x:torch.Tensor, weights:Iterable[torch.Tensor]=()) -> Cost:
+    "The cost of one of the images x in a function, without memory for its weights"
+    with torch.no_grad(), FlopCounterMode(display=False) as counted, _LiveBytes(weights) as held: run(x)
     return Cost(held.peak//len(x), counted.get_total_flops()//len(x))
 
 # %% ../nbs/method/01_unet.ipynb #1847fa62
