@@ -67,7 +67,8 @@ __all__ = ['DiEC']
 
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
-    def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
+    def __init__(self, n_clusters:int|None=10,
+                 unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
@@ -345,7 +346,8 @@ COUNT_SIZE = 3000 # images that K is estimated from, at most
 
 def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) -> int:
     "K, where it is not given"
-    layer, t = layer or Layer(searched_layers(extract.unet)[-1]), extract.T//8 if d.timestep == "search" else int(d.timestep)
+    layer = layer or Layer(searched_layers(extract.unet)[-1])
+    t = extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
     extract = _with_enough_draws(d, extract, images, layer, t)
     e = extract.embed(images[some], (layer,), t, d.progress)[layer]
@@ -506,7 +508,8 @@ def unet_(self:DiEC) -> UNet2DModel|Adapter:
 
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
 @patch(cls_method=True)
-def paper(cls:DiEC, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
+def paper(cls:DiEC, n_clusters:int|None=10,
+          unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
           **overrides:Any) -> DiEC:
     """Return the configuration that the paper describes; what it leaves open is as in `DiEC()`.
 

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .core.checkpoint import fingerprint as checksum
+from .core.checkpoint import fingerprint as tensor_checksum
 from .core.compat import diffusers
 from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
@@ -291,9 +291,9 @@ def resolve_precision(precision:str, device:torch.device) -> str:
 class Extractor:
     compiler_fails = False # in this process
 
-    def __init__(self, unet:UNet2DModel|Adapter, scheduler:DDPMScheduler|FlowSchedule, n_draws:int=2, random_state:int=0,
-                 batch_size:int=256, max_side:int=4, max_bytes:int=2**31, cache_dir:str|Path|None=None,
-                 precision:str="auto"):
+    def __init__(self, unet:UNet2DModel|Adapter, scheduler:DDPMScheduler|FlowSchedule, n_draws:int=2,
+                 random_state:int=0, batch_size:int=256, max_side:int=4, max_bytes:int=2**31,
+                 cache_dir:str|Path|None=None, precision:str="auto"):
         check_unet(unet)
         self.unet, self.scheduler, self.T = unet, scheduler, scheduler.config.num_train_timesteps
         self.n_draws = check_integer("n_draws", n_draws, 1)
@@ -362,7 +362,7 @@ LATENT_BYTES = 2**28 # of latents that are kept, at most
 def encode(self:Extractor, images:torch.Tensor) -> torch.Tensor:
     "What the network denoises, on the CPU: the images themselves, or their latents, which are kept"
     if not isinstance(self.unet, Adapter) or self.unet.vae is None: return images
-    if (found := self.latents.get(key := checksum([images]))) is not None: return found
+    if (found := self.latents.get(key := tensor_checksum([images]))) is not None: return found
     with self.arithmetic(): found = self.unet.encode(images.to(next(self.unet.parameters()).device)).float().cpu()
     if 4*(len(self.latents) + 1)*found.numel() <= LATENT_BYTES: self.latents[key] = found
     return found

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
-from .core.checkpoint import fingerprint as checksum
+from .core.checkpoint import fingerprint as tensor_checksum
 from .core.compat import diffusers
 from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file

@@ -24,9 +24,8 @@ from .core.files import MANIFEST, atomic_folder
 from .core.names import find_unet
 from diec.core.schema import (
     WEIGHT_TYPES,
-    SchedulerSettings,
-    Settings,
     Setting,
+    Settings,
     TensorRule,
     TooLarge,
     blamed,
@@ -184,7 +183,7 @@ def _zeros(module:nn.Module, args:tuple, output:torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(output)
 
 @patch
-def fixed_condition(self:UNetAdapter, network:ModelMixin) -> dict[str, torch.Tensor]:
+def fixed_condition(self:UNetAdapter, network:ModelMixin) -> dict[str, torch.Tensor]: # noqa: F811
     "A class that is not looked at, for a network that asks for one"
     if (embedding := getattr(network, "class_embedding", None)) is None: return {}
     if _zeros not in embedding._forward_hooks.values(): embedding.register_forward_hook(_zeros)
@@ -264,8 +263,9 @@ _OLD_TRANSFORMERS = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single"
 
 # %% ../nbs/method/01b_networks.ipynb #ne000051
 _BETAS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
-          "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "DEISMultistepScheduler",
-          "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler", "LCMScheduler")
+          "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
+          "DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
+          "UniPCMultistepScheduler", "LCMScheduler")
 _FLOW = "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"
 _NOISE_SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
                    "prediction_type", "rescale_betas_zero_snr") # what decides how noise is added
@@ -348,7 +348,8 @@ _PROMPTS = {"UNet2DConditionModel": ("StableDiffusionPipeline", {"encoder_hidden
 # %% ../nbs/method/01b_networks.ipynb #ne000074
 def _text_parts(index:dict) -> list[str]:
     "The tokenizers and text encoders of a pipeline"
-    found = {k: v for k, v in index.items() if re.fullmatch(r"(tokenizer|text_encoder)(_[23])?", k) and v != [None, None]}
+    names = re.compile("(tokenizer|text_encoder)(_[23])?")
+    found = {k: v for k, v in index.items() if names.fullmatch(k) and v != [None, None]}
     for name, kind in found.items():
         if not isinstance(kind, list) or kind[:1] != ["transformers"] or kind[-1] not in _TEXT_CLASSES:
             raise ValueError(f"model_index.json: {name} must be one of {', '.join(sorted(_TEXT_CLASSES))} of "
@@ -591,7 +592,8 @@ def read_weights(design) -> nn.Module:
     "The network of a design, with its weights"
     if not isinstance(design, Design): return read_unet_weights(design)
     modules = [_read_weights(part) for part in design.parts]
-    return type(design.unet)(*modules, condition=design.condition, times=getattr(design.scheduler, "times", None)).eval()
+    times = getattr(design.scheduler, "times", None)
+    return type(design.unet)(*modules, condition=design.condition, times=times).eval()
 
 # %% ../nbs/method/01b_networks.ipynb #ne000098
 def load_network(name:str|Path) -> tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]:

@@ -16,7 +16,7 @@ from .core.compat import diffusers
 from .core.distributed import is_main
 from .core.files import MANIFEST, atomic_folder
 from .core.names import find_unet
-from diec.core.schema import WEIGHT_TYPES, SchedulerSettings, Settings, Setting, TensorRule, TooLarge, blamed, check_header, check_values, checked, choice, find_file, flag, integer, null, number, read_header, read_json, sequence
+from diec.core.schema import WEIGHT_TYPES, Setting, Settings, TensorRule, TooLarge, blamed, check_header, check_values, checked, choice, find_file, flag, integer, null, number, read_header, read_json, sequence
 from diec.unet import Cost, build, current_name, fetch, forward_cost, input_shape, measure_cost, read_scheduler, read_unet_design, read_unet_weights, save_unet, stored_weight
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DModel, VQModel
 __all__ = ['Adapter', 'load_network', 'save_network']

@@ -770,8 +770,8 @@ def _scores(args):
     "The scores of the images by layer and timestep, stored in the working folder"
     from diec.core.distributed import device
     from diec.features import Extractor
-    from diec.search import Clusterability
     from diec.networks import load_network
+    from diec.search import Clusterability
     unet, scheduler = load_network(args.unet or args.images)
     images, _ = _images_of([args.images], args.work, unet, args.quiet)
     settings = os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed
