@@ -32,7 +32,6 @@ from diec.core.schema import (
     check_header,
     check_values,
     checked,
-    choice,
     find_file,
     flag,
     integer,
@@ -296,7 +295,7 @@ class FlowSettings(Settings):
     num_train_timesteps = Setting(integer(2, 100_000), 1000)
     shift = Setting(number(1e-3, 1e3), 1.)
     use_dynamic_shifting = Setting(flag, False)
-    invert_sigmas = Setting(null | choice("no") | flag, False)
+    invert_sigmas = Setting(null | flag, False)
 
     @staticmethod
     def relations(values):
@@ -308,7 +307,7 @@ def read_schedule(settings:dict, name:str) -> DDPMScheduler|FlowSchedule:
     kind = settings.get("_class_name") if isinstance(settings, dict) else None
     if kind in _FLOW:
         checked(FlowSettings, settings, name, strict=False)
-        return FlowSchedule(build(getattr(diffusers, kind), settings, name))
+        return FlowSchedule(build(diffusers.FlowMatchEulerDiscreteScheduler, settings, name)) # the noise of both
     if kind not in _BETAS:
         raise ValueError(f"{name}: _class_name must be one of {', '.join((*_BETAS, *_FLOW))}, got {kind!r}")
     return read_scheduler({k: v for k, v in settings.items() if k in _NOISE_SETTINGS}, name)
@@ -390,12 +389,13 @@ def _stored_prompt(file:Path, rules:dict) -> dict[str, torch.Tensor]:
     return {name: v.float() for name, v in tensors.items()}
 
 # %% ../nbs/method/01b_networks.ipynb #ne000078
-def _read_condition(folder:Path, kind:str, config:dict, size:tuple) -> dict[str, torch.Tensor]:
+def _read_condition(folder:Path, kind:str, config:dict, size:tuple, within:Path|None) -> dict[str, torch.Tensor]:
     "What a network takes beside x_t and t"
     if not (rules := prompt_rules(kind, config)): return {}
     xl = config.get("addition_embed_type") == "text_time"
-    index = read_json(folder/"model_index.json", "model_index.json") if (folder/"model_index.json").is_file() else {}
-    if (folder/PROMPT_FILE).is_file(): found = _stored_prompt(find_file(folder, PROMPT_FILE, "U-Net folder"), rules)
+    def file(name): return find_file(folder, name, "U-Net folder", within) if (folder/name).is_file() else None
+    index = read_json(path, "model_index.json") if (path := file("model_index.json")) else {}
+    if path := file(PROMPT_FILE): found = _stored_prompt(path, rules)
     elif xl and index.get("force_zeros_for_empty_prompt"): found = _zero_prompt(config)
     else: found = _encode_empty_prompt(folder, index, kind, config)
     return found | ({"time_ids": torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32)} if xl else {})
@@ -503,7 +503,7 @@ def _read_adapter_design(folder:Path, what:str, within:Path|None) -> Design:
     scheduler = read_schedule(read_json(find_file(folder, name, what, within), name), name)
     unet = ADAPTERS[type(network.module).__name__](*modules, times=getattr(scheduler, "times", None))
     config, size = network.module.config, input_shape(unet.config)[1:]
-    condition = _read_condition(folder, type(network.module).__name__, config, size)
+    condition = _read_condition(folder, type(network.module).__name__, config, size, within)
     design = Design(unet.with_condition(condition), scheduler, parts, condition)
     _check_cost(design.unet, f"{part}config.json")
     return design
@@ -533,7 +533,8 @@ def on_meta(self:Adapter) -> Adapter:
 def cost(self:Adapter) -> Cost:
     "The cost of one image"
     settings = json.dumps(self.config, sort_keys=True, default=str)
-    if settings not in _costs: _costs[settings] = _cost_of(self.on_meta)
+    here = next(self.parameters()).device.type == "meta"
+    if settings not in _costs: _costs[settings] = _cost_of(self if here else self.on_meta)
     return _costs[settings]
 
 # %% ../nbs/method/01b_networks.ipynb #ne000092
@@ -553,7 +554,7 @@ def _check_cost(unet:Adapter, name:str):
     "Raise an error for a model that exceeds the bounds; `unet` is on the meta device"
     if (n := sum(p.numel() for p in unet.parameters())) > MAX_PARAMETERS:
         raise TooLarge(f"{name}: the model must have at most {MAX_PARAMETERS:,} parameters, got {n:,}")
-    try: cost = _cost_of(unet)
+    try: cost = unet.cost
     except (RuntimeError, ValueError, TypeError, AttributeError) as e:
         raise ValueError(f"{name}: a model of these settings cannot be run: {e}") from e
     if cost.n_bytes > MAX_ACTIVATION_BYTES or cost.flops > MAX_FLOPS:

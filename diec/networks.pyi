@@ -16,7 +16,7 @@ from .core.compat import diffusers
 from .core.distributed import is_main
 from .core.files import MANIFEST, atomic_folder
 from .core.names import find_unet
-from diec.core.schema import WEIGHT_TYPES, Setting, Settings, TensorRule, TooLarge, blamed, check_header, check_values, checked, choice, find_file, flag, integer, null, number, read_header, read_json, sequence
+from diec.core.schema import WEIGHT_TYPES, Setting, Settings, TensorRule, TooLarge, blamed, check_header, check_values, checked, find_file, flag, integer, null, number, read_header, read_json, sequence
 from diec.unet import Cost, build, current_name, fetch, forward_cost, input_shape, measure_cost, read_scheduler, read_unet_design, read_unet_weights, save_unet, stored_weight
 from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DModel, VQModel
 __all__ = ['Adapter', 'load_network', 'save_network']
@@ -168,7 +168,7 @@ class FlowSettings(Settings):
     num_train_timesteps = Setting(integer(2, 100000), 1000)
     shift = Setting(number(0.001, 1000.0), 1.0)
     use_dynamic_shifting = Setting(flag, False)
-    invert_sigmas = Setting(null | choice('no') | flag, False)
+    invert_sigmas = Setting(null | flag, False)
 
     @staticmethod
     def relations(values):
@@ -198,7 +198,7 @@ def _encode_empty_prompt(folder: Path, index: dict, kind: str, config: dict) -> 
 def _stored_prompt(file: Path, rules: dict) -> dict[str, torch.Tensor]:
     ...
 
-def _read_condition(folder: Path, kind: str, config: dict, size: tuple) -> dict[str, torch.Tensor]:
+def _read_condition(folder: Path, kind: str, config: dict, size: tuple, within: Path | None) -> dict[str, torch.Tensor]:
     ...
 
 def _zero_prompt(config: dict) -> dict[str, torch.Tensor]:

@@ -398,8 +398,8 @@ CASES = {  # what: (how, words of the message)
     ),
     "settings a list": (lambda folder: (folder / NET).write_text("[]"), (NET, "must be a JSON object, got []")),
     "another class": (
-        net(_class_name="UNet2DConditionModel"),
-        (NET, "must hold a UNet2DModel, got 'UNet2DConditionModel'"),
+        net(_class_name="UNet3DConditionModel"),
+        (NET, "must hold a UNet2DModel, got 'UNet3DConditionModel'"),
     ),
     "a long name": (net(act_fn="x" * 10**6), (NET, "act_fn must be", "1,000,002 characters")),
 }
