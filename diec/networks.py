@@ -83,6 +83,7 @@ def _encode(vae:AutoencoderKL|VQModel|None, images:torch.Tensor) -> torch.Tensor
 # %% ../nbs/method/01b_networks.ipynb #ne000021
 class Adapter(nn.Module):
     network_part = "unet" # the network's folder in a pipeline
+    config:dict[str, Any] # the images that the model takes, as in the configuration of a U-Net
 
     def __init__(self, network:ModelMixin, vae:AutoencoderKL|VQModel|None=None,
                  condition:dict[str, torch.Tensor]|None=None, times:torch.Tensor|None=None):
@@ -492,18 +493,20 @@ def _check_latents(network:nn.Module, vae:nn.Module|None, name:str):
     if network.config.sample_size is None: raise ValueError(f"{name}: sample_size must be an integer, got null")
 
 # %% ../nbs/method/01b_networks.ipynb #ne000088
-def _read_adapter_design(folder:Path, what:str, within:Path|None) -> Design:
+def _read_adapter_design(folder:Path, inside:str, what:str, within:Path|None) -> Design:
     "Everything about a folder that needs an adapter, but the values of the weights"
-    part, autoencoder = _find_part(folder, ("unet", "transformer")) or "", _find_part(folder, ("vae", "vqvae"))
+    part, autoencoder = _find_part(folder/inside, ("unet", "transformer")), _find_part(folder/inside, ("vae", "vqvae"))
+    name = f"{inside}{'scheduler/' if part else ''}scheduler_config.json"
+    part = f"{inside}{part or ''}"
     network = _read_part(folder, part, tuple(ADAPTERS), what, within)
-    parts = (network, _read_part(folder, autoencoder, AUTOENCODERS, what, within)) if autoencoder else (network,)
+    parts = (network,)
+    if autoencoder: parts += (_read_part(folder, f"{inside}{autoencoder}", AUTOENCODERS, what, within),)
     modules = [p.module for p in parts]
     _check_latents(network.module, modules[-1] if autoencoder else None, f"{part}config.json")
-    name = f"{'scheduler/' if part else ''}scheduler_config.json"
     scheduler = read_schedule(read_json(find_file(folder, name, what, within), name), name)
     unet = ADAPTERS[type(network.module).__name__](*modules, times=getattr(scheduler, "times", None))
     config, size = network.module.config, input_shape(unet.config)[1:]
-    condition = _read_condition(folder, type(network.module).__name__, config, size, within)
+    condition = _read_condition(folder/inside, type(network.module).__name__, config, size, within)
     design = Design(unet.with_condition(condition), scheduler, parts, condition)
     _check_cost(design.unet, f"{part}config.json")
     return design
@@ -573,21 +576,21 @@ def _read_weights(part:_Part) -> nn.Module:
     return module.float().eval()
 
 # %% ../nbs/method/01b_networks.ipynb #ne000096
-def _is_plain(folder:Path) -> bool:
+def _is_plain(folder:Path, within:Path|None) -> bool:
     "Whether a folder is for `read_unet_design`, which also says what is wrong with a damaged one"
     if _find_part(folder, ("vae", "vqvae", "transformer")): return False
-    try: config = json.loads((folder/(_find_part(folder, ("unet",)) or "")/"config.json").read_bytes())
-    except (OSError, ValueError, RecursionError): return True
-    if not isinstance(config, dict) or config.get("_class_name") == "UNet2DModel":
-        return not isinstance(config, dict) or all(config.get(k) is None for k in ("class_embed_type",
-                                                                                   "num_class_embeds"))
-    return config.get("_class_name") not in (*ADAPTERS, "Transformer2DModel")
+    name = f"{_find_part(folder, ('unet',)) or ''}config.json"
+    try: config = read_json(find_file(folder, name, "", within), name)
+    except (OSError, ValueError): return True
+    if not isinstance(config, dict): return True
+    kind, classes = config.get("_class_name"), (config.get(k) for k in ("class_embed_type", "num_class_embeds"))
+    return kind not in (*ADAPTERS, "Transformer2DModel") or (kind == "UNet2DModel" and not any(classes))
 
 # %% ../nbs/method/01b_networks.ipynb #ne000097
 def read_design(folder:Path, inside:str="", what:str="U-Net folder", within:Path|None=None):
     "A U-Net or an adapter on the meta device with its scheduler; `inside` names the folder of the U-Net in a model's"
-    if _is_plain(folder/inside): return read_unet_design(folder, inside, what, within)
-    return _read_adapter_design(folder/inside, what, within)
+    if _is_plain(folder/inside, within): return read_unet_design(folder, inside, what, within)
+    return _read_adapter_design(folder, inside, what, within)
 
 def read_weights(design) -> nn.Module:
     "The network of a design, with its weights"

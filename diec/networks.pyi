@@ -29,6 +29,7 @@ def _encode(vae: AutoencoderKL | VQModel | None, images: torch.Tensor) -> torch.
 
 class Adapter(nn.Module):
     network_part = 'unet'
+    config: dict[str, Any]
 
     def __init__(self, network: ModelMixin, vae: AutoencoderKL | VQModel | None=None, condition: dict[str, torch.Tensor] | None=None, times: torch.Tensor | None=None):
         ...
@@ -250,7 +251,7 @@ def _find_part(folder: Path, names: tuple[str, ...]) -> str | None:
 def _check_latents(network: nn.Module, vae: nn.Module | None, name: str):
     ...
 
-def _read_adapter_design(folder: Path, what: str, within: Path | None) -> Design:
+def _read_adapter_design(folder: Path, inside: str, what: str, within: Path | None) -> Design:
     ...
 
 class FusedAttention(TorchFunctionMode):
@@ -272,7 +273,7 @@ def _check_cost(unet: Adapter, name: str):
 def _read_weights(part: _Part) -> nn.Module:
     ...
 
-def _is_plain(folder: Path) -> bool:
+def _is_plain(folder: Path, within: Path | None) -> bool:
     ...
 
 def read_design(folder: Path, inside: str='', what: str='U-Net folder', within: Path | None=None):

@@ -390,7 +390,7 @@ CASES = {  # what: (how, words of the message)
         (NET, "down_block_types must have as many entries as block_out_channels, 3, got 1"),
     ),
     "a block of another kind": (net(down_block_types=["CrossAttnDownBlock2D"] * 3), (NET, "down_block_types must be")),
-    "class labels": (net(num_class_embeds=10), (NET, "num_class_embeds must be null")),
+    "class labels": (net(num_class_embeds=10), (WEIGHTS, "'class_embedding.weight' is required, but missing")),
     "act_fn": (net(act_fn="nope"), (NET, "act_fn must be one of")),
     "heads wider than channels": (
         net(down_block_types=["AttnDownBlock2D"] * 3, attention_head_dim=4096),
