@@ -114,9 +114,8 @@ class GivenEmbeddings:
         self.sizes, self.random_state, self.batch_size = dict(sizes), random_state, batch_size
         ends = np.cumsum([*sizes.values()]).tolist()
         self.columns = {name: slice(end - n, end) for (name, n), end in zip(sizes.items(), ends)}
-        joined = ["+".join(sizes)] if len(sizes) > 1 else []
-        self.search_layers, self.default_layer = (*sizes, *joined), "+".join(sizes)
         self.unet, self.used = torch.nn.Module(), set()
+        self.unet.search_layers = (*sizes, "+".join(sizes)) if len(sizes) > 1 else (*sizes,)
 
 # %% ../nbs/method/08_embeddings.ipynb #em063040
 @patch

@@ -46,19 +46,32 @@ from .data.images import as_array, as_images, in_unit_range
 from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
 from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
-from .search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, search_layer, search_timestep
+from .networks import Adapter, load_network, read_design, read_weights, save_network
+from diec.search import (
+    CRITERIA,
+    Clusterability,
+    CommonSpace,
+    COTResult,
+    Evaluation,
+    search_layer,
+    search_timestep,
+    searched_layers,
+)
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import input_shape, load_unet, read_unet_design, read_unet_weights, save_unet
+from .unet import input_shape
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
+
+    from diec.networks import FlowSchedule
 
 # %% auto #0
 __all__ = ['DiEC']
 
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
-    def __init__(self, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
+    def __init__(self, n_clusters:int|None=10,
+                 unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
                  embed:str|Callable|np.ndarray|torch.Tensor|Mapping|None=None,
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
@@ -85,15 +98,16 @@ Parameters
 n_clusters : int or None, default=10
     Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.
 unet : str, Path or (UNet2DModel, scheduler), default="digits"
-    A name (see `diec unets`), a folder, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a
-    pair, which is not changed.
+    A name (see `diec unets`), the folder of a diffusers pipeline, an id on the Hugging Face hub ("owner/name" or
+    "owner/name@revision"), or a pair, which is not changed. Any family of `diec.networks` will do.
 embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
     Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
     of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
     vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 layer : str, default="search"
     Name of a layer (or of an embedding in the dict `embed`), of several joined by "+", or "search" for the
-    clustering-optimal one of `SEARCH_LAYERS` (of the dict, and all joined). The paper's is "mid_block".
+    clustering-optimal one of `SEARCH_LAYERS` (of a transformer, of three blocks; of the dict, and all joined). The
+    paper's is "mid_block".
 timestep : int or "search", default="search"
     Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.
 criterion : {"information", "neighbors", "chi", "stable_chi"}, default="information"
@@ -144,8 +158,8 @@ search_result_ : COTResult or None
     The search: its evaluations, a note, and `plot()`. None if there was nothing to search.
 history_ : dict of lists
     By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.
-unet_ : UNet2DModel
-    The U-Net as it is after `fit`; there is none with `embed`.
+unet_ : UNet2DModel or Adapter
+    The network as it is after `fit`; there is none with `embed`.
 model_ : ClusterModel
     Common space, head and centers.
 extract_ : Extractor
@@ -271,7 +285,7 @@ def _check_vectors(d:DiEC, X) -> tuple:
     extract = GivenEmbeddings(sizes, d.seed_, d.batch_size)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
-    return extract, rows, Layer(extract.default_layer) if len(sizes) == 1 else layer
+    return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer
 
 # %% ../nbs/method/07_estimator.ipynb #3e5f0733
 def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
@@ -343,7 +357,7 @@ def _make_extractor(d:DiEC) -> Extractor:
 # %% ../nbs/method/07_estimator.ipynb #ceb82c66
 def _unet_and_scheduler(unet) -> tuple:
     "A U-Net, loaded or copied, and its scheduler"
-    if isinstance(unet, (str, Path)): return load_unet(unet)
+    if isinstance(unet, (str, Path)): return load_network(unet)
     if not isinstance(unet, tuple) or len(unet) != 2:
         raise TypeError("unet must be a name, a folder, a hub id or a pair (UNet2DModel, scheduler), "
                         f"got {type(unet).__name__}")
@@ -381,7 +395,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     m = None if _is_auto(d.search_size) else max(d.search_size, K + 1) # K may be an estimate
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
-    else: found = search_layer(S, extract.search_layers, None if t is None else (t,), progress=d.progress)
+    else: found = search_layer(S, searched_layers(extract.unet), None if t is None else (t,), d.progress)
     return found.layer, found.t, found
 
 # %% ../nbs/method/07_estimator.ipynb #ad4cb2fb
@@ -389,7 +403,8 @@ COUNT_SIZE = 3000 # images that K is estimated from, at most
 
 def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) -> int:
     "K, where it is not given"
-    layer, t = layer or Layer(extract.default_layer), extract.T//8 if d.timestep == "search" else int(d.timestep)
+    layer = layer or Layer(searched_layers(extract.unet)[-1])
+    t = extract.T//8 if d.timestep == "search" else int(d.timestep)
     some = np.sort(np.random.default_rng(d.seed_).permutation(len(images))[:COUNT_SIZE])
     extract = _with_enough_draws(d, extract, images, layer, t)
     e = extract.embed(images[some], (layer,), t, d.progress)[layer]
@@ -550,7 +565,7 @@ def cluster_centers_(self:DiEC) -> np.ndarray:
 
 # %% ../nbs/method/07_estimator.ipynb #20e3d50a
 @patch(as_prop=True)
-def unet_(self:DiEC) -> UNet2DModel:
+def unet_(self:DiEC) -> UNet2DModel|Adapter:
     "The U-Net as it is after `fit`"
     check_is_fitted(self, "model_")
     if self.embed is not None: raise AttributeError("unet_ does not exist with embed: there is no U-Net")
@@ -558,7 +573,8 @@ def unet_(self:DiEC) -> UNet2DModel:
 
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
 @patch(cls_method=True)
-def paper(cls:DiEC, n_clusters:int|None=10, unet:str|Path|tuple[UNet2DModel, DDPMScheduler]="digits",
+def paper(cls:DiEC, n_clusters:int|None=10,
+          unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
           **overrides:Any) -> DiEC:
     """Return the configuration that the paper describes; what it leaves open is as in `DiEC()`.
 
@@ -619,7 +635,7 @@ def _write_model(d:DiEC, path:str|Path):
     rules = {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}
     check_values(tensors, rules, "model.safetensors")
     with atomic_folder(path, MANIFEST) as folder:
-        if d.embed is None: save_unet(folder/"unet", d.unet_, d.extract_.scheduler)
+        if d.embed is None: save_network(folder/"unet", d.unet_, d.extract_.scheduler)
         write_tensors(tensors, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(d), indent=2) + "\n")
 
@@ -663,14 +679,14 @@ def _read_model(cls, path:Path) -> DiEC:
     if sizes := config.get("embeddings"):
         return _rebuild(cls, config, _read_tensors(files["model.safetensors"], config, _vector_length(sizes, config)))
     if not (path/"unet").is_dir(): raise FileNotFoundError(f"{what} {path} has no unet")
-    design = read_unet_design(path, "unet/", what)
+    design = read_design(path, "unet/", what)
     tensors = _read_tensors(files["model.safetensors"], config, _n_features(design, config))
-    return _rebuild(cls, config, tensors, (read_unet_weights(design), design.scheduler))
+    return _rebuild(cls, config, tensors, (read_weights(design), design.scheduler))
 
 # %% ../nbs/method/07_estimator.ipynb #373df1a9
 def _check_schedule(design, config:dict):
     "Raise `ValueError` unless the U-Net's schedule is the one that the model was fitted with"
-    T, file = len(design.scheduler.betas), "unet/scheduler/scheduler_config.json"
+    T, file = design.scheduler.config.num_train_timesteps, "unet/scheduler/scheduler_config.json"
     if (fitted := config.get("num_train_timesteps")) not in (None, T):
         raise ValueError(f"config.json: num_train_timesteps must be that of {file}, {T}, got {fitted}: "
                          "the model was fitted with another noise schedule")
@@ -683,6 +699,7 @@ def _n_features(design, config:dict) -> int:
     "D of the embeddings that a model reads, found on the meta device"
     _check_schedule(design, config)
     x = torch.zeros(2, *input_shape(design.unet.config), device="meta")
+    if isinstance(design.unet, Adapter): x = design.unet.encode(x)
     layer = Layer(config["layer"])
     try: return join_features(activations(design.unet, x, config["timestep"], (layer,)), layer).shape[1]
     except ValueError as e: raise ValueError(f"config.json: layer: {e}") from e

@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from functools import reduce
@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
+from .core.checkpoint import fingerprint as tensor_checksum
 from .core.compat import diffusers
 from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
@@ -34,31 +35,32 @@ from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer, one_line
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, forward_cost, input_shape, unet_fingerprint
+from .networks import Adapter, block_names, first_output, network_cost
+from .unet import ACTIVATION_BYTES, input_shape, unet_fingerprint
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
+
+    from diec.networks import FlowSchedule
 
 # %% auto #0
 __all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_features', 'join_features', 'Extractor']
 
 # %% ../nbs/method/02_features.ipynb #cdb6aef3
-def layer_names(unet:UNet2DModel) -> tuple[str, ...]:
-    """List the blocks of a U-Net in order of execution.
+def layer_names(unet:UNet2DModel|Adapter) -> tuple[str, ...]:
+    """List the blocks of a network in order of execution.
 
     Parameters
     ----------
-    unet : UNet2DModel
-        A diffusers U-Net.
+    unet : UNet2DModel or Adapter
+        A diffusers U-Net, or another diffusion model.
 
     Returns
     -------
     tuple of str
-        Names of its blocks, down to the bottleneck and up again.
+        Names of its blocks; of a U-Net, down to the bottleneck and up again.
     """
-    down = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
-    up = [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]
-    return ("conv_in", *down, "mid_block", *up)
+    return unet.layer_names if isinstance(unet, Adapter) else block_names(unet)
 
 # %% ../nbs/method/02_features.ipynb #3925fc00
 class Layer(str):
@@ -83,17 +85,18 @@ def single_names(layers:Iterable[Layer]) -> tuple[str, ...]:
 # %% ../nbs/method/02_features.ipynb #ce9b1f44
 def check_unet(unet):
     "Raise `TypeError` unless the network takes an image and a timestep, nothing more"
+    if isinstance(unet, Adapter): return
     if not isinstance(unet, diffusers.UNet2DModel):
-        raise TypeError("unet must be a diffusers UNet2DModel (text-conditioned and other U-Nets are not supported), "
+        raise TypeError("unet must be a diffusers UNet2DModel, or an Adapter of another network, "
                         f"got {type(unet).__name__}")
     if unet.class_embedding is not None:
-        raise TypeError("unet must be unconditional; one with class labels is not supported")
+        raise TypeError("unet must be unconditional; one with class labels needs an Adapter (see load_network)")
 
 # %% ../nbs/method/02_features.ipynb #af49a278
 def layer_modules(unet:UNet2DModel, layers:Iterable[Layer]) -> dict:
     "The modules of some layers, by name; raises `ValueError` for an unknown name"
     check_unet(unet)
-    known = dict(unet.named_modules())
+    known = dict(getattr(unet, "network", unet).named_modules())
     known.pop("")
     for name in single_names(layers):
         if name not in known:
@@ -107,12 +110,12 @@ class _LastLayer(Exception):
 
 # %% ../nbs/method/02_features.ipynb #c1e633fa
 @contextmanager
-def _hooked(modules:dict, early_exit:bool):
+def _hooked(modules:dict, early_exit:bool, as_map:Callable):
     "Collect the outputs of modules during one forward pass; yields the dict that fills"
     found, handles = {}, []
     def hook(name):
         def store(module, args, output):
-            found.setdefault(name, output[0] if isinstance(output, tuple) else output)
+            found.setdefault(name, as_map(output))
             if early_exit and len(found) == len(modules): raise _LastLayer
         return store
     try:
@@ -122,16 +125,16 @@ def _hooked(modules:dict, early_exit:bool):
         for h in handles: h.remove()
 
 # %% ../nbs/method/02_features.ipynb #46a8a885
-def activations(unet:UNet2DModel, xt:torch.Tensor, t:int|torch.Tensor, layers:str|Iterable[str],
+def activations(unet:UNet2DModel|Adapter, xt:torch.Tensor, t:int|torch.Tensor, layers:str|Iterable[str],
                 early_exit:bool=True) -> dict[str, torch.Tensor]:
     """Read the activations h_l(x_t, t) of one batch in one pass.
 
     Parameters
     ----------
-    unet : UNet2DModel
+    unet : UNet2DModel or Adapter
         The network, which is not changed.
     xt : torch.Tensor
-        Noisy images (B, C, H, W).
+        Noisy images, or latents, (B, C, H, W).
     t : int or torch.Tensor
         Timestep, one for all or integers (B,).
     layers : str or iterable of str
@@ -149,7 +152,8 @@ def activations(unet:UNet2DModel, xt:torch.Tensor, t:int|torch.Tensor, layers:st
 # %% ../nbs/method/02_features.ipynb #2c83d5d3
 def _run_to_layers(unet, xt, t, layers:tuple[Layer, ...], early_exit:bool) -> dict:
     "The forward pass of `activations`"
-    with _hooked(layer_modules(unet, layers), early_exit) as found, suppress(_LastLayer):
+    def as_map(output): return unet.as_map(output, xt) if isinstance(unet, Adapter) else first_output(output)
+    with _hooked(layer_modules(unet, layers), early_exit, as_map) as found, suppress(_LastLayer):
         unet(xt, t)
     names = single_names(layers)
     if missing := [name for name in names if name not in found]:
@@ -159,6 +163,7 @@ def _run_to_layers(unet, xt, t, layers:tuple[Layer, ...], early_exit:bool) -> di
 # %% ../nbs/method/02_features.ipynb #c3f3c71e
 def _has_trunk(unet:UNet2DModel, layers:Iterable[Layer]) -> bool:
     "Whether all of the layers are blocks of a U-Net whose forward pass is the usual one"
+    if isinstance(unet, Adapter): return False
     plain = type(unet).forward is diffusers.UNet2DModel.forward and unet.mid_block is not None
     changed = "forward" in vars(unet) or unet._forward_hooks or unet._forward_pre_hooks # which the trunk would pass by
     skips = any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks))
@@ -197,7 +202,8 @@ def blocks(self:Trunk, x:torch.Tensor, emb:torch.Tensor) -> list:
     return outputs
 
 # %% ../nbs/method/02_features.ipynb #966dd228
-def image_noise(images:torch.Tensor, n_draws:int, random_state:int=0) -> torch.Tensor:
+def image_noise(images:torch.Tensor, n_draws:int, random_state:int=0,
+                shape:tuple[int, ...]|None=None) -> torch.Tensor:
     """Draw noise for each image that depends on the image and the seed alone, in antithetic pairs.
 
     Parameters
@@ -208,6 +214,8 @@ def image_noise(images:torch.Tensor, n_draws:int, random_state:int=0) -> torch.T
         Draws R of each image.
     random_state : int, default 0
         Seed.
+    shape : tuple of int or None, default None
+        Shape (C, h, w) of the noise of an image, where latents are noised; None: that of the image.
 
     Returns
     -------
@@ -216,8 +224,8 @@ def image_noise(images:torch.Tensor, n_draws:int, random_state:int=0) -> torch.T
     """
     pixels = (images.cpu()*127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).contiguous()
     keys = [zlib.crc32(x.numpy().tobytes()) for x in pixels]
-    shape = ((n_draws + 1)//2, *images.shape[1:])
-    draws = [torch.randn(shape, generator=generator(random_state, Stream.IMAGE_NOISE, k)) for k in keys]
+    size = ((n_draws + 1)//2, *(shape or images.shape[1:]))
+    draws = [torch.randn(size, generator=generator(random_state, Stream.IMAGE_NOISE, k)) for k in keys]
     return torch.stack([sign*pair for pair in torch.stack(draws, 1) for sign in (1, -1)][:n_draws])
 
 # %% ../nbs/method/02_features.ipynb #e8576bdb
@@ -283,11 +291,10 @@ def resolve_precision(precision:str, device:torch.device) -> str:
 class Extractor:
     compiler_fails = False # in this process
     unit_range = False # whether images of floating point lie in [0, 1]
-    default_layer, search_layers = DEFAULT_LAYER, ("mid_block", "up_blocks.0", DEFAULT_LAYER)
 
-    def __init__(self, unet:UNet2DModel, scheduler:DDPMScheduler, n_draws:int=2, random_state:int=0,
-                 batch_size:int=256, max_side:int=4, max_bytes:int=2**31, cache_dir:str|Path|None=None,
-                 precision:str="auto"):
+    def __init__(self, unet:UNet2DModel|Adapter, scheduler:DDPMScheduler|FlowSchedule, n_draws:int=2,
+                 random_state:int=0, batch_size:int=256, max_side:int=4, max_bytes:int=2**31,
+                 cache_dir:str|Path|None=None, precision:str="auto"):
         check_unet(unet)
         self.unet, self.scheduler, self.T = unet, scheduler, scheduler.config.num_train_timesteps
         self.n_draws = check_integer("n_draws", n_draws, 1)
@@ -300,15 +307,16 @@ class Extractor:
         self.used = set() # names of the cached embeddings that were asked for
         self.compiled = {} # names of layers -> the compiled trunk
         self.runs_compiled = False # see `compiled_for`
+        self.latents = {} # checksum of a batch -> its latents
 
 # %% ../nbs/method/02_features.ipynb #1ea211a3
-Extractor.__doc__ = """Read the embeddings e_bar(l, t) of images off a U-Net.
+Extractor.__doc__ = """Read the embeddings e_bar(l, t) of images off a diffusion model.
 
 Parameters
 ----------
-unet : UNet2DModel
+unet : UNet2DModel or Adapter
     The pretrained network, which is not changed.
-scheduler : DDPMScheduler
+scheduler : DDPMScheduler or FlowSchedule
     Its noise schedule.
 n_draws : int, default 2
     Noise draws R that an embedding is averaged over, 1 or more; see `image_noise`.
@@ -326,6 +334,14 @@ precision : {"auto", "float32", "bfloat16"}, default "auto"
     Arithmetic of the forward pass; see `resolve_precision`.
 """
 
+# %% ../nbs/method/02_features.ipynb #ne010002
+@patch
+def _memory(self:Extractor) -> int:
+    "Bytes that a forward pass may take: for large models on a GPU a quarter of its memory"
+    device = next(self.unet.parameters()).device
+    if not isinstance(self.unet, Adapter) or device.type != "cuda": return ACTIVATION_BYTES
+    return torch.cuda.get_device_properties(device).total_memory//4
+
 # %% ../nbs/method/02_features.ipynb #b0294c61
 MAX_PIXELS = 2**22 # in one forward pass, at most
 
@@ -336,15 +352,29 @@ def _max_batch_size(self:Extractor) -> int:
     if not config.sample_size: return MAX_PIXELS
     side = int(np.max(config.sample_size))
     copies = 4*self.n_draws # noise and noised images, each in a list and in a tensor
-    n_bytes = forward_cost(config).n_bytes + 4*copies*config.in_channels*side**2
-    return max(1, min(MAX_PIXELS//side**2, ACTIVATION_BYTES//n_bytes))
+    n_bytes = network_cost(self.unet).n_bytes + 4*copies*config.in_channels*side**2
+    return max(1, min(MAX_PIXELS//side**2, self._memory()//n_bytes))
+
+# %% ../nbs/method/02_features.ipynb #ne010001
+LATENT_BYTES = 2**28 # of latents that are kept, at most
+
+@patch
+@torch.no_grad()
+def encode(self:Extractor, images:torch.Tensor) -> torch.Tensor:
+    "What the network denoises, on the CPU: the images themselves, or their latents, which are kept"
+    if not isinstance(self.unet, Adapter) or self.unet.vae is None: return images
+    if (found := self.latents.get(key := tensor_checksum([images]))) is not None: return found
+    with self.arithmetic(): found = self.unet.encode(images.to(next(self.unet.parameters()).device)).float().cpu()
+    if 4*(len(self.latents) + 1)*found.numel() <= LATENT_BYTES: self.latents[key] = found
+    return found
 
 # %% ../nbs/method/02_features.ipynb #a97de3c8
 @patch
 def noised(self:Extractor, x0:torch.Tensor, t:int) -> torch.Tensor:
     "x_t of a batch for each noise draw, (R, B, C, H, W)"
-    noise = image_noise(x0, self.n_draws, self.random_state)
-    return torch.stack([self.scheduler.add_noise(x0, eps, torch.full((len(x0),), t)) for eps in noise])
+    latents = self.encode(x0)
+    noise = image_noise(x0, self.n_draws, self.random_state, latents.shape[1:])
+    return torch.stack([self.scheduler.add_noise(latents, eps, torch.full((len(x0),), t)) for eps in noise])
 
 # %% ../nbs/method/02_features.ipynb #afb44992
 @patch
@@ -612,7 +642,7 @@ def compiling_pays(self:Extractor, layers:tuple[Layer, ...], n_images:int) -> bo
     if not on_cpu or self.precision != "bfloat16" or not _has_trunk(self.unet, layers): return False
     if not self.unet.config.sample_size or not has_fast_bfloat16(torch.device("cpu")): return False
     needed = COMPILE_FLOPS["amx" if torch.cpu._is_amx_tile_supported() else "avx512_bf16"]
-    return n_images*self.n_draws*forward_cost(self.unet.config).flops >= needed
+    return n_images*self.n_draws*network_cost(self.unet).flops >= needed
 
 # %% ../nbs/method/02_features.ipynb #ccf8e94c
 @patch

@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from functools import reduce
@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from tqdm.auto import tqdm
+from .core.checkpoint import fingerprint as tensor_checksum
 from .core.compat import diffusers
 from .core.distributed import Shard, has_fast_bfloat16, rank_and_world_size
 from .core.files import atomic_file
@@ -28,11 +29,13 @@ from .core.interrupt import deferred_signals, finished
 from .core.rng import Stream, generator
 from .core.validation import check_integer, one_line
 from .data.images import StoredImages, as_images, fit_to
-from .unet import ACTIVATION_BYTES, forward_cost, input_shape, unet_fingerprint
+from .networks import Adapter, block_names, first_output, network_cost
+from .unet import ACTIVATION_BYTES, input_shape, unet_fingerprint
 from diffusers import DDPMScheduler, UNet2DModel
+from diec.networks import FlowSchedule
 __all__ = ['DEFAULT_LAYER', 'layer_names', 'activations', 'image_noise', 'pool_features', 'join_features', 'Extractor']
 
-def layer_names(unet: UNet2DModel) -> tuple[str, ...]:
+def layer_names(unet: UNet2DModel | Adapter) -> tuple[str, ...]:
     ...
 
 class Layer(str):
@@ -57,10 +60,10 @@ class _LastLayer(Exception):
     """Raised inside a forward pass after the last of the wanted layers"""
 
 @contextmanager
-def _hooked(modules: dict, early_exit: bool):
+def _hooked(modules: dict, early_exit: bool, as_map: Callable):
     ...
 
-def activations(unet: UNet2DModel, xt: torch.Tensor, t: int | torch.Tensor, layers: str | Iterable[str], early_exit: bool=True) -> dict[str, torch.Tensor]:
+def activations(unet: UNet2DModel | Adapter, xt: torch.Tensor, t: int | torch.Tensor, layers: str | Iterable[str], early_exit: bool=True) -> dict[str, torch.Tensor]:
     ...
 
 def _run_to_layers(unet, xt, t, layers: tuple[Layer, ...], early_exit: bool) -> dict:
@@ -81,7 +84,7 @@ class Trunk(torch.nn.Module):
     def blocks(self, x: torch.Tensor, emb: torch.Tensor) -> list:
         ...
 
-def image_noise(images: torch.Tensor, n_draws: int, random_state: int=0) -> torch.Tensor:
+def image_noise(images: torch.Tensor, n_draws: int, random_state: int=0, shape: tuple[int, ...] | None=None) -> torch.Tensor:
     ...
 
 def pool_features(a: torch.Tensor, max_side: int=4) -> torch.Tensor:
@@ -101,12 +104,17 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 class Extractor:
     compiler_fails = False
     unit_range = False
-    default_layer, search_layers = (DEFAULT_LAYER, ('mid_block', 'up_blocks.0', DEFAULT_LAYER))
 
-    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, n_draws: int=2, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None, precision: str='auto'):
+    def __init__(self, unet: UNet2DModel | Adapter, scheduler: DDPMScheduler | FlowSchedule, n_draws: int=2, random_state: int=0, batch_size: int=256, max_side: int=4, max_bytes: int=2 ** 31, cache_dir: str | Path | None=None, precision: str='auto'):
+        ...
+
+    def _memory(self) -> int:
         ...
 
     def _max_batch_size(self) -> int:
+        ...
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
         ...
 
     def noised(self, x0: torch.Tensor, t: int) -> torch.Tensor:
@@ -178,8 +186,9 @@ class Extractor:
 
     def draws(self, images: torch.Tensor, layers: str | Iterable[str], t: int, progress: bool=False) -> dict:
         ...
-Extractor.__doc__ = 'Read the embeddings e_bar(l, t) of images off a U-Net.\n\nParameters\n----------\nunet : UNet2DModel\n    The pretrained network, which is not changed.\nscheduler : DDPMScheduler\n    Its noise schedule.\nn_draws : int, default 2\n    Noise draws R that an embedding is averaged over, 1 or more; see `image_noise`.\nrandom_state : int, default 0\n    Seed of the noise.\nbatch_size : int, default 256\n    Images in one forward pass; reduced where activations or draws would take more than `ACTIVATION_BYTES`.\nmax_side : int, default 4\n    Largest height and width of a pooled map, see `pool_features`.\nmax_bytes : int, default 2**31\n    Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.\ncache_dir : str, Path or None, default None\n    Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.\nprecision : {"auto", "float32", "bfloat16"}, default "auto"\n    Arithmetic of the forward pass; see `resolve_precision`.\n'
+Extractor.__doc__ = 'Read the embeddings e_bar(l, t) of images off a diffusion model.\n\nParameters\n----------\nunet : UNet2DModel or Adapter\n    The pretrained network, which is not changed.\nscheduler : DDPMScheduler or FlowSchedule\n    Its noise schedule.\nn_draws : int, default 2\n    Noise draws R that an embedding is averaged over, 1 or more; see `image_noise`.\nrandom_state : int, default 0\n    Seed of the noise.\nbatch_size : int, default 256\n    Images in one forward pass; reduced where activations or draws would take more than `ACTIVATION_BYTES`.\nmax_side : int, default 4\n    Largest height and width of a pooled map, see `pool_features`.\nmax_bytes : int, default 2**31\n    Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.\ncache_dir : str, Path or None, default None\n    Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.\nprecision : {"auto", "float32", "bfloat16"}, default "auto"\n    Arithmetic of the forward pass; see `resolve_precision`.\n'
 MAX_PIXELS = 2 ** 22
+LATENT_BYTES = 2 ** 28
 NOISE_SHARE = 0.02
 PROBE = 32
 

@@ -679,7 +679,7 @@ def _searched_timesteps(T:int) -> list:
     return sorted({T//40, T//20, T//10, T//5, 7*T//20})
 
 # %% ../nbs/method/04_search.ipynb #c10bf896
-SEARCH_LAYERS = Extractor.search_layers
+SEARCH_LAYERS = "mid_block", "up_blocks.0", DEFAULT_LAYER
 
 def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps:Iterable[int]|None=None,
                  progress:bool=False) -> COTResult:
@@ -709,3 +709,8 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     made = [e for evaluations in grid.evaluations for e in evaluations]
     unimodal = bool(unimodality_gap(scores) <= 0.05)
     return COTResult(grid.layers[row], grid.timesteps[int(scores.argmax())], S.criterion, made, unimodal)
+
+# %% ../nbs/method/04_search.ipynb #ne020001
+def searched_layers(unet:nn.Module) -> tuple[str, ...]:
+    "The layers that the search compares in a network; the last is read where none is searched"
+    return getattr(unet, "search_layers", ()) or SEARCH_LAYERS

@@ -237,7 +237,10 @@ def score_map(S: Clusterability, layers: Iterable[str] | None=None, timesteps: I
 
 def _searched_timesteps(T: int) -> list:
     ...
-SEARCH_LAYERS = Extractor.search_layers
+SEARCH_LAYERS = ('mid_block', 'up_blocks.0', DEFAULT_LAYER)
 
 def search_layer(S: Clusterability, layers: Iterable[str]=SEARCH_LAYERS, timesteps: Iterable[int] | None=None, progress: bool=False) -> COTResult:
+    ...
+
+def searched_layers(unet: nn.Module) -> tuple[str, ...]:
     ...

@@ -460,8 +460,9 @@ def _reduce_gradients(self:Trainer, n:int, terms:dict):
 @patch
 def joint_terms(self:Trainer, view:EpochView, images:torch.Tensor, index:torch.Tensor, step:int) -> dict:
     "The terms with the U-Net in training: L_KL, L_graph and L_ent at (l, t), L_diff at random timesteps"
-    share, (noise, t) = _share(len(index)), self._draw_noise((len(index), *images.shape[1:]), step)
-    x0 = images[index[share]]
+    share = _share(len(index))
+    x0 = self.extract.encode(images[index[share]])
+    noise, t = self._draw_noise((len(index), *x0.shape[1:]), step)
     e = _all_rows(self._embed_with_gradient(x0, noise[0][share]), len(index), share)
     terms = _clustering_terms(self.model, view, self.loss_weights, index, self.model.embed(e))
     if self.loss_weights.lambda_diff:

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -210,7 +210,7 @@ def denoising_loss(unet:torch.nn.Module, scheduler:DDPMScheduler, x0:torch.Tenso
     xt = scheduler.add_noise(x0, noise, t)
     kind = scheduler.config.prediction_type
     if kind == "v_prediction": target = scheduler.get_velocity(x0, noise, t)
-    else: target = {"epsilon": noise, "sample": x0}[kind]
+    else: target = {"epsilon": noise, "sample": x0, "flow": noise - x0}[kind]
     return (unet(xt, t).sample.float() - target).square().flatten(1).mean(1)
 
 # %% ../nbs/method/01_unet.ipynb #3c448a7c
@@ -275,7 +275,7 @@ def save_unet(path:str|Path, unet:UNet2DModel, scheduler:DDPMScheduler, files:di
     if not is_main(): return
     with atomic_folder(path, MANIFEST, {"settings": settings}) as folder:
         unet.save_config(folder/"unet")
-        weights = {k: _stored(v, half) for k, v in unet.state_dict().items()}
+        weights = {k: stored_weight(v, half) for k, v in unet.state_dict().items()}
         write_tensors(weights, folder/"unet"/"diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         scheduler.save_pretrained(folder/"scheduler")
         (folder/"model_index.json").write_text(json.dumps(_model_index(scheduler), indent=2) + "\n")
@@ -283,7 +283,7 @@ def save_unet(path:str|Path, unet:UNet2DModel, scheduler:DDPMScheduler, files:di
             (folder/name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 # %% ../nbs/method/01_unet.ipynb #b36fe7c7
-def _stored(weight:torch.Tensor, half:bool) -> torch.Tensor:
+def stored_weight(weight:torch.Tensor, half:bool) -> torch.Tensor:
     "A weight as it is saved"
     return (weight.half() if half and weight.is_floating_point() else weight).cpu().contiguous()
 
@@ -296,14 +296,15 @@ def _model_index(scheduler:DDPMScheduler) -> dict:
 # %% ../nbs/method/01_unet.ipynb #f74704a4
 class _LiveBytes(TorchDispatchMode):
     "Counts the bytes that tensors made in the block take at once; `peak` is the maximum"
-    def __init__(self):
+    def __init__(self, weights:Iterable[torch.Tensor]=()): # not counted
         super().__init__()
         self.live, self.peak = WeakIdKeyDictionary(), 0
+        self.weights = WeakIdKeyDictionary({w.untyped_storage(): w for w in weights})
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for t in tree_leaves(out):
-            if isinstance(t, torch.Tensor): self.live[t.untyped_storage()] = t.untyped_storage().nbytes()
+        for storage in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, torch.Tensor)):
+            if storage not in self.weights: self.live[storage] = storage.nbytes()
         self.peak = max(self.peak, sum(self.live.values()))
         return out
 
@@ -319,14 +320,19 @@ def input_shape(config:dict) -> tuple[int, int, int]:
     size = config["sample_size"]
     return config["in_channels"], *((size, size) if isinstance(size, int) else size)
 
+# %% ../nbs/method/01_unet.ipynb #c0e6da07
+def measure_cost(run:Callable, x:torch.Tensor, weights:Iterable[torch.Tensor]=()) -> Cost:
+    "The cost of one of the images x in a function, without memory for its weights"
+    with torch.no_grad(), FlopCounterMode(display=False) as counted, _LiveBytes(weights) as held: run(x)
+    return Cost(held.peak//len(x), counted.get_total_flops()//len(x))
+
 # %% ../nbs/method/01_unet.ipynb #1847fa62
 @lru_cache
 def _cost(settings:str) -> Cost:
     "The cost of one image in a U-Net of these settings (JSON)"
     with torch.device("meta"): unet = diffusers.UNet2DModel.from_config(json.loads(settings)).eval()
     x = torch.zeros(2, *input_shape(unet.config), device="meta") # normalization needs two images
-    with torch.no_grad(), FlopCounterMode(display=False) as counted, _LiveBytes() as held: unet(x, 0)
-    return Cost(held.peak//2, counted.get_total_flops()//2)
+    return measure_cost(lambda x: unet(x, 0), x)
 
 # %% ../nbs/method/01_unet.ipynb #d01b488b
 def forward_cost(config:dict) -> Cost:
@@ -341,7 +347,7 @@ ACTIVATION_BYTES, FLOPS = 2**29, 2*10**12 # of one image in it, at most
 # names of attention weights in the first U-Nets on the hub -> today's
 _RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
-def _current_name(name:str) -> str:
+def current_name(name:str) -> str:
     "Today's name of a weight"
     pattern = r"(attentions\.\d+)\.(query|key|value|proj_attn)\."
     return re.sub(pattern, lambda m: f"{m[1]}.{_RENAMED[m[2]]}.", name)
@@ -356,7 +362,7 @@ class _Design(NamedTuple):
     rules:dict # what its tensors may be
 
 # %% ../nbs/method/01_unet.ipynb #bdd35564
-def _build(kind:type, settings:dict, name:str):
+def build(kind:type, settings:dict, name:str):
     "An object of diffusers from its settings; an error names the file"
     known = inspect.signature(kind.__init__).parameters
     try: return kind.from_config({k: v for k, v in settings.items() if k in known or k.startswith("_")})
@@ -364,10 +370,10 @@ def _build(kind:type, settings:dict, name:str):
         raise ValueError(f"{name}: no {kind.__name__} can be made of these settings: {type(e).__name__}: {e}") from e
 
 # %% ../nbs/method/01_unet.ipynb #2f9af784
-def _read_scheduler(settings:dict, name:str) -> DDPMScheduler:
+def read_scheduler(settings:dict, name:str) -> DDPMScheduler:
     "The noise schedule of its settings"
     checked(SchedulerSettings, settings, name, strict=False)
-    scheduler = _build(diffusers.DDPMScheduler, settings, name)
+    scheduler = build(diffusers.DDPMScheduler, settings, name)
     if not ((scheduler.alphas_cumprod >= 0) & (scheduler.alphas_cumprod <= 1)).all():
         raise ValueError(f"{name}: beta_schedule must keep the share of signal in 0..1, "
                          f"got {scheduler.config.beta_schedule!r}")
@@ -410,12 +416,12 @@ def read_unet_design(folder:Path, inside:str="", what:str="U-Net folder", within
     names, files = _design_files(folder, inside, what, within)
     config, settings = (read_json(f, n) for f, n in zip(files[:2], names))
     known = _check_unet_settings(config, names[0])
-    scheduler = _read_scheduler(settings, names[1])
+    scheduler = read_scheduler(settings, names[1])
     if known.num_train_timesteps and known.num_train_timesteps < len(scheduler.betas):
         raise ValueError(f"{names[0]}: num_train_timesteps must be that of the schedule, {len(scheduler.betas)}, "
                          f"or more, got {known.num_train_timesteps}")
-    stored = {_current_name(k): v for k, v in read_header(files[2], names[2]).items()}
-    with torch.device("meta"): unet = _build(diffusers.UNet2DModel, config, names[0]).eval()
+    stored = {current_name(k): v for k, v in read_header(files[2], names[2]).items()}
+    with torch.device("meta"): unet = build(diffusers.UNet2DModel, config, names[0]).eval()
     rules = {k: TensorRule(tuple(v.shape), dtypes=WEIGHT_TYPES) for k, v in unet.state_dict().items()}
     check_header(stored, rules, names[2])
     _check_cost(unet, names[0])
@@ -424,7 +430,7 @@ def read_unet_design(folder:Path, inside:str="", what:str="U-Net folder", within
 # %% ../nbs/method/01_unet.ipynb #021e94e0
 def read_unet_weights(design:_Design) -> UNet2DModel:
     "The U-Net, on the CPU"
-    tensors = {_current_name(k): v for k, v in load_file(design.weights).items()}
+    tensors = {current_name(k): v for k, v in load_file(design.weights).items()}
     check_values(tensors, design.rules, design.name)
     with torch.random.fork_rng(devices=[]): # weights are replaced
         unet = diffusers.UNet2DModel.from_config(design.unet.config)
@@ -459,22 +465,28 @@ def load_unet(name:str|Path) -> tuple[UNet2DModel, DDPMScheduler]:
 # %% ../nbs/method/01_unet.ipynb #1be69259
 def _from_hub(name:str) -> tuple:
     "U-Net and scheduler from the Hugging Face hub; the configuration records the commit"
+    folder, cache, source = fetch(name, ["*.json", "*.safetensors"])
+    unet, scheduler = _read_folder(folder, cache)
+    unet.register_to_config(_name_or_path=source)
+    return unet, scheduler
+
+# %% ../nbs/method/01_unet.ipynb #1be69260
+def fetch(name:str, patterns:list) -> tuple[Path, Path|None, str]:
+    "Files of a model from the hub: their folder, the cache that its links lead to, and \"owner/name@commit\""
     repository, at, revision = name.partition("@")
     if bool(at) != bool(revision):
         raise ValueError(f"unet must name a revision after the @ of a hub id 'owner/name@revision', got {name!r}")
-    folder = _download(name, repository, revision or "main")
+    folder = _download(name, repository, revision or "main", patterns)
     cache = folder.parent.parent if folder.parent.name == "snapshots" else None # its files are links to `blobs`
-    unet, scheduler = _read_folder(folder, cache)
     commit = folder.name # the hub's cache has a folder for each commit
-    unet.register_to_config(_name_or_path=f"{repository}@{commit}")
     logging.getLogger("diec").info(f"the U-Net is {repository} at commit {commit}")
-    return unet, scheduler
+    return folder, cache, f"{repository}@{commit}"
 
 # %% ../nbs/method/01_unet.ipynb #89013080
-def _download(name:str, repository:str, revision:str) -> Path:
+def _download(name:str, repository:str, revision:str, patterns:list) -> Path:
     "The folder of a model from the hub"
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(repository, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    try: return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except Exception as e:
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {one_line(e)}") from e
 

@@ -586,11 +586,11 @@ def _cluster(args, out) -> list: # files that could not be copied
     "All steps of a run"
     from diec.core.distributed import barrier, is_main
     from diec.core.files import clear_partial
-    from diec.unet import load_unet
+    from diec.networks import load_network
     clock = _StageTimer()
     if is_main(): clear_partial(out)
     _check_same_folder(out/"work"/"folder", args)
-    unet = load_unet(args.unet) if args.unet else None
+    unet = load_network(args.unet) if args.unet else None
     pack = _read_folder(args, out, unet)
     key = _result_key(args, unet, pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
@@ -804,9 +804,10 @@ def search(
 # %% ../../nbs/app/04_cli.ipynb #82d244af
 def _search(args):
     "Search, and say which layers and timesteps were tried"
-    from diec.search import search_layer, search_timestep
+    from diec.search import search_layer, search_timestep, searched_layers
     found, tried = None, _scores(args)
-    if args.layer == "search": found = search_layer(tried, progress=not args.quiet)
+    layers = searched_layers(tried.extract.unet)
+    if args.layer == "search": found = search_layer(tried, layers, progress=not args.quiet)
     else: found = search_timestep(tried, args.layer, progress=not args.quiet)
     for e in sorted(tried.evaluations.values(), key=lambda e: (e.layer, e.t)):
         _print_result(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
@@ -817,9 +818,9 @@ def _scores(args):
     "The scores of the images by layer and timestep, stored in the working folder"
     from diec.core.distributed import device
     from diec.features import Extractor
+    from diec.networks import load_network
     from diec.search import Clusterability
-    from diec.unet import load_unet
-    unet, scheduler = load_unet(args.unet or args.images)
+    unet, scheduler = load_network(args.unet or args.images)
     images, _ = _images_of([args.images], args.work, unet, args.quiet)
     settings = os.path.abspath(args.images), args.n_clusters, args.criterion, args.layer, args.seed
     stored = Path(args.work)/f"search-{_settings_hash(str(args.unet), *settings)}.json"

@@ -39,6 +39,8 @@ from ..unet import forward_cost, input_shape, load_unet
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
 
+    from diec.networks import Adapter
+
 # %% auto #0
 __all__ = ['CASES', 'in_turns', 'measure']
 
@@ -126,7 +128,7 @@ class Case:
     warm:bool = False # every call has run before, on less data, since it takes long
 
 # %% ../../nbs/app/05_speed.ipynb #e4725a56
-def flops_to_layer(unet:UNet2DModel, layer:str=DEFAULT_LAYER) -> int:
+def flops_to_layer(unet:UNet2DModel|Adapter, layer:str=DEFAULT_LAYER) -> int:
     "Operations of a pass that stops at a layer, for one image of the U-Net's `sample_size`"
     with torch.device("meta"): network = diffusers.UNet2DModel.from_config(unet.config).eval()
     x = torch.zeros(2, *input_shape(unet.config), device="meta") # normalization needs two images

@@ -390,7 +390,7 @@ CASES = {  # what: (how, words of the message)
         (NET, "down_block_types must have as many entries as block_out_channels, 3, got 1"),
     ),
     "a block of another kind": (net(down_block_types=["CrossAttnDownBlock2D"] * 3), (NET, "down_block_types must be")),
-    "class labels": (net(num_class_embeds=10), (NET, "num_class_embeds must be null")),
+    "class labels": (net(num_class_embeds=10), (WEIGHTS, "'class_embedding.weight' is required, but missing")),
     "act_fn": (net(act_fn="nope"), (NET, "act_fn must be one of")),
     "heads wider than channels": (
         net(down_block_types=["AttnDownBlock2D"] * 3, attention_head_dim=4096),
@@ -398,8 +398,8 @@ CASES = {  # what: (how, words of the message)
     ),
     "settings a list": (lambda folder: (folder / NET).write_text("[]"), (NET, "must be a JSON object, got []")),
     "another class": (
-        net(_class_name="UNet2DConditionModel"),
-        (NET, "must hold a UNet2DModel, got 'UNet2DConditionModel'"),
+        net(_class_name="UNet3DConditionModel"),
+        (NET, "must hold a UNet2DModel, got 'UNet3DConditionModel'"),
     ),
     "a long name": (net(act_fn="x" * 10**6), (NET, "act_fn must be", "1,000,002 characters")),
 }

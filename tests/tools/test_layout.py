@@ -16,6 +16,7 @@ ORDER = [
     "diec.evaluation",
     "diec.hierarchy",
     "diec.unet",
+    "diec.networks",
     "diec.features",
     "diec.embeddings",
     "diec.losses",
