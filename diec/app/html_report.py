@@ -111,11 +111,12 @@ def map_points(z, shown) -> tuple: # (N, 2), 0 to 1000; the method
 
 # %% ../../nbs/app/01_html_report.ipynb #re000037
 def _add_thumbnails(plot): # a renderer
-    "Images of 42 screen pixels; invisible squares answer the pointer, since Bokeh's images do not"
-    thumbs = ColumnDataSource({k: [] for k in ("x", "y", "url", "row")}, name="thumbs")
+    "Images of 42 screen pixels; invisible squares of a source of their own can be clicked, Bokeh's images cannot"
+    thumbs = ColumnDataSource({k: [] for k in ("x", "y", "url")}, name="thumbs")
+    frames = ColumnDataSource({k: [] for k in ("x", "y", "row")}, name="frames")
     side = {"value": 42, "units": "screen"}
     plot.image_url("url", "x", "y", w=side, h=side, anchor="center", source=thumbs)
-    return plot.scatter("x", "y", source=thumbs, marker="square", size=42, alpha=0, nonselection_alpha=0,
+    return plot.scatter("x", "y", source=frames, marker="square", size=42, alpha=0, nonselection_alpha=0,
                         selection_alpha=0)
 
 # %% ../../nbs/app/01_html_report.ipynb #re000015

@@ -191,7 +191,7 @@ def test_the_map_answers_the_pointer(place, page):
     at = page.run("""(async () => {
         $("map").scrollIntoView({block: "center"})
         await new Promise(done => setTimeout(done, 400))
-        const i = map.thumbs.data.row[0], box = Bokeh.index.get_one(map.plot).frame.bbox, r = $("map").getBoundingClientRect()
+        const i = map.frames.data.row[0], box = Bokeh.index.get_one(map.plot).frame.bbox, r = $("map").getBoundingClientRect()
         const {x_range: x, y_range: y} = map.plot
         return [i, r.x + 1 + box.left + box.width*(data.x[i] - x.start)/(x.end - x.start),
                 r.y + 1 + box.top + box.height*(1 - (data.y[i] - y.start)/(y.end - y.start))]
@@ -203,11 +203,31 @@ def test_the_map_answers_the_pointer(place, page):
     page.click((x + 9, y + 9))
     page.wait("selected.size === 1")
     assert page.run("[...selected][0]") == row and page.run("$('detail').textContent.includes(data.name[last])")
+    time.sleep(0.5)  # two clicks at once are a double click
     page.click((x + 9, y + 9))
     page.wait("selected.size === 0")
     span = page.run("map.plot.x_range.end - map.plot.x_range.start")
     page.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=-300)
     page.wait(f"map.plot.x_range.end - map.plot.x_range.start < {span}")
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "order, key",
+    [
+        ("most typical first", "data.distance[i]"),
+        ("least certain first", "data.confidence[i]"),
+        ("most outlying first", "-data.distance[i]"),
+    ],
+)
+def test_the_order_of_the_images_of_a_cluster(page, order, key):
+    page.run(
+        f"""(e => {{ e.value = "{order}"; e.dispatchEvent(new Event("change")) }})($("cluster-1").querySelector("select"))"""
+    )
+    found = page.run(
+        f"[...document.querySelectorAll('#cluster-1 .tile')].map(t => Number(t.dataset.row)).map(i => {key})"
+    )
+    assert len(found) == 20 and found == sorted(found)
 
 
 @needs_browser
@@ -318,7 +338,9 @@ def test_the_keyboard_selects(page):
     page.press("ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
     page.press(" ", code="Space", windowsVirtualKeyCode=32, text=" ")
     page.wait("selected.size === 1")
-    assert page.run("document.querySelectorAll('#cluster-0 .tile')[1].firstChild.getAttribute('aria-pressed')") == "true"
+    assert (
+        page.run("document.querySelectorAll('#cluster-0 .tile')[1].firstChild.getAttribute('aria-pressed')") == "true"
+    )
     page.press("Escape", code="Escape", windowsVirtualKeyCode=27)
     page.wait("selected.size === 0")
 
@@ -420,7 +442,9 @@ def test_a_result_knows_its_images(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     for i, digit in enumerate(load_dataset("digits").images[:24]):
         Image.fromarray(np.round((digit[0] + 1) * 127.5).astype(np.uint8)).save(tmp_path / "photos" / f"{i:02d}.png")
-    main(["cluster", str(tmp_path / "photos"), "--unet", "digits", "-k", "2", "--out", str(tmp_path / "out"), "--quiet"])
+    main(
+        ["cluster", str(tmp_path / "photos"), "--unet", "digits", "-k", "2", "--out", str(tmp_path / "out"), "--quiet"]
+    )
     apply(tmp_path / "out" / "labels.csv", "--into", tmp_path / "sorted")
     assert len(list(tmp_path.glob("sorted/cluster-*/*.png"))) == 24
     assert "sorted: 24 files in 2 clusters" in capsys.readouterr().out

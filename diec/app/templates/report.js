@@ -341,7 +341,7 @@ let map = null
 async function drawMap() {
   await Bokeh.embed.embed_item(JSON.parse($("figure").textContent), "map")
   const document_ = Bokeh.documents[0], get = name => document_.get_model_by_name(name)
-  map = { plot: get("plot"), points: get("points"), thumbs: get("thumbs") }
+  map = { plot: get("plot"), points: get("points"), thumbs: get("thumbs"), frames: get("frames") }
   fillMap()
   let timer
   const later = () => { clearTimeout(timer); timer = setTimeout(drawThumbs, 120) }
@@ -349,18 +349,18 @@ async function drawMap() {
   for (const side of ["inner_width", "inner_height"]) map.plot.properties[side].change.connect(later)
   let picking
   const picked = () => { clearTimeout(picking); picking = setTimeout(pick, 0) } // a click may change both sources
-  for (const source of [map.points, map.thumbs]) source.selected.properties.indices.change.connect(picked)
-  const hovered = () => tip(map.thumbs.data.row[map.thumbs.inspected.indices[0]] ?? map.points.inspected.indices[0])
-  for (const source of [map.points, map.thumbs]) source.inspect.connect(hovered)
+  for (const source of [map.points, map.frames]) source.selected.properties.indices.change.connect(picked)
+  const hovered = () => tip(map.frames.data.row[map.frames.inspected.indices[0]] ?? map.points.inspected.indices[0])
+  for (const source of [map.points, map.frames]) source.inspect.connect(hovered)
   $("map").addEventListener("pointermove", e => { Object.assign($("tip").style, { left: `${Math.min(e.clientX + 14, innerWidth - 270)}px`, top: `${e.clientY + 14}px` }) })
   $("map").addEventListener("pointerleave", () => tip())
 }
 
 function pick() { // what was clicked or drawn around on the map
-  const [thumb] = map.thumbs.selected.indices, i = map.thumbs.data.row[thumb]
+  const [frame] = map.frames.selected.indices, i = map.frames.data.row[frame]
   const now = new Set(map.points.selected.indices)
   if (i !== undefined) {
-    map.thumbs.selected.indices = []
+    map.frames.selected.indices = []
     select([i], !selected.has(i))
     detail(i)
   } else if (now.size !== selected.size || [...now].some(n => !selected.has(n))) {
@@ -401,7 +401,10 @@ async function drawThumbs() { // as many as fit beside each other, typical ones 
     chosen.push(i)
   }
   const url = await Promise.all(chosen.map(crop))
-  if (now === turn) map.thumbs.data = { x: chosen.map(i => data.x[i]), y: chosen.map(i => data.y[i]), url, row: chosen }
+  if (now !== turn) return
+  const at = { x: chosen.map(i => data.x[i]), y: chosen.map(i => data.y[i]) }
+  map.thumbs.data = { ...at, url }
+  map.frames.data = { ...at, row: chosen }
 }
 
 const byDistance = [...rows].sort((a, b) => data.distance[a] - data.distance[b])
