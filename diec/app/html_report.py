@@ -124,13 +124,14 @@ PICKED = "#e6007e" # what is selected; the script and the style have the same co
 
 def _map_plot() -> Plot:
     "An empty map"
+    def span(): return Range1d(start=-40, end=1040)
     plot = figure(name="plot", sizing_mode="stretch_both", tools="pan,wheel_zoom,box_zoom,reset",
-                  active_scroll="wheel_zoom", x_range=Range1d(-40, 1040), y_range=Range1d(-40, 1040),
+                  active_scroll="wheel_zoom", x_range=span(), y_range=span(),
                   background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, toolbar_location="above")
     plot.axis.visible, plot.grid.visible, plot.toolbar.logo = False, False, None
     points = ColumnDataSource({k: [] for k in ("x", "y", "color", "alpha", "size")}, name="points")
     dots = plot.scatter("x", "y", source=points, color="color", alpha="alpha", size="size", line_color=None,
-                        selection_line_color=PICKED, selection_line_width=3, nonselection_alpha="alpha")
+                        line_width=3, selection_line_color=PICKED, nonselection_alpha="alpha")
     frames = _add_thumbnails(plot)
     plot.add_tools(HoverTool(renderers=[dots, frames], tooltips=None), TapTool(renderers=[dots, frames], mode="xor"),
                    LassoSelectTool(renderers=[dots], mode="append"))
@@ -311,7 +312,7 @@ def _render(diec, pack, facts, sheets, folder, **known) -> str:
     env = _environment()
     def text(name): return env.loader.get_source(env, name)[0]
     bokeh = Resources("inline", components=["bokeh"]).js_raw[0]
-    known["map"]["figure"] = _inline(_numbered(json_item(_map_plot(), "map")))
+    known["map"]["figure"] = _inline(_numbered(json_item(_map_plot())))
     return env.get_template("report.html").render(
         title=f"{len(pack):,} images in {diec.n_clusters_} clusters", facts=facts, skipped=pack.skipped, sheets=sheets,
         style=Markup(text("report.css")), scripts=[_script(bokeh), _script(text("report.js"))],

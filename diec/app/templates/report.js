@@ -380,8 +380,8 @@ function tip(i) {
 
 function fillMap() {
   if (!map) return
-  const visible = rows.map(shown)
-  map.points.data = { x: data.x, y: data.y, color: state.label.map(colorOf), alpha: visible.map(v => v ? 0.8 : 0.06), size: visible.map(v => v ? 8 : 4) }
+  const visible = rows.map(shown), dot = rows.length > 2000 ? 5 : 8
+  map.points.data = { x: data.x, y: data.y, color: state.label.map(colorOf), alpha: visible.map(v => v ? 0.8 : 0.06), size: visible.map(v => v ? dot : dot / 2) }
   drawThumbs()
 }
 
