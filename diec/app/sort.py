@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,7 +176,8 @@ ALLOWED = '1 to 60 characters, none of / \\ : * ? " < > |, and does not begin wi
 
 def is_cluster_name(name:str) -> bool:
     "Whether a cluster may be called so; the page has the same rule"
-    return (name.isprintable() and len(name) <= 60 and name == name.strip()
+    hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}.intersection(map(unicodedata.category, name))
+    return (not hidden and len(name) <= 60 and name == name.strip()
             and re.fullmatch(r'[^=+\-@.＝＋－＠/\\:*?"<>|][^/\\:*?"<>|]*', name) is not None)
 
 # %% ../../nbs/app/02_sort.ipynb #so000005

@@ -261,8 +261,8 @@ def test_an_unchanged_table_is_the_table_of_the_command(place, page):
 
 @needs_browser
 def test_rename_merge_move_export_and_apply(place, page, tmp_path):
-    page.rename(0, "cats & dogs")
-    page.wait("$('said').textContent.includes('now called cats & dogs')")
+    page.rename(0, "cats & dogs, 🐈")
+    page.wait("$('said').textContent.includes('now called cats & dogs, 🐈')")
 
     page.click("#cluster-2 .merge")
     page.wait("$('choice').open")
@@ -284,7 +284,7 @@ def test_rename_merge_move_export_and_apply(place, page, tmp_path):
     for name, row in found.items():
         was = before[name]["cluster"]
         assert row["cluster"] == ("3" if name in chosen else "1" if was == "2" else was)
-        assert row["name"] == ("cats & dogs" if row["cluster"] == "0" else "")
+        assert row["name"] == ("cats & dogs, 🐈" if row["cluster"] == "0" else "")
         assert (row["confidence"], row["distance"]) == (before[name]["confidence"], before[name]["distance"])
 
     with open(page.export("fiftyone", "fiftyone.csv"), newline="", encoding="utf-8") as f:
@@ -314,7 +314,7 @@ def test_undo_start_over_and_what_stays_in_the_browser(place, page):
 
 
 @needs_browser
-@pytest.mark.parametrize("name", ["=1+1", "a/b", "..", "<b>", "cluster 0", "cluster-0"])
+@pytest.mark.parametrize("name", ["=1+1", "a/b", "..", "<b>", "a\u202eb", "cluster 0", "cluster-0"])
 def test_names_that_cannot_be_folders_are_refused(page, name):
     page.rename(1, name)
     page.wait("$('said').textContent")

@@ -74,7 +74,7 @@ const colorOf = k => k < data.colors.length ? data.colors[k] : `hsl(${(k * 137.5
 
 // The rules of `diec apply`, which makes folders of these names
 const NAME = "A name has 1 to 60 characters, none of / \\ : * ? \" < > |, and does not begin with = + - @ or a dot."
-const isName = text => text.length <= 60 && /^[^=+\-@.＝＋－＠][^/\\:*?"<>|\p{C}]*$/u.test(text) && !/^[/\\:*?"<>|\p{C}]/u.test(text)
+const isName = text => text.length <= 60 && !/^[=+\-@.＝＋－＠]|[/\\:*?"<>|\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u.test(text)
 const sameName = (a, b) => a.toLowerCase() === b.toLowerCase()
 
 function rename(k, text) {
@@ -274,8 +274,8 @@ function showSelection() {
 function detail(i) {
   last = i
   const go = make("a", { href: `#cluster-${state.label[i]}` }, nameOf(state.label[i]))
-  $("detail").replaceChildren(picture(i, 160), make("p", {}, link(i, data.name[i])), make("p", {}, go),
-    make("p", {}, `confidence ${data.confidence[i].toFixed(2)}, distance to the center ${data.distance[i].toFixed(2)}`))
+  $("detail").replaceChildren(picture(i, 112), make("div", {}, make("p", {}, link(i, data.name[i])), make("p", {}, go),
+    make("p", {}, `confidence ${data.confidence[i].toFixed(2)}, distance to the center ${data.distance[i].toFixed(2)}`)))
 }
 
 document.addEventListener("click", e => {
