@@ -6,11 +6,14 @@
 __all__ = ['sort_into']
 
 # %% ../../nbs/app/02_sort.ipynb #cec7925c
+import csv
 import hashlib
 import os
+import re
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from diec.core.files import (
     content_of,
     read_record,
 )
+from diec.core.names import file_of
 
 # %% ../../nbs/app/02_sort.ipynb #40a90e9e
 def _is_last_copy(into, name, content, source) -> bool: # a link is no copy
@@ -48,10 +52,12 @@ LONGEST_NAME = 240 # bytes; the lock beside the folder has a longer name
 WRITTEN = "work", "model", "unet", "labels.csv", "embeddings.npy", "report.html", MANIFEST # by `diec cluster`, in --out
 
 def check_into(into, out):
-    "Refuse a folder for sorted files where the result is written, or above it"
-    place, result = into.resolve(), out.resolve()
+    "Refuse a folder for sorted files where the result is written, or above it; `out` is None if there is no result"
+    place = into.resolve()
     if (n := len(os.fsencode(place.name))) > LONGEST_NAME:
         raise ValueError(f"--into must have a name of {LONGEST_NAME} bytes or less, got {n}")
+    if out is None: return
+    result = out.resolve()
     inside = any(place.is_relative_to(result/name) for name in WRITTEN)
     if inside or place == result or place in result.parents:
         raise ValueError(f"--into must not be where the result is written, got --into {into} with --out {out}: "
@@ -92,22 +98,29 @@ def _copy_or_link(source, target, copy) -> str|None: # the reason if the file is
         return str(e)
 
 # %% ../../nbs/app/02_sort.ipynb #a7d227fb
-def _flat_name(name, label, width, taken) -> str:
+def _flat_name(name, cluster, taken) -> str:
     "The place of a file among the sorted ones: sub-folders become part of the name"
     flat = name.replace("/", "__")
     if len(os.fsencode(flat)) > 200: # longer than file names may be
         flat = f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}{Path(name).suffix}"
-    target = f"cluster-{label:0{width}d}/{flat}"
+    target = f"{cluster}/{flat}"
     while target.casefold() in taken: # some disks do not tell A from a
         stem, _, suffix = target.rpartition(".")
         target = f"{stem}_.{suffix}"
     taken.add(target.casefold())
     return target
 
+# %% ../../nbs/app/02_sort.ipynb #so000001
+def cluster_folders(labels, names) -> dict: # cluster -> name of its folder
+    "The folders of the clusters, those without a name by their numbers"
+    found = sorted({int(l) for l in labels})
+    width = len(str(found[-1]))
+    return {k: names.get(k, f"cluster-{k:0{width}d}") for k in found}
+
 # %% ../../nbs/app/02_sort.ipynb #d41d5a4e
 def sort_into(
     into: str | Path, folder: str | Path, files: Sequence[str], labels: Iterable[int], copy: bool = False,
-    settings: dict | None = None
+    settings: dict | None = None, names: Mapping[int, str] | None = None
 ) -> list[tuple[str, str]]:
     """Sort files into one folder for each cluster; sub-folders become part of the names.
 
@@ -125,6 +138,8 @@ def sort_into(
         Copy the files, with their permissions and times, instead of linking to them.
     settings : dict or None, default None
         Settings that the labels depend on, to note in the folder.
+    names : mapping of int to str, or None, default None
+        Names of the folders of some clusters; the others are called "cluster-" and the number.
 
     Returns
     -------
@@ -140,15 +155,83 @@ def sort_into(
     check_sorted(Path(into)) # there may be more in it than when the run began
     facts = {"made by": "diec cluster --into", "settings": settings, "sources": {}}
     with atomic_folder(into, MARK, facts) as place:
-        return _fill(place, Path(folder).expanduser().resolve(), files, labels, copy, facts["sources"])
+        folders = cluster_folders(labels, names or {})
+        return _fill(place, Path(folder).expanduser().resolve(), files, labels, copy, facts["sources"], folders)
 
 # %% ../../nbs/app/02_sort.ipynb #5723fd61
-def _fill(place, folder, files, labels, copy, sources) -> list: # (name, reason) of files that could not be copied
+def _fill(place, folder, files, labels, copy, sources, folders) -> list: # (name, reason) of files not copied
     "Copy or link the files to their places, and note in `sources` where they came from"
-    taken, missing, width = set(), [], len(str(int(max(labels))))
+    taken, missing = set(), []
     for name, label in zip(files, labels):
-        target = _flat_name(name, label, width, taken)
+        target = _flat_name(name, folders[int(label)], taken)
         (place/target).parent.mkdir(exist_ok=True)
         if why := _copy_or_link(folder/name, place/target, copy): missing.append((name, why))
         else: sources[target] = os.fspath(folder/name)
     return missing
+
+# %% ../../nbs/app/02_sort.ipynb #so000003
+COLUMNS = ["file", "cluster", "confidence", "distance"]
+MOST_CLUSTERS = 10**6
+ALLOWED = '1 to 60 characters, none of / \\ : * ? " < > |, and does not begin with = + - @ or a dot'
+
+def is_cluster_name(name:str) -> bool:
+    "Whether a cluster may be called so; the page has the same rule"
+    hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}.intersection(map(unicodedata.category, name))
+    return (not hidden and len(name) <= 60 and name == name.strip()
+            and re.fullmatch(r'[^=+\-@.＝＋－＠/\\:*?"<>|][^/\\:*?"<>|]*', name) is not None)
+
+# %% ../../nbs/app/02_sort.ipynb #so000005
+def _cluster_of(cell, where) -> int:
+    "The number of a cluster in a table"
+    if re.fullmatch("[0-9]{1,7}", cell) and int(cell) <= MOST_CLUSTERS: return int(cell)
+    raise ValueError(f"{where}: cluster must be an integer in 0..{MOST_CLUSTERS:,}, got {cell!r}")
+
+# %% ../../nbs/app/02_sort.ipynb #so000006
+def _rows_of(path) -> list: # (cells, where) of each row
+    "The rows of a corrected table, if its columns are ours"
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as text:
+            reader = csv.reader(text)
+            header, rows = next(reader, []), [(cells, f"{path}, line {reader.line_num}") for cells in reader if cells]
+    except (UnicodeDecodeError, csv.Error) as e: raise ValueError(f"{path} must be a CSV file in UTF-8: {e}") from None
+    if header not in (COLUMNS, [*COLUMNS, "name"]):
+        raise ValueError(f"{path} must have the columns {', '.join(COLUMNS)} and perhaps name, as the page exports it, "
+                         f"got {', '.join(header)[:200] or 'nothing'}")
+    for cells, where in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{where}: a row must have {len(header)} cells, as the header has, got {len(cells)}")
+    if not rows: raise ValueError(f"{path} must name at least one file, got a header alone")
+    return rows
+
+# %% ../../nbs/app/02_sort.ipynb #so000007
+def read_corrected(path) -> tuple: # files, clusters, and the names of those clusters that have one
+    "The table that the page exports"
+    clusters, names = {}, {}
+    for cells, where in _rows_of(path):
+        file, k, name = file_of(cells[0]), _cluster_of(cells[1], where), "".join(cells[4:])
+        if file in clusters: raise ValueError(f"{where}: each file must be in one row, got {file} again")
+        if name and not is_cluster_name(name): raise ValueError(f"{where}: a name has {ALLOWED}; got {name!r}")
+        if names.setdefault(k, name) != name:
+            raise ValueError(f"{where}: cluster {k} must have one name, got {name!r} and {names[k]!r}")
+        clusters[file] = k
+    named = {k: name for k, name in names.items() if name}
+    _check_differ(path, cluster_folders(clusters.values(), named))
+    return [*clusters], [*clusters.values()], named
+
+# %% ../../nbs/app/02_sort.ipynb #so000008
+def _check_differ(path, folders):
+    "Refuse two clusters of one name; some disks do not tell A from a"
+    first = {}
+    for k, name in folders.items():
+        if (other := first.setdefault(name.casefold(), k)) != k:
+            raise ValueError(f"{path}: each cluster must have a name of its own, got {name!r} for {other} and {k}")
+
+# %% ../../nbs/app/02_sort.ipynb #so000009
+def check_known(path, files, folder):
+    "Refuse a table with files that are not in the folder"
+    place = Path(folder).expanduser().resolve()
+    def is_inside(name): return not Path(name).is_absolute() and ".." not in Path(name).parts
+    unknown = [name for name in files if not is_inside(name) or not (place/name).is_file()]
+    if not unknown: return
+    more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+    raise ValueError(f"{path} must name files in --photos {folder}, got {unknown[0]}{more}, which is not there")

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_modules_and_the_unets(wheel):
         "app/cli",
     ):
         assert f"diec/{module}.py" in names
-    assert "diec/app/templates/report.html" in names
+    assert {f"diec/app/templates/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
     for unet in UNETS:
         for file in (
             "README.md",
