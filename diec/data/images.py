@@ -228,6 +228,7 @@ def in_unit_range(images) -> bool:
     "Whether an array or tensor of floating point has values in [0, 1] alone, and not all the same."
     is_float = getattr(images, "is_floating_point", lambda: getattr(images.dtype, "kind", "") == "f")
     if not hasattr(images, "dtype") or not is_float() or 0 in images.shape: return False
+    if isinstance(images, torch.Tensor): images = images.detach()
     low, high = float(images.min()), float(images.max())
     return 0 <= low < high <= 1
 

@@ -94,7 +94,10 @@ class Page:
         browser.open(path.as_uri(), width, dark=dark)
         self.run("localStorage.clear()")
         self.errors = browser.open(path.as_uri(), width, dark=dark)
-        self.wait("map && map.thumbs.data.url.length > 0 && document.querySelector('.tile')")
+        self.wait("map && map.thumbs.data.url.length > 0")
+        self.run("document.querySelector('#clusters').scrollIntoView()")  # tiles are drawn when they come into view
+        self.wait("document.querySelector('.tile')")
+        self.run("window.scrollTo(0, 0)")
 
     def wait(self, condition, seconds=20):
         end = time.time() + seconds

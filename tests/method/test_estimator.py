@@ -68,6 +68,7 @@ def test_parameters_go_round():
     given = dict(
         n_clusters=3,
         unet="x",
+        embed=None,
         layer="conv_in",
         timestep=5,
         criterion="chi",
@@ -81,6 +82,7 @@ def test_parameters_go_round():
         batch_size=7,
         device="cpu",
         precision="float32",
+        image_shape=(8, 8),
         random_state=4,
         progress=True,
     )
@@ -580,7 +582,7 @@ def test_three_images_are_enough_to_predict(fitted, unseen):
 @pytest.mark.parametrize("t", ["search", 60])
 def test_images_without_variety(t):
     "All alike, or fewer kinds than clusters: an answer, or an error that speaks of the images"
-    for X in (np.zeros((20, 8, 8)), np.repeat([np.zeros((8, 8)), np.ones((8, 8))], 10, 0)):
+    for X in (np.zeros((20, 8, 8)), np.repeat([-np.ones((8, 8)), np.ones((8, 8))], 10, 0)):
         try:
             model = quick(timestep=t).fit(X)
         except ValueError as e:
@@ -700,7 +702,7 @@ def test_saving_over_what_is_not_ours_is_refused(saved, fitted, tmp_path, harm, 
     ) == 1
 
 
-@pytest.mark.parametrize("place", ["save_unet", "write_tensors", "_config", "rename"])
+@pytest.mark.parametrize("place", ["save_network", "write_tensors", "_config", "rename"])
 def test_a_crash_while_saving_leaves_the_old_model(saved, fitted, digits, unseen, monkeypatch, same, place):
     other = quick(n_clusters=3).fit(digits)
 
@@ -879,7 +881,7 @@ def test_a_fit_scans_the_pixels_once(digits, monkeypatch):
 def test_the_name_of_a_layer_is_parsed_in_one_place(digits):
     package = Path(E.__file__).parent  # the modules of the method
     assert [p.name for p in package.glob("*.py") for _ in range(p.read_text().count('split("+")'))] == ["features.py"]
-    model = DiEC(3, "digits", "mid_block+up_blocks.0", 50, n_draws=1, random_state=0).fit(digits[:10])
+    model = DiEC(3, "digits", layer="mid_block+up_blocks.0", timestep=50, n_draws=1, random_state=0).fit(digits[:10])
     assert type(model.layer_) is Layer and model.layer_.names == ("mid_block", "up_blocks.0")
 
 
