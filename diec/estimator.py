@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -58,7 +59,7 @@ from diec.search import (
     searched_layers,
 )
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import input_shape
+from .unet import choose_unet, input_shape, load_unet
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -71,7 +72,7 @@ __all__ = ['DiEC']
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10,
-                 unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
+                 unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="auto",
                  embed:str|Callable|np.ndarray|torch.Tensor|Mapping|None=None,
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
@@ -97,9 +98,10 @@ Parameters
 ----------
 n_clusters : int or None, default=10
     Number of clusters K, from 2 to 10,000. None: estimated from a hierarchy over the embedding.
-unet : str, Path or (UNet2DModel, scheduler), default="digits"
-    A name (see `diec unets`), the folder of a diffusers pipeline, an id on the Hugging Face hub ("owner/name" or
-    "owner/name@revision"), or a pair, which is not changed. Any family of `diec.networks` will do.
+unet : str, Path or (UNet2DModel, scheduler), default="auto"
+    "auto": the U-Net of the package that suits the images (`diec.unet.choose_unet`). A name (see `diec unets`), the
+    folder of a diffusers pipeline, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a pair,
+    which is not changed. Any family of `diec.networks` will do.
 embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
     Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
     of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
@@ -264,7 +266,7 @@ def _check_input(d:DiEC, X) -> tuple:
     X, how = _read_input(d, X)
     images = as_images(X, argument="X", **how)
     _check_params(d, len(images))
-    extract = _make_extractor(d)
+    extract = _make_extractor(d, images)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     images = _fit_to_unet(extract, images)
@@ -344,15 +346,27 @@ def _check_choices(d:DiEC):
 # %% ../nbs/method/07_estimator.ipynb #e2efb3d4
 MOST_DRAWS = 2 # where their number follows from the noise
 
-def _make_extractor(d:DiEC) -> Extractor:
-    "The U-Net on its device; sets `seed_`"
-    unet, scheduler = _unet_and_scheduler(d.unet)
+def _make_extractor(d:DiEC, images:torch.Tensor|None=None) -> Extractor:
+    "The U-Net on its device, chosen by the images if it is to be; sets `seed_`"
+    d.seed_ = check_seed(d.random_state)
+    unet, scheduler = _unet_and_scheduler(_chosen_unet(images, d.seed_) if _is_auto(d.unet) else d.unet)
     try: unet = unet.to(torch.device(d.device or default_device()))
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as e:
         raise ValueError(f"device must be one that torch can use here, got {d.device!r}: {e}") from e
-    d.seed_ = check_seed(d.random_state)
     n_draws = MOST_DRAWS if _is_auto(d.n_draws) else d.n_draws
     return Extractor(unet.eval(), scheduler, n_draws, d.seed_, d.batch_size, precision=d.precision)
+
+# %% ../nbs/method/07_estimator.ipynb #au000006
+def _chosen_unet(images:torch.Tensor, random_state:int) -> str:
+    "The name of a U-Net of the package; says if the images are much larger than it"
+    name = choose_unet(images, random_state=random_state)
+    side, own = max(images.shape[2:]), load_unet(name)[0].config.sample_size
+    log = logging.getLogger("diec")
+    if side <= 2*own: log.info("unet='auto': %s is taken", name)
+    else:
+        log.warning("unet='auto': %s is taken, and images of %d pixels are reduced to %d; a larger model (unet=...) or "
+                    "other embeddings (embed=...) would see the detail", name, side, own)
+    return name
 
 # %% ../nbs/method/07_estimator.ipynb #ceb82c66
 def _unet_and_scheduler(unet) -> tuple:
@@ -574,7 +588,7 @@ def unet_(self:DiEC) -> UNet2DModel|Adapter:
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
 @patch(cls_method=True)
 def paper(cls:DiEC, n_clusters:int|None=10,
-          unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="digits",
+          unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="auto",
           **overrides:Any) -> DiEC:
     """Return the configuration that the paper describes; what it leaves open is as in `DiEC()`.
 
@@ -582,7 +596,7 @@ def paper(cls:DiEC, n_clusters:int|None=10,
     ----------
     n_clusters : int or None, default 10
         Number of clusters K.
-    unet : str, Path or (UNet2DModel, scheduler), default "digits"
+    unet : str, Path or (UNet2DModel, scheduler), default "auto"
         The U-Net, see `DiEC`.
     **overrides
         Parameters of `DiEC` that differ from the paper's.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 # %% auto #0
 __all__ = ['new_scheduler', 'n_levels', 'unet_size', 'new_unet', 'unet_fingerprint', 'denoising_loss', 'loss_by_timestep',
-           'save_unet', 'load_unet', 'sample']
+           'save_unet', 'load_unet', 'choose_unet', 'sample']
 
 # %% ../nbs/method/01_unet.ipynb #89c4c42a
 import numpy as np
@@ -32,7 +32,7 @@ from .core.checkpoint import fingerprint, write_tensors
 from .core.compat import diffusers
 from .core.distributed import is_main
 from .core.files import MANIFEST, atomic_folder
-from .core.names import find_unet
+from .core.names import find_unet, unet_names
 from .core.rng import Stream, generator
 from diec.core.schema import (
     WEIGHT_TYPES,
@@ -49,7 +49,7 @@ from diec.core.schema import (
     read_json,
 )
 from .core.validation import check_integer, one_line
-from .data.images import as_images
+from .data.images import as_images, fit_to
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -489,6 +489,58 @@ def _download(name:str, repository:str, revision:str, patterns:list) -> Path:
     try: return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except Exception as e:
         raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {one_line(e)}") from e
+
+# %% ../nbs/method/01_unet.ipynb #au000002
+def _shipped_shapes() -> dict:
+    "Channels and side of the images that each U-Net of the package takes, by name"
+    configs = {name: json.loads((find_unet(name)/"unet"/"config.json").read_text()) for name in unet_names()}
+    return {name: (c["in_channels"], c["sample_size"]) for name, c in configs.items()}
+
+
+def _candidates(channels:int, side:int) -> list:
+    "Names of the U-Nets of the package whose images are like these"
+    sides = {name: s for name, (c, s) in _shipped_shapes().items() if c == channels}
+    if not sides:
+        raise ValueError(f"unet must be given for images of {channels} channels: the U-Nets of the package take 1 or 3")
+    best = min((s for s in sides.values() if s >= side), default=max(sides.values()))
+    return [name for name, s in sides.items() if s == best]
+
+# %% ../nbs/method/01_unet.ipynb #au000004
+@torch.no_grad()
+def _mean_loss(unet:UNet2DModel, scheduler:DDPMScheduler, images:torch.Tensor, random_state:int) -> float:
+    "The denoising loss of images of any size, averaged over the first third of the schedule, where images cluster"
+    x, T = fit_to(images, unet.config.sample_size, unet.config.in_channels), scheduler.config.num_train_timesteps
+    timesteps = T//40, T//10, T//5, 7*T//20
+    return float(loss_by_timestep(unet, scheduler, x, timesteps, random_state=random_state).mean())
+
+# %% ../nbs/method/01_unet.ipynb #au000003
+def choose_unet(images:np.ndarray|torch.Tensor, n_images:int=64, random_state:int=0) -> str:
+    """Return the name of the U-Net of the package that suits some images best.
+
+    Parameters
+    ----------
+    images : numpy.ndarray or torch.Tensor
+        Images (N, C, H, W), see `as_images`.
+    n_images : int, default 64
+        How many of them are denoised, at most.
+    random_state : int, default 0
+        Seed of their choice and of the noise.
+
+    Returns
+    -------
+    str
+        Of the U-Nets that take these channels and are of the right size, the one with the least denoising loss.
+
+    Raises
+    ------
+    ValueError
+        If no U-Net of the package takes so many channels.
+    """
+    images = as_images(images)
+    names = _candidates(images.shape[1], max(images.shape[2:]))
+    if len(names) == 1: return names[0]
+    rows = np.sort(np.random.default_rng(random_state).permutation(len(images))[:n_images])
+    return min(names, key=lambda name: _mean_loss(*load_unet(name), images[rows], random_state))
 
 # %% ../nbs/method/01_unet.ipynb #5b7be7fd
 def sample(unet:UNet2DModel, scheduler:DDPMScheduler, n:int=16, n_steps:int=50, random_state:int=0) -> torch.Tensor:
