@@ -102,7 +102,7 @@ def _check_apart(option, path, folder):
 # %% ../../nbs/app/04_cli.ipynb #em000007
 def _check_embeddings(args):
     "Refuse embeddings that cannot be read, or beside a U-Net"
-    for name in ("unet", "steps", "fine_tune"):
+    for name in ("unet", "fine_tune", "steps", "refine"):
         if getattr(args, name, None):
             raise ValueError(f"--{name.replace('_', '-')} must not come with --embeddings, which take the place of a "
                              f"U-Net, got {getattr(args, name)}")
@@ -114,9 +114,9 @@ def _check_cluster(args):
     "Refuse arguments of `cluster` that contradict each other, and targets that could not be written"
     _check_n_clusters(args)
     if args.copy and not args.into: raise ValueError("--copy must come with --into, which says where to")
-    if args.unet and (args.steps or args.image_size):
-        raise ValueError("--steps and --image-size are for pretraining, and with --unet there is none, "
-                         f"got {args.steps or args.image_size}")
+    if args.unet and args.refine:
+        raise ValueError("--refine, --steps and --image-size are for pretraining, and with --unet there is none, "
+                         f"got {args.steps or args.image_size or '--refine'}")
     if args.embeddings: _check_embeddings(args)
     _check_folder(args.folder)
     _check_unet(args)
@@ -339,7 +339,7 @@ def _write_table(path, rows):
 
 # %% ../../nbs/app/04_cli.ipynb #5860cd3a
 # what a result depends on
-_CLUSTER = "folder", "n_clusters", "unet", "embeddings", "seed", "fine_tune", "steps", "image_size"
+_CLUSTER = "folder", "n_clusters", "unet", "embeddings", "seed", "fine_tune", "refine", "steps", "image_size"
 THUMBNAIL = 64 # side of the images where only the page shows them
 SIZE, LARGEST_SIZE = 32, 256 # default and largest side of images for pretraining: larger batches do not fit in memory
 
@@ -352,7 +352,8 @@ def _folder_bytes(args) -> bytes: return os.fsencode(Path(args.folder).expanduse
 def cluster(
     folder: str, n_clusters: int | None = None, unet: str | None = None, out: str | None = None,
     into: str | None = None, copy: bool = False, force: bool = False, fine_tune: bool = False, seed: int = 0,
-    quiet: bool = False, image_size: int | None = None, steps: int | None = None, embeddings: str | None = None
+    quiet: bool = False, image_size: int | None = None, steps: int | None = None, embeddings: str | None = None,
+    refine: bool = False
 ) -> None:
     """Cluster a folder of images.
 
@@ -368,7 +369,7 @@ def cluster(
     n_clusters : int or None, default None
         Number of clusters; estimated if you do not give it.
     unet : str or None, default None
-        Name (see diec unets), folder or hub id of a U-Net; without it, one is pretrained on these images.
+        Name (see diec unets), folder or hub id of a U-Net (default: the one of diec unets that suits the images).
     out : str or None, default None
         Folder for labels.csv, report.html and the model; an earlier result in it is replaced (default: the name of
         FOLDER with -groups, here).
@@ -386,12 +387,14 @@ def cluster(
     quiet : bool, default False
         Show no progress bars.
     image_size : int or None, default None
-        Side of the images for pretraining, in pixels, up to 256 (default: 32).
+        With --refine: side of the images for pretraining, in pixels, up to 256 (default: 32).
     steps : int or None, default None
-        Steps of pretraining; fewer are faster and cluster worse (default: those of the recipe).
+        With --refine: steps of pretraining; fewer are faster and cluster worse (default: those of the recipe).
     embeddings : str or None, default None
         File of vectors of these images, such as CLIP's, which take the place of a U-Net: .npy, .csv or .parquet, with
         names in a column "file" (of the .npy: in a .csv of its name, or labels.csv, beside it).
+    refine : bool, default False
+        First pretrain a U-Net on these images, which takes minutes to hours; the quick result is replaced.
 
     Notes
     -----
@@ -401,11 +404,13 @@ def cluster(
     Examples
     --------
     diec cluster photos
+    diec cluster photos --refine
     diec cluster photos -k 8 --embeddings clip.npy
     diec cluster photos -k 20 --out photos-20 --into sorted --copy
     accelerate launch -m diec.app.cli cluster photos (on several GPUs)
     """
-    args = SimpleNamespace(**locals())
+    args = SimpleNamespace(**locals(), chosen=None) # the name of the U-Net that suits the images
+    args.refine = bool(refine or steps or image_size)
     _check_cluster(args)
     _import("diec.estimator", "diec.app.html_report")
     out = _out_of(args)
@@ -426,12 +431,19 @@ def _check_target(option, path, folder, check):
     except OSError as e: raise FileExistsError(f"{option}: {e}") from None
     _check_apart(option, path, folder)
 
+# %% ../../nbs/app/04_cli.ipynb #rf000001
+def _as_refined(known, args):
+    "The record of a quick result as if it were refined: with --refine it may be replaced by a better one"
+    settings = (known or {}).get("settings")
+    if not args.refine or not isinstance(settings, dict) or settings.get("refine") is not False: return known
+    return known | {"settings": settings | {"refine": True}}
+
 # %% ../../nbs/app/04_cli.ipynb #7640ded5
 TABLES = "labels.csv", "embeddings.npy", "report.html" # the files of a result
 
 def _folders(args) -> tuple:
     "The folders of a result"
-    return ("model",) if args.unet or args.embeddings else ("model", "unet")
+    return ("model", "unet") if args.refine else ("model",)
 
 def _check_out(out, args):
     "Refuse a folder for results that cannot be written to, or that holds what is not ours to replace"
@@ -442,7 +454,7 @@ def _check_out(out, args):
     _check_writable("--out", out)
     check_work(out/"work", "diec cluster") # before what is in it is read
     _check_same_folder(out/"work"/"folder", args)
-    known = read_record(out/MANIFEST, "diec-result-1")
+    known = _as_refined(read_record(out/MANIFEST, "diec-result-1"), args)
     check_settings(known, _settings(args, *_CLUSTER), f"--out: {out}", args.force)
     for name in TABLES: check_file(out/name, out/MANIFEST, args.force)
     for name in _folders(args):
@@ -454,7 +466,7 @@ def _check_into(into, out, args):
     _check_target("--into", into, args.folder, check_sorted)
     _check_writable("--into", into.parent)
     check_into(into, out)
-    known = read_record(into/MARK, "diec-folder-1")
+    known = _as_refined(read_record(into/MARK, "diec-folder-1"), args)
     check_settings(known, _settings(args, *_CLUSTER), f"--into: {args.into}", args.force)
 
 # %% ../../nbs/app/04_cli.ipynb #f675dcab
@@ -549,6 +561,14 @@ def _read_folder(args, out, unet):
         with atomic_file(out/"work"/"folder") as f: f.write_bytes(_folder_bytes(args))
     return pack
 
+# %% ../../nbs/app/04_cli.ipynb #rf000002
+def _suitable_unet(pack, args) -> tuple:
+    "The U-Net of the package that suits the images, and its scheduler"
+    from diec.unet import choose_unet, load_unet
+    args.chosen = choose_unet(pack.images, random_state=args.seed)
+    _print_result(f"U-Net {args.chosen}, of those that come with diec the one that suits these images best")
+    return load_unet(args.chosen)
+
 # %% ../../nbs/app/04_cli.ipynb #f8298401
 def _pretrain_for(args, out, pack):
     "Pretrain a U-Net on the images, and save it with the result"
@@ -592,10 +612,11 @@ def _cluster(args, out) -> list: # files that could not be copied
     _check_same_folder(out/"work"/"folder", args)
     unet = load_network(args.unet) if args.unet else None
     pack = _read_folder(args, out, unet)
+    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args)
     key = _result_key(args, unet, pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
     clock.lap("read")
-    if unet is None and not args.embeddings:
+    if args.refine:
         unet = _pretrain_for(args, out, pack)
         clock.lap("pretrain")
     X = _vectors(args, pack) if args.embeddings else pack.images
@@ -603,6 +624,7 @@ def _cluster(args, out) -> list: # files that could not be copied
     clock.lap("fit")
     said, missing = _write_out(out, diec, X, pack, clock, args)
     if is_main(): _record_result(out, args, key, said)
+    if args.chosen: _print_note("a U-Net trained on these images may see more: repeat the command with --refine")
     barrier()
     return missing
 
@@ -650,7 +672,8 @@ def _place(diec) -> str: return f"read at {diec.layer_}, timestep {diec.timestep
 def _source(diec, args) -> dict:
     "Where the embedding comes from, for the table at the top of the page"
     if args.embeddings: return {"embeddings": args.embeddings}
-    return {"U-Net": args.unet or "pretrained on these images", "read at": _place(diec).removeprefix("read at ")}
+    unet = args.unet or args.chosen or "pretrained on these images"
+    return {"U-Net": unet, "read at": _place(diec).removeprefix("read at ")}
 
 # %% ../../nbs/app/04_cli.ipynb #449bb9f2
 def _facts(diec, pack, args) -> list:

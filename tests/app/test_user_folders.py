@@ -124,7 +124,7 @@ def read(path):
         (("cluster", "photos", "--copy"), "diec: --copy must come with --into"),
         (
             ("cluster", "photos", "--unet", "digits", "--steps", "3"),
-            "diec: --steps and --image-size are for pretraining",
+            "diec: --refine, --steps and --image-size are for pretraining",
         ),
         (("cluster", "photos", "--unet", "digit"), "or a hub id 'owner/name' or 'owner/name@revision', got 'digit'"),
         (("cluster", "photos", "--unet", "nets/typo"), "there is no such folder: nets/typo"),
