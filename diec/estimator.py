@@ -73,13 +73,13 @@ __all__ = ['DiEC']
 class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def __init__(self, n_clusters:int|None=10,
                  unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="auto",
-                 embed:str|Callable|np.ndarray|torch.Tensor|Mapping|None=None,
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
                  search_size:int|str="auto", init:str="diffusion", fine_tune_unet:bool=False,
                  loss_weights:LossWeights|None=None, training_config:TrainingConfig|None=None,
                  checkpoint:str|Path|None=None, batch_size:int=256, device:str|None=None,
-                 precision:str="auto", image_shape:tuple[int, ...]|None=None,
-                 random_state:int|np.random.RandomState|None=None, progress:bool=False):
+                 precision:str="auto", embed:str|Callable|np.ndarray|torch.Tensor|Mapping|None=None,
+                 image_shape:tuple[int, ...]|None=None, random_state:int|np.random.RandomState|None=None,
+                 progress:bool=False):
         self.n_clusters, self.unet, self.embed = n_clusters, unet, embed
         self.layer, self.timestep = layer, timestep
         self.criterion, self.n_draws, self.search_size, self.init = criterion, n_draws, search_size, init
@@ -102,10 +102,6 @@ unet : str, Path or (UNet2DModel, scheduler), default="auto"
     "auto": the U-Net of the package that suits the images (`diec.unet.choose_unet`). A name (see `diec unets`), the
     folder of a diffusers pipeline, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a pair,
     which is not changed. Any family of `diec.networks` will do.
-embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
-    Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
-    of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
-    vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 layer : str, default="search"
     Name of a layer (or of an embedding in the dict `embed`), of several joined by "+", or "search" for the
     clustering-optimal one of `SEARCH_LAYERS` (of a transformer, of three blocks; of the dict, and all joined). The
@@ -139,6 +135,10 @@ device : str or None, default=None
     Where the U-Net runs, such as "cuda:1". None: a GPU if there is one.
 precision : {"auto", "float32", "bfloat16"}, default="auto"
     Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.
+embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
+    Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
+    of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
+    vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 image_shape : tuple of int or None, default=None
     Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D).
 random_state : int, RandomState or None, default=None
