@@ -330,11 +330,17 @@ def write_labels(
     with atomic_file(path) as f: _write_table(f, ((n, int(l), f"{c:.4f}", f"{d:.4f}") for n, l, c, d in zip(*columns)))
 
 # %% ../../nbs/app/04_cli.ipynb #75fff491
-def _write_table(path, rows):
+def write_left_out(path, skipped):
+    "A table of the files that are left out, and why"
+    from diec.core.files import atomic_file
+    with atomic_file(path) as f: _write_table(f, ((cell_of(n), why) for n, why in skipped), ("file", "reason"))
+
+
+def _write_table(path, rows, header=("file", "cluster", "confidence", "distance")):
     "Write rows as CSV; those with a character that may split a cell in some spreadsheets are quoted"
     with open(path, "w", newline="", encoding="utf-8") as text:
         plain, quoted = (csv.writer(text, lineterminator="\n", quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-        plain.writerow(("file", "cluster", "confidence", "distance"))
+        plain.writerow(header)
         for row in rows: (quoted if any(mark in row[0] for mark in "\r\t;") else plain).writerow(row)
 
 # %% ../../nbs/app/04_cli.ipynb #5860cd3a
@@ -358,7 +364,7 @@ def cluster(
     """Cluster a folder of images.
 
     Writes a table of the clusters (labels.csv), its images' embeddings (embeddings.npy), a page to look at
-    (report.html) and the fitted model.
+    (report.html), the files that could not be read (left-out.csv) and the fitted model.
     If a run is interrupted, repeat the command: it resumes from OUT/work. You can delete that folder when it has
     finished.
 
@@ -439,7 +445,7 @@ def _as_refined(known, args):
     return known | {"settings": settings | {"refine": True}}
 
 # %% ../../nbs/app/04_cli.ipynb #7640ded5
-TABLES = "labels.csv", "embeddings.npy", "report.html" # the files of a result
+TABLES = "labels.csv", "left-out.csv", "embeddings.npy", "report.html" # the files of a result
 
 def _folders(args) -> tuple:
     "The folders of a result"
@@ -652,12 +658,13 @@ def _write_out(out, diec, X, pack, clock, args) -> tuple: # what is said, and th
 SHOWN = 2000 # images that the page's map and tree are made from, at most, besides one of each cluster
 
 def _write_pages(out, diec, pack, z, confidence, distance, clock, args):
-    "Write labels.csv, the refined embeddings in its order, and report.html"
+    "Write labels.csv, the refined embeddings in its order, what was left out, and report.html"
     from diec.app.html_report import write_report
     from diec.core.files import recorded_file
     order, record = _by_name(pack), out/MANIFEST
     with recorded_file(out/"labels.csv", record, args.force) as f:
         write_labels(f, [pack.files[i] for i in order], diec.labels_[order], confidence[order], distance[order])
+    with recorded_file(out/"left-out.csv", record, args.force) as f: write_left_out(f, pack.skipped)
     with recorded_file(out/"embeddings.npy", record, args.force) as f:
         with open(f, "wb") as stream: np.save(stream, z[order]) # given a path, NumPy may add a suffix
     some = np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN]

@@ -49,7 +49,8 @@ def check_sorted(into):
 
 # %% ../../nbs/app/02_sort.ipynb #c64fbf00
 LONGEST_NAME = 240 # bytes; the lock beside the folder has a longer name
-WRITTEN = "work", "model", "unet", "labels.csv", "embeddings.npy", "report.html", MANIFEST # by `diec cluster`, in --out
+# what `diec cluster` writes in --out
+WRITTEN = "work", "model", "unet", "labels.csv", "left-out.csv", "embeddings.npy", "report.html", MANIFEST
 
 def check_into(into, out):
     "Refuse a folder for sorted files where the result is written, or above it; `out` is None if there is no result"

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -166,6 +167,23 @@ def test_the_number_is_estimated_and_a_unet_pretrained(photos, tmp_path, capsys)
     assert "clusters (estimated)" in said and "pretrain" in said and "3 files left out" in said
     assert (tmp_path / "out" / "unet" / "model_index.json").is_file()
     run("cluster", photos, "--unet", tmp_path / "out" / "unet", "-k", 2, "--out", tmp_path / "again", "--quiet")
+
+
+def test_a_quick_result_is_replaced_by_a_refined_one_and_not_the_other_way(photos, tmp_path, capsys):
+    words = "cluster", photos, "-k", 3, "--out", tmp_path / "out", "--quiet"
+    run(*words)
+    said = capsys.readouterr()
+    assert re.search("^U-Net (mnist|mnist-5k|fashion-mnist), of those that come with diec", said.out, re.M)
+    assert "--refine" in said.err and not (tmp_path / "out" / "unet").exists()
+    run(*words)
+    assert "nothing has changed" in capsys.readouterr().out
+    run(*words, "--refine", "--steps", 5)
+    assert "nothing has changed" not in capsys.readouterr().out
+    assert (tmp_path / "out" / "unet" / "model_index.json").is_file()
+    with pytest.raises(SystemExit):
+        run(*words)
+    assert "refine was True, now False" in capsys.readouterr().err
+    run(*words, "--force")
 
 
 def test_information(made, capsys):

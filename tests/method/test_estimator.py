@@ -935,3 +935,19 @@ def test_flat_rows_and_data_sets(digits, tmp_path):
     for wrong in (8, (8,), (8, 0), (1, 8, "8")):
         with pytest.raises(ValueError, match="image_shape"):
             quick(image_shape=wrong).fit(rows)
+
+
+def test_the_unet_is_chosen_by_the_images(digits, caplog, tmp_path):
+    short = TrainingConfig(head_epochs=1, joint_epochs=0)
+    given, auto = (
+        DiEC(4, name, timestep=60, training_config=short, random_state=0).fit(digits) for name in ("digits", "auto")
+    )
+    assert (given.labels_ == auto.labels_).all() and auto.unet == "auto" and DiEC().unet == "auto"
+    auto.save_pretrained(tmp_path / "model")
+    assert (DiEC.from_pretrained(tmp_path / "model").predict(digits) == auto.labels_).all()
+    photos = np.random.default_rng(0).integers(0, 255, (9, 3, 80, 80), np.uint8)
+    with caplog.at_level("WARNING", "diec"):
+        DiEC(2, layer="mid_block", timestep=60, n_draws=1, training_config=short, random_state=0).fit(photos)
+    assert "cifar10 is taken, and images of 80 pixels are reduced to 32" in caplog.text
+    with pytest.raises(ValueError, match="unet must be given for images of 4 channels"):
+        DiEC(2).fit(np.zeros((9, 4, 8, 8), np.uint8))

@@ -815,3 +815,30 @@ def test_a_loss_that_climbs_is_noticed(tmp_path, monkeypatch):
     from diec.core.checkpoint import load_state
 
     assert load_state(tmp_path / "checkpoint")["step"] >= 200  # the last good state
+
+
+@pytest.mark.parametrize(
+    "shape, names",
+    [
+        ((1, 8, 8), ["digits"]),
+        ((1, 5, 3), ["digits"]),
+        ((1, 16, 9), ["usps"]),
+        ((1, 20, 20), ["fashion-mnist", "mnist", "mnist-5k"]),
+        ((1, 500, 300), ["fashion-mnist", "mnist", "mnist-5k"]),
+        ((3, 500, 300), ["cifar10"]),
+    ],
+)
+def test_the_unets_that_come_into_question(shape, names):
+    assert U._candidates(shape[0], max(shape[1:])) == names
+
+
+def test_the_unet_that_denoises_best_is_chosen():
+    from diec.data.datasets import load_dataset
+    from diec.data.formats import read_idx
+
+    fashion = read_idx("tests/samples/fashion-mnist/images-idx3-ubyte.gz")
+    assert U.choose_unet(fashion) == "fashion-mnist"
+    assert U.choose_unet(load_dataset("digits").images) == "digits"
+    for channels in (2, 4):
+        with pytest.raises(ValueError, match=f"unet must be given for images of {channels} channels"):
+            U.choose_unet(np.zeros((4, channels, 8, 8), np.uint8))
