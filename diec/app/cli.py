@@ -442,7 +442,7 @@ def _as_refined(known, args):
     "The record of a quick result as if it were refined: with --refine it may be replaced by a better one"
     settings = (known or {}).get("settings")
     if not args.refine or not isinstance(settings, dict) or settings.get("refine") is not False: return known
-    return known | {"settings": settings | {"refine": True}}
+    return known | {"settings": settings | _settings(args, "refine", "steps", "image_size")}
 
 # %% ../../nbs/app/04_cli.ipynb #7640ded5
 TABLES = "labels.csv", "left-out.csv", "embeddings.npy", "report.html" # the files of a result
