@@ -250,18 +250,32 @@ def _size_of(unet):
     size = unet.config.sample_size
     return (size if isinstance(size, int) else max(size)), {1: "L", 3: "RGB"}.get(unet.config.in_channels)
 
+# %% ../../nbs/app/04_cli.ipynb #fo000001
+def _duration(seconds) -> str:
+    "A duration in the unit that a person would use"
+    if seconds < 100: return f"{seconds:.0f} s"
+    return f"{seconds/60:.0f} min" if seconds < 5400 else f"{seconds/3600:.1f} h"
+
 # %% ../../nbs/app/04_cli.ipynb #9b77cc42
 class _StageTimer:
-    "Seconds by stage"
-    def __init__(self): self.stages, self.start = {}, time.perf_counter()
+    "Seconds by stage, and what was foretold"
+    def __init__(self): self.stages, self.foretold, self.start = {}, {}, time.perf_counter()
 
     def lap(self, stage):
         now = time.perf_counter()
         self.stages[stage], self.start = self.stages.get(stage, 0.) + now - self.start, now
 
+    def foretell(self, **stages):
+        "Say how long stages will take"
+        self.foretold |= stages
+        each = ", ".join(f"{stage} {_duration(s)}" for stage, s in stages.items())
+        _print_result(f"about {_duration(sum(stages.values()))} ahead, on this machine: {each}")
+        self.lap("forecast")
+
     def __str__(self):
-        total = sum(self.stages.values())
-        return f"{total:.0f} s ({', '.join(f'{k} {100*v/total:.0f}%' for k, v in self.stages.items())})"
+        def told(stage): return f" (foretold {_duration(self.foretold[stage])})" if stage in self.foretold else ""
+        stages = ", ".join(f"{stage} {_duration(s)}{told(stage)}" for stage, s in self.stages.items())
+        return f"{_duration(sum(self.stages.values()))}: {stages}"
 
 # %% ../../nbs/app/04_cli.ipynb #ee00a357
 def _plain(value):
@@ -553,12 +567,17 @@ def _repeat(out, args, pack, said) -> list: # files that could not be copied
     barrier()
     return missing
 
+# %% ../../nbs/app/04_cli.ipynb #fo000004
+def _size_for(args, unet) -> tuple:
+    "Side and mode of the images that are read"
+    return _size_of(unet[0]) if unet else (args.image_size or (THUMBNAIL if args.embeddings else SIZE), None)
+
 # %% ../../nbs/app/04_cli.ipynb #fafad014
 def _read_folder(args, out, unet):
     "The images of the folder, if there are enough of them"
     from diec.core.distributed import is_main
     from diec.core.files import atomic_file
-    size, mode = _size_of(unet[0]) if unet else (args.image_size or (THUMBNAIL if args.embeddings else SIZE), None)
+    size, mode = _size_for(args, unet)
     pack = _pack_images(args.folder, out/"work"/f"images-{_settings_hash(size, mode)}", size, mode, not args.quiet)
     color = "color" if pack.images.shape[1] == 3 else "gray"
     _print_result(f"{_counted(len(pack), 'image')} of {size}x{size} in {color}; {_left_out(pack)}")
@@ -574,6 +593,36 @@ def _suitable_unet(pack, args) -> tuple:
     args.chosen = choose_unet(pack.images, random_state=args.seed)
     _print_result(f"U-Net {args.chosen}, of those that come with diec the one that suits these images best")
     return load_unet(args.chosen)
+
+# %% ../../nbs/app/04_cli.ipynb #fo000003
+def _foretell(clock, args, pack, unet, X):
+    "Say how long the fit and the page will take; several processes would measure each other, so they do not"
+    from diec.app.forecast import foretell_fit, foretell_report
+    from diec.core.distributed import rank_and_world_size
+    from diec.embeddings import GivenEmbeddings
+    from diec.features import Extractor
+    if args.quiet or args.fine_tune or rank_and_world_size()[1] > 1: return
+    extract = Extractor(*unet) if unet else GivenEmbeddings({"vectors": X.shape[1]})
+    clock.foretell(fit=foretell_fit(extract, X, args.n_clusters), report=foretell_report(pack, SHOWN))
+
+
+def _foretell_reading(clock, args, out, unet):
+    "Say how many files there are, and how long it will take to read them, unless some are read"
+    from diec.app.forecast import foretell_reading
+    from diec.core.distributed import rank_and_world_size
+    from diec.data.folder import list_images
+    if args.quiet or rank_and_world_size()[1] > 1 or any((out/"work").glob("images-*")): return
+    files = list_images(args.folder).files
+    _print_result(f"{_counted(len(files), 'file')} to read")
+    clock.foretell(read=foretell_reading(args.folder, files, _size_for(args, unet)[0]))
+
+
+def _foretell_pretraining(clock, args, pack):
+    "Say how long pretraining will take"
+    from diec.app.forecast import foretell_pretraining
+    from diec.core.distributed import rank_and_world_size
+    if args.quiet or rank_and_world_size()[1] > 1: return
+    clock.foretell(pretrain=foretell_pretraining(pack.images, _recipe(args)))
 
 # %% ../../nbs/app/04_cli.ipynb #f8298401
 def _pretrain_for(args, out, pack):
@@ -617,15 +666,18 @@ def _cluster(args, out) -> list: # files that could not be copied
     if is_main(): clear_partial(out)
     _check_same_folder(out/"work"/"folder", args)
     unet = load_network(args.unet) if args.unet else None
+    _foretell_reading(clock, args, out, unet)
     pack = _read_folder(args, out, unet)
     if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args)
     key = _result_key(args, unet, pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
     clock.lap("read")
     if args.refine:
+        _foretell_pretraining(clock, args, pack)
         unet = _pretrain_for(args, out, pack)
         clock.lap("pretrain")
     X = _vectors(args, pack) if args.embeddings else pack.images
+    _foretell(clock, args, pack, unet, X)
     diec = _fit(args, out, unet, X, pack.state)
     clock.lap("fit")
     said, missing = _write_out(out, diec, X, pack, clock, args)
@@ -669,7 +721,6 @@ def _write_pages(out, diec, pack, z, confidence, distance, clock, args):
         with open(f, "wb") as stream: np.save(stream, z[order]) # given a path, NumPy may add a suffix
     some = np.random.default_rng(args.seed).permutation(len(pack))[:SHOWN]
     shown = np.union1d(some, np.unique(diec.labels_, return_index=True)[1])
-    clock.lap("write")
     with recorded_file(out/"report.html", record, args.force) as f:
         write_report(f, diec, pack, z, confidence, distance, _facts(diec, pack, args), shown, args.folder, out)
 

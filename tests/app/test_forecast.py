@@ -1,0 +1,59 @@
+"What `diec cluster` says about its duration: forecasts follow the number of images, and are made from measured passes"
+
+import numpy as np
+import pytest
+
+from diec.app import forecast
+from diec.app.pretrain import Recipe
+from diec.data.datasets import load_dataset
+from diec.embeddings import GivenEmbeddings
+from diec.features import Extractor
+from diec.unet import load_unet
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    "Each timed call takes a second, after it was made"
+    calls = []
+
+    def seconds(call):
+        call()
+        calls.append(call)
+        return 1.0
+
+    monkeypatch.setattr(forecast, "_seconds", seconds)
+    return calls
+
+
+def test_a_fit_is_foretold_from_passes_starts_and_epochs(clock):
+    images = load_dataset("digits").images[:400]
+    found = forecast.foretell_fit(Extractor(*load_unet("digits")), images, 10)
+    passes, starts, epochs = 5 * 400 + 400, 5 * 3 * 400 + 400, 400 * forecast.EPOCHS / 4
+    assert len(clock) == 3 and found == pytest.approx((passes + starts + epochs) / 300)
+
+
+def test_with_an_unknown_number_of_clusters_it_is_estimated_once_more(clock):
+    images = load_dataset("digits").images[:400]
+    extract = Extractor(*load_unet("digits"))
+    given, estimated = forecast.foretell_fit(extract, images, 10), forecast.foretell_fit(extract, images)
+    assert len(clock) == 7 and estimated - given == pytest.approx(2 * 400 / 300)
+
+
+def test_one_file_of_vectors_needs_no_search(clock):
+    vectors = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
+    found = forecast.foretell_fit(GivenEmbeddings({"vectors": 16}), vectors, 3)
+    assert found == pytest.approx((500 + 500 + 500 * forecast.EPOCHS / 4) / 300)
+
+
+def test_reading_is_foretold_from_some_files(clock, tmp_path):
+    names = [f"{i}.png" for i in range(100)]  # none exists: broken files take time, too
+    assert forecast.foretell_reading(tmp_path, names, 32) == pytest.approx(100)
+    assert len(clock) == 12 and forecast.foretell_reading(tmp_path, [], 32) == 0
+
+
+def test_pretraining_is_foretold_from_the_steps_after_the_first(monkeypatch):
+    seconds = iter((5.0, 8.0))  # one step, then four
+    monkeypatch.setattr(forecast, "pretrain", lambda *_, **__: None)
+    monkeypatch.setattr(forecast, "_seconds", lambda call: call() or next(seconds))
+    found = forecast.foretell_pretraining(np.zeros((8, 1, 8, 8), np.uint8), Recipe(n_steps=101))
+    assert found == pytest.approx(5 + 100 * 1.0)
