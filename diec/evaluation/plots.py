@@ -255,8 +255,9 @@ def to_two_dimensions(z: np.ndarray, method: str, random_state: int,
         pca = PCA(2, random_state=random_state)
         points, shares = pca.fit_transform(z), pca.explained_variance_ratio_
         return points, [f"component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares)]
-    init = "pca" if start is None else 1e-4 * start / start.std()   # as small as scikit-learn's
-    tsne = TSNE(perplexity=min(30, (len(z) - 1) / 3), init=init, random_state=random_state)
+    # points that lie well already must not be thrown together first
+    begin = {"init": "pca"} if start is None else {"init": start, "early_exaggeration": 1.}
+    tsne = TSNE(perplexity=min(30, (len(z) - 1) / 3), random_state=random_state, **begin)
     return tsne.fit_transform(z), ["t-SNE 1", "t-SNE 2"]
 
 # %% ../../nbs/evaluation/01_plots.ipynb #2506a140
