@@ -2,6 +2,7 @@
 
 from .estimator import DiEC as DiEC
 from .hierarchy import ReverseHierarchicalDiffusion as ReverseHierarchicalDiffusion
+from .app.explore import explore as explore
 from .data.datasets import load_dataset as load_dataset
 from .unet import load_unet as load_unet
 from .app.pretrain import pretrain as pretrain

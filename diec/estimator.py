@@ -501,6 +501,14 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
                                  "check the values of head, centers and scale")
     return z, q
 
+# %% ../nbs/method/07_estimator.ipynb #xp000001
+@patch
+def raw_embeddings(self:DiEC, X, timesteps) -> dict: # t -> (N, D)
+    "What the head refines: the embedding of images at the layer of the fit, here at several timesteps"
+    check_is_fitted(self, "model_")
+    images, layer = _prepare(self, X), self.layer_
+    return {t: self.extract_.embed(images, (layer,), t, self.progress)[layer] for t in timesteps}
+
 # %% ../nbs/method/07_estimator.ipynb #55e812b7
 @patch
 def predict(self:DiEC, X:Any) -> np.ndarray:

@@ -48,6 +48,9 @@ class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
     def embed_and_assign(self, X) -> tuple[np.ndarray, np.ndarray]:
         ...
 
+    def raw_embeddings(self, X, timesteps) -> dict:
+        ...
+
     def predict(self, X: Any) -> np.ndarray:
         ...
 

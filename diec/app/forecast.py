@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .html_report import LARGEST, find_oddities, map_points, thumbnails
+from .html_report import LARGEST, find_oddities
+from .image_map import map_points, thumbnails
 from .pretrain import Recipe, pretrain
 from ..data.images import as_images
 from ..data.formats import DataError, read_square

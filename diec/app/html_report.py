@@ -19,20 +19,27 @@ from urllib.parse import quote
 
 import matplotlib.pyplot as plt
 import numpy as np
-from bokeh.embed import json_item
-from bokeh.models import ColumnDataSource, HoverTool, LassoSelectTool, Plot, Range1d, TapTool
-from bokeh.plotting import figure
-from bokeh.resources import Resources
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from bokeh.models import LassoSelectTool
 from markupsafe import Markup
 from PIL import Image
 from scipy.ndimage import laplace
 from scipy.sparse import csr_array
 
+from diec.app.image_map import (
+    bokeh_script,
+    environment,
+    hashed_script,
+    inline_figure,
+    inline_json,
+    map_plot,
+    map_points,
+    template_text,
+    thumbnails,
+)
 from diec.core.files import atomic_file
 from diec.core.names import cell_of, printable
 from diec.core.neighbors import nearest_neighbors
-from diec.evaluation.plots import COLORS, plot_history, to_two_dimensions
+from diec.evaluation.plots import COLORS, plot_history
 from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.hierarchy.graph import grains, neighbor_affinity
 
@@ -49,104 +56,12 @@ def page_rows(files, largest=LARGEST) -> np.ndarray:
     if len(files) > largest: rows = np.random.default_rng(0).choice(len(files), largest, replace=False).tolist()
     return np.array(sorted(rows, key=files.__getitem__))
 
-# %% ../../nbs/app/01_html_report.ipynb #re000004
-COLUMNS, PER_SHEET, BLOCK = 25, 500, 16
-
-def tile(image, side) -> np.ndarray: # (cell, cell) or (cell, cell, 3), uint8
-    "An image (C, h, w), uint8, of at most `side` pixels, its edge repeated up to the next block"
-    picture = Image.fromarray(np.moveaxis(image, 0, 2).squeeze(2) if len(image) == 1 else np.moveaxis(image, 0, 2))
-    if side != image.shape[-1]: picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-    pixels, rest = np.asarray(picture), -side % BLOCK
-    return np.pad(pixels, [(0, rest), (0, rest)] + [(0, 0)]*(pixels.ndim - 2), "edge")
-
-# %% ../../nbs/app/01_html_report.ipynb #re000005
-def sheet(images, side, quality) -> bytes: # WebP
-    "Images (n, C, h, w), uint8, in rows of 25"
-    tiles = [tile(a, side) for a in images]
-    cell, lines = len(tiles[0]), -(-len(tiles)//COLUMNS)
-    page = np.zeros((lines*cell, COLUMNS*cell, *tiles[0].shape[2:]), np.uint8)
-    for n, a in enumerate(tiles):
-        y, x = (cell*v for v in divmod(n, COLUMNS))
-        page[y:y + cell, x:x + cell] = a
-    data = io.BytesIO()
-    Image.fromarray(page).save(data, "WEBP", quality=quality, lossless=side <= BLOCK, method=2)
-    return data.getvalue()
-
-# %% ../../nbs/app/01_html_report.ipynb #re000008
-MOST_BYTES = 20*10**6
-FORMS = (64, 75), (64, 55), (48, 60), (48, 40), (32, 55), (32, 35), (24, 30), (16, 30) # side, quality
-
-def thumbnail_form(images, most=MOST_BYTES) -> tuple: # side, quality
-    "The best thumbnails of N images that fit"
-    sample = np.asarray(images[::max(1, len(images)//200)])
-    for side, quality in FORMS:
-        side = min(side, images.shape[-1])
-        if len(sheet(sample, side, quality))/len(sample)*len(images) <= most: break
-    return side, quality
-
-# %% ../../nbs/app/01_html_report.ipynb #re000009
-def thumbnails(images, rows, order) -> tuple: # sheets, base64; what the page has to know of them; place of each row
-    "All thumbnails; those that follow in `order` are on the same sheet"
-    side, quality = thumbnail_form(images)
-    parts = [rows[order[start:start + PER_SHEET]] for start in range(0, len(rows), PER_SHEET)]
-    sheets = [base64.b64encode(sheet(np.asarray(images[part]), side, quality)).decode() for part in parts]
-    place = np.empty(len(order), int)
-    place[order] = np.arange(len(order))
-    return sheets, {"side": side, "cell": side + -side % BLOCK, "columns": COLUMNS, "per": PER_SHEET}, place
-
-# %% ../../nbs/app/01_html_report.ipynb #re000012
-def map_points(z, shown) -> tuple: # (N, 2), 0 to 1000; the method
-    "Images in the plane; `shown` are the rows that the method itself places"
-    many = len(np.unique(z[shown], axis=0)) > 30
-    points, _ = to_two_dimensions(z[shown], "tsne" if many else "pca", 0)
-    points = 1000*(points - points.min(0))/np.maximum(np.ptp(points, axis=0), 1e-12)
-    rest = np.setdiff1d(np.arange(len(z)), shown)
-    placed = np.empty((len(z), 2))
-    placed[shown] = points
-    if len(rest):
-        far, near = nearest_neighbors(z[shown], min(3, len(shown)), z[rest])
-        weight = 1/(far + 1e-3*far.mean() + 1e-12)
-        placed[rest] = (points[near]*(weight/weight.sum(1, keepdims=True))[..., None]).sum(1)
-    return placed.round(1), "t-SNE" if many else "principal components"
-
-# %% ../../nbs/app/01_html_report.ipynb #re000037
-def _add_thumbnails(plot): # a renderer
-    "Images of 42 screen pixels; invisible squares of a source of their own can be clicked, Bokeh's images cannot"
-    thumbs = ColumnDataSource({k: [] for k in ("x", "y", "url")}, name="thumbs")
-    frames = ColumnDataSource({k: [] for k in ("x", "y", "row")}, name="frames")
-    side = {"value": 42, "units": "screen"}
-    plot.image_url("url", "x", "y", w=side, h=side, anchor="center", source=thumbs)
-    return plot.scatter("x", "y", source=frames, marker="square", size=42, alpha=0, nonselection_alpha=0,
-                        selection_alpha=0)
-
-# %% ../../nbs/app/01_html_report.ipynb #re000015
-PICKED = "#e6007e" # what is selected; the script and the style have the same color
-
-def _map_plot() -> Plot:
-    "An empty map"
-    def span(): return Range1d(start=-40, end=1040)
-    plot = figure(name="plot", sizing_mode="stretch_both", tools="pan,wheel_zoom,box_zoom,reset",
-                  active_scroll="wheel_zoom", x_range=span(), y_range=span(),
-                  background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, toolbar_location="above")
-    plot.axis.visible, plot.grid.visible, plot.toolbar.logo = False, False, None
-    points = ColumnDataSource({k: [] for k in ("x", "y", "color", "alpha", "size")}, name="points")
-    dots = plot.scatter("x", "y", source=points, color="color", alpha="alpha", size="size", line_color=None,
-                        line_width=3, selection_line_color=PICKED, nonselection_alpha="alpha")
-    frames = _add_thumbnails(plot)
-    plot.add_tools(HoverTool(renderers=[dots, frames], tooltips=None), TapTool(renderers=[dots, frames], mode="xor"),
-                   LassoSelectTool(renderers=[dots], mode="append"))
+# %% ../../nbs/app/01_html_report.ipynb #mp00r002
+def _report_plot():
+    "An empty map on which images are selected"
+    plot, dots = map_plot("xor")
+    plot.add_tools(LassoSelectTool(renderers=[dots], mode="append"))
     return plot
-
-# %% ../../nbs/app/01_html_report.ipynb #re000016
-def _numbered(item) -> str: # JSON
-    "A Bokeh item whose models are numbered from 1, whatever else the process has drawn"
-    numbers = {}
-    def number(value):
-        if isinstance(value, dict): return {k: number(v) for k, v in value.items()}
-        if isinstance(value, list): return [number(v) for v in value]
-        known = isinstance(value, str) and value[:1] == "p" and value[1:].isdigit()
-        return f"p{numbers.setdefault(value, len(numbers) + 1)}" if known else value
-    return json.dumps(number(item))
 
 # %% ../../nbs/app/01_html_report.ipynb #re000019
 FAR, MOST, BITS, GRAY = 3., 40, 6, 8 # robust deviations; findings of one kind; of 64 of a hash; levels of 255
@@ -229,26 +144,6 @@ def cluster_tree(
     W = (S.T @ neighbor_affinity(z[first], count=count) @ S).toarray()/np.outer(size, size)
     return ReverseHierarchicalDiffusion(1, "precomputed").fit((W + W.T)/2).to_linkage(), numbers
 
-# %% ../../nbs/app/01_html_report.ipynb #028cbb67
-def _environment():
-    "The place of the templates; a name that one misses is an error"
-    env = Environment(loader=PackageLoader("diec", "app/templates"), autoescape=True, undefined=StrictUndefined,
-                      trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    env.filters["printable"] = printable
-    return env
-
-# %% ../../nbs/app/01_html_report.ipynb #re000027
-def _script(text) -> dict:
-    "A script of the page, and the hash by which its policy allows it"
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return {"text": Markup(text), "hash": f"sha256-{digest}"}
-
-# %% ../../nbs/app/01_html_report.ipynb #re000028
-def _inline(value) -> Markup:
-    "A value as JSON that may stand in a page"
-    text = value if isinstance(value, str) else json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))
-
 # %% ../../nbs/app/01_html_report.ipynb #b65b04e9
 def _base64(drawing) -> str:
     "A figure, which is closed, as base64 of a PNG"
@@ -309,13 +204,11 @@ def _seen_from(place, folder) -> str|None: # None without a folder
 # %% ../../nbs/app/01_html_report.ipynb #re000036
 def _render(diec, pack, facts, sheets, folder, **known) -> str:
     "The template, filled"
-    env = _environment()
-    def text(name): return env.loader.get_source(env, name)[0]
-    bokeh = Resources("inline", components=["bokeh"]).js_raw[0]
-    known["map"]["figure"] = _inline(_numbered(json_item(_map_plot())))
-    return env.get_template("report.html").render(
+    known["map"]["figure"] = inline_figure(_report_plot())
+    return environment().get_template("report.html").render(
         title=f"{len(pack):,} images in {diec.n_clusters_} clusters", facts=facts, skipped=pack.skipped, sheets=sheets,
-        style=Markup(text("report.css")), scripts=[_script(bokeh), _script(text("report.js"))],
+        style=Markup(template_text("map.css", "report.css")),
+        scripts=[hashed_script(bokeh_script()), hashed_script(template_text("map.js", "report.js"))],
         command=_command(folder), tree=len(np.unique(diec.labels_)) > 1, training=_history(diec), **_search(diec),
         **known)
 
@@ -354,5 +247,5 @@ def write_report(
     data, sheets, method = _page_data(pack, rows, _seen_from(place or Path(path).parent, folder), diec.labels_[rows],
                                       confidence[rows], distance[rows], z[rows], drawn)
     counts = {"size": len(drawn), "others": len(rows) - len(drawn), "method": method}
-    page = _render(diec, pack, facts, sheets, folder, data=_inline(data), map=counts, hidden=len(pack) - len(rows))
+    page = _render(diec, pack, facts, sheets, folder, data=inline_json(data), map=counts, hidden=len(pack) - len(rows))
     with atomic_file(path) as f: f.write_text(page, encoding="utf-8", errors="replace")

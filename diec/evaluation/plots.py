@@ -244,8 +244,9 @@ def plot_score_map(scores: ArrayLike, layers: list[str], timesteps: ArrayLike, a
     return _draw_score_map(get_axis(ax, (6, 1.1 + 0.32 * len(layers)), frame=True), s, layers, t, best, label)
 
 # %% ../../nbs/evaluation/01_plots.ipynb #95ef8586
-def to_two_dimensions(z: np.ndarray, method: str, random_state: int) -> tuple[np.ndarray, list[str]]:
-    "An embedding (N, D) in the plane, by \"pca\" or \"tsne\", and the names of the two axes."
+def to_two_dimensions(z: np.ndarray, method: str, random_state: int,
+                      start: np.ndarray|None = None) -> tuple[np.ndarray, list[str]]:
+    "An embedding (N, D) in the plane, by \"pca\" or \"tsne\" (from `start` (N, 2) on), and the names of the two axes."
     if method not in ("pca", "tsne"): raise ValueError(f"method must be 'pca' or 'tsne', got {method!r}")
     if min(z.shape) < 2: raise ValueError(f"z must be (N, D) with N and D of 2 or more, got shape {z.shape}")
     if not np.isfinite(z).all(): raise ValueError("z must be finite, got NaN or infinity")
@@ -254,7 +255,9 @@ def to_two_dimensions(z: np.ndarray, method: str, random_state: int) -> tuple[np
         pca = PCA(2, random_state=random_state)
         points, shares = pca.fit_transform(z), pca.explained_variance_ratio_
         return points, [f"component {i + 1} ({share:.0%} of variance)" for i, share in enumerate(shares)]
-    tsne = TSNE(perplexity=min(30, (len(z) - 1) / 3), init="pca", random_state=random_state)
+    # points that lie well already must not be thrown together first
+    begin = {"init": "pca"} if start is None else {"init": start, "early_exaggeration": 1.}
+    tsne = TSNE(perplexity=min(30, (len(z) - 1) / 3), random_state=random_state, **begin)
     return tsne.fit_transform(z), ["t-SNE 1", "t-SNE 2"]
 
 # %% ../../nbs/evaluation/01_plots.ipynb #2506a140

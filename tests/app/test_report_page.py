@@ -15,7 +15,8 @@ from chromium import BROWSER, Chromium, is_error
 from PIL import Image
 
 from diec.app.cli import main, write_labels
-from diec.app.html_report import MOST_BYTES, sheet, thumbnail_form, write_report
+from diec.app.html_report import write_report
+from diec.app.image_map import MOST_BYTES, sheet, thumbnail_form
 from diec.core.names import file_of
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium")

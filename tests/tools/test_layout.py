@@ -43,7 +43,7 @@ WITHIN = {  # the same inside a part
     "diec.data": ["images", "formats", "folder", "datasets", "vectors"],
     "diec.evaluation": ["metrics", "plots", "baselines", "results"],
     "diec.hierarchy": ["graph", "condensation", "selection", "estimator", "plots"],
-    "diec.app": ["pretrain", "html_report", "sort", "locks", "forecast", "cli", "speed"],
+    "diec.app": ["pretrain", "image_map", "html_report", "sort", "locks", "forecast", "cli", "speed", "explore"],
 }
 MODULES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts): p

@@ -74,7 +74,10 @@ def test_the_wheel_holds_the_modules_and_the_unets(wheel):
         "app/cli",
     ):
         assert f"diec/{module}.py" in names
-    assert {f"diec/app/templates/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
+    templates = {"map.css", "map.js"} | {
+        f"{page}.{kind}" for page in ("report", "explore") for kind in ("html", "css", "js")
+    }
+    assert {f"diec/app/templates/{file}" for file in templates} <= set(names)
     for unet in UNETS:
         for file in (
             "README.md",

@@ -1,21 +1,4 @@
-
-// What the page does. Names come from anywhere: they are set as text, never as markup.
-"use strict"
-const $ = id => document.getElementById(id)
-const data = JSON.parse($("data").textContent)
-const rows = data.name.map((_, i) => i)
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag)
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) element.addEventListener(key.slice(2), value)
-    else if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value)
-  }
-  element.append(...children)
-  return element
-}
-
-const counted = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`
+// What the report does, on top of map.js
 
 // --- What you changed: the cluster of each image and the names of clusters, kept in this browser
 
@@ -123,53 +106,6 @@ function choose(title, among, mayBeNew) { // the number of a cluster, or null
   dialog.returnValue = ""
   dialog.showModal()
   return new Promise(done => dialog.addEventListener("close", () => done(dialog.returnValue === "" ? null : Number(dialog.returnValue)), { once: true }))
-}
-
-// --- Thumbnails: sheets of many images, decoded when the first of them is shown
-
-const PICKED = "#e6007e"
-const urls = [], sheets = [], crops = new Map()
-
-function sheetUrl(s) {
-  if (!urls[s]) {
-    const bytes = Uint8Array.from(atob($(`sheet-${s}`).textContent), c => c.charCodeAt(0))
-    urls[s] = URL.createObjectURL(new Blob([bytes], { type: "image/webp" }))
-  }
-  return urls[s]
-}
-
-function placeOf(i) {
-  const { per, columns, cell } = data.sheet, n = data.place[i] % per
-  return { sheet: Math.floor(data.place[i] / per), x: n % columns * cell, y: Math.floor(n / columns) * cell }
-}
-
-function picture(i, size) {
-  const at = placeOf(i), scale = size / data.sheet.side, element = make("span", { class: "picture" })
-  Object.assign(element.style, {
-    width: `${size}px`, height: `${size}px`, backgroundImage: `url(${sheetUrl(at.sheet)})`,
-    backgroundSize: `${data.sheet.columns * data.sheet.cell * scale}px auto`,
-    backgroundPosition: `${-at.x * scale}px ${-at.y * scale}px`,
-    imageRendering: data.sheet.side < 32 ? "pixelated" : "auto",
-  })
-  return element
-}
-
-async function crop(i) { // a framed thumbnail as a URL, for the map
-  const color = selected.has(i) ? PICKED : colorOf(state.label[i]), key = `${i} ${color}`
-  if (crops.has(key)) return crops.get(key)
-  const at = placeOf(i), canvas = make("canvas", { width: 48, height: 48 }), pen = canvas.getContext("2d")
-  sheets[at.sheet] ??= (async () => {
-    const sheet = new Image()
-    sheet.src = sheetUrl(at.sheet)
-    await sheet.decode()
-    return sheet
-  })()
-  pen.fillStyle = color
-  pen.fillRect(0, 0, 48, 48)
-  pen.imageSmoothingEnabled = data.sheet.side >= 32
-  pen.drawImage(await sheets[at.sheet], at.x, at.y, data.sheet.side, data.sheet.side, 3, 3, 42, 42)
-  crops.set(key, canvas.toDataURL())
-  return crops.get(key)
 }
 
 // --- Images in lists
@@ -334,26 +270,12 @@ function drawTree() {
   if (root) $("tree").replaceChildren(root.element)
 }
 
-// --- The map, by Bokeh
-
-let map = null
+// --- The map
 
 async function drawMap() {
-  await Bokeh.embed.embed_item(JSON.parse($("figure").textContent), "map")
-  const document_ = Bokeh.documents[0], get = name => document_.get_model_by_name(name)
-  map = { plot: get("plot"), points: get("points"), thumbs: get("thumbs"), frames: get("frames") }
+  await embedMap()
   fillMap()
-  let timer
-  const later = () => { clearTimeout(timer); timer = setTimeout(drawThumbs, 120) }
-  for (const range of [map.plot.x_range, map.plot.y_range]) for (const end of ["start", "end"]) range.properties[end].change.connect(later)
-  for (const side of ["inner_width", "inner_height"]) map.plot.properties[side].change.connect(later)
-  let picking
-  const picked = () => { clearTimeout(picking); picking = setTimeout(pick, 0) } // a click may change both sources
-  for (const source of [map.points, map.frames]) source.selected.properties.indices.change.connect(picked)
-  const hovered = () => tip(map.frames.data.row[map.frames.inspected.indices[0]] ?? map.points.inspected.indices[0])
-  for (const source of [map.points, map.frames]) source.inspect.connect(hovered)
-  $("map").addEventListener("pointermove", e => { Object.assign($("tip").style, { left: `${Math.min(e.clientX + 14, innerWidth - 270)}px`, top: `${e.clientY + 14}px` }) })
-  $("map").addEventListener("pointerleave", () => tip())
+  followMap({ moved: drawThumbs, picked: pick, hovered: tip })
 }
 
 function pick() { // what was clicked or drawn around on the map
@@ -381,31 +303,11 @@ function tip(i) {
 function fillMap() {
   if (!map) return
   const visible = rows.map(shown), dot = rows.length > 2000 ? 5 : 8
-  map.points.data = { x: data.x, y: data.y, color: state.label.map(colorOf), alpha: visible.map(v => v ? 0.8 : 0.06), size: visible.map(v => v ? dot : dot / 2) }
+  map.points.data = { x: data.x, y: data.y, color: state.label.map(colorOf), alpha: visible.map(v => v ? 0.8 : 0.06), size: visible.map(v => v ? dot : dot / 2), marker: rows.map(() => "circle") }
   drawThumbs()
 }
 
-let turn = 0
-
-async function drawThumbs() { // as many as fit beside each other, typical ones first
-  const now = ++turn, { x_range, y_range, inner_width, inner_height } = map.plot, side = 46, cells = new Map()
-  const across = inner_width / (x_range.end - x_range.start), up = inner_height / (y_range.end - y_range.start)
-  const chosen = []
-  for (const i of byDistance) {
-    const x = (data.x[i] - x_range.start) * across, y = (data.y[i] - y_range.start) * up
-    if (x < 0 || y < 0 || x > inner_width || y > inner_height || !shown(i)) continue
-    const cx = Math.floor(x / side), cy = Math.floor(y / side)
-    const near = [-1, 0, 1].flatMap(a => [-1, 0, 1].map(b => cells.get(`${cx + a} ${cy + b}`))).filter(Boolean)
-    if (near.some(p => Math.abs(p.x - x) < side && Math.abs(p.y - y) < side)) continue
-    cells.set(`${cx} ${cy}`, { x, y })
-    chosen.push(i)
-  }
-  const url = await Promise.all(chosen.map(crop))
-  if (now !== turn) return
-  const at = { x: chosen.map(i => data.x[i]), y: chosen.map(i => data.y[i]) }
-  map.thumbs.data = { ...at, url }
-  map.frames.data = { ...at, row: chosen }
-}
+const drawThumbs = () => drawImages(fitting(byDistance.filter(shown), data.x, data.y), data.x, data.y, i => selected.has(i) ? PICKED : colorOf(state.label[i]))
 
 const byDistance = [...rows].sort((a, b) => data.distance[a] - data.distance[b])
 
