@@ -122,7 +122,7 @@ def _check_cluster(args):
     _check_unet(args)
     out = _out_of(args)
     _check_out(out, args)
-    if args.into: _check_into(Path(args.into), out, args)
+    if args.into: _check_into(args, args.folder, out, _CLUSTER)
 
 # %% ../../nbs/app/04_cli.ipynb #c91c38e6
 def _check_search(args):
@@ -455,7 +455,8 @@ def _check_target(option, path, folder, check):
 def _as_refined(known, args):
     "The record of a quick result as if it were refined: with --refine it may be replaced by a better one"
     settings = (known or {}).get("settings")
-    if not args.refine or not isinstance(settings, dict) or settings.get("refine") is not False: return known
+    wanted = getattr(args, "refine", False)
+    if not wanted or not isinstance(settings, dict) or settings.get("refine") is not False: return known
     return known | {"settings": settings | _settings(args, "refine", "steps", "image_size")}
 
 # %% ../../nbs/app/04_cli.ipynb #7640ded5
@@ -481,13 +482,14 @@ def _check_out(out, args):
         _check_target("--out", out/name, args.folder, check_replaceable)
 
 # %% ../../nbs/app/04_cli.ipynb #8278028a
-def _check_into(into, out, args):
-    "Refuse a folder for sorted files that is not ours to replace, or of other settings"
-    _check_target("--into", into, args.folder, check_sorted)
+def _check_into(args, folder, out, names):
+    "Refuse a folder for sorted files that is not ours to replace, or of other settings, which have these names"
+    into = Path(args.into)
+    _check_target("--into", into, folder, check_sorted)
     _check_writable("--into", into.parent)
     check_into(into, out)
     known = _as_refined(read_record(into/MARK, "diec-folder-1"), args)
-    check_settings(known, _settings(args, *_CLUSTER), f"--into: {args.into}", args.force)
+    check_settings(known, _settings(args, *names), f"--into: {args.into}", args.force)
 
 # %% ../../nbs/app/04_cli.ipynb #f675dcab
 def _count_distinct(images, enough) -> int:
@@ -510,12 +512,17 @@ def _check_images(images, args):
                          f"of the {n:,} there {'is' if found == 1 else 'are'} only {found} different")
 
 # %% ../../nbs/app/04_cli.ipynb #cc492031
-def _result_key(args, unet, pack) -> str:
-    "A hash of everything that a result depends on"
+def _content_of_source(args, unet) -> str|None:
+    "A hash of the U-Net or of the file of vectors; None if the U-Net is still to be pretrained"
     from diec.core.files import content_of
     from diec.unet import unet_fingerprint
-    made_by = [args.unet, unet_fingerprint(*unet)] if unet else asdict(_recipe(args))
-    if args.embeddings: made_by = [args.embeddings, content_of(args.embeddings)]
+    if args.embeddings: return content_of(args.embeddings)
+    return unet_fingerprint(*unet) if unet else None
+
+
+def _result_key(args, source, pack) -> str:
+    "A hash of everything that a result depends on"
+    made_by = [args.unet or args.embeddings, source] if source else asdict(_recipe(args))
     settings = os.fsdecode(_folder_bytes(args)), args.n_clusters, args.seed, args.fine_tune
     return _settings_hash(__version__, *settings, made_by, pack.state, pack.images.shape)
 
@@ -625,32 +632,31 @@ def _foretell_pretraining(clock, args, pack):
     clock.foretell(pretrain=foretell_pretraining(pack.images, _recipe(args)))
 
 # %% ../../nbs/app/04_cli.ipynb #f8298401
-def _pretrain_for(args, out, pack):
+def _pretrain_for(args, out, pack, clock):
     "Pretrain a U-Net on the images, and save it with the result"
     from diec.core.distributed import is_main
     from diec.core.files import note_settings
     from diec.unet import save_unet
+    _foretell_pretraining(clock, args, pack)
     trained = _pretrained(pack, out/"work", args)
     if is_main(): note_settings(out/MANIFEST, _settings(args, *_CLUSTER))
     save_unet(out/"unet", trained.unet, trained.scheduler)
+    clock.lap("pretrain")
     return trained.unet, trained.scheduler
 
 # %% ../../nbs/app/04_cli.ipynb #em000008
-def _vectors(args, pack):
-    "The embeddings of the images from a file"
+def _vectors(file, folder, pack):
+    "The embeddings of the images of a folder from a file"
     from diec.data.vectors import vectors_for
-    vectors = vectors_for(args.embeddings, pack.files, args.folder)
-    _print_result(f"{vectors.shape[1]:,} numbers an image from {args.embeddings}")
+    vectors = vectors_for(file, pack.files, folder)
+    _print_result(f"{vectors.shape[1]:,} numbers an image from {file}")
     return vectors
 
 # %% ../../nbs/app/04_cli.ipynb #19a1ce72
-def _fit(args, out, unet, X, state):
+def _fit(args, out, unet, source, X, state):
     "The estimator, fitted to images of this state, or to their vectors"
     from diec.core.distributed import is_main
-    from diec.core.files import content_of
     from diec.estimator import DiEC
-    from diec.unet import unet_fingerprint
-    source = unet_fingerprint(*unet) if unet else content_of(args.embeddings)
     name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, source, state)
     given = {"unet": unet, "fine_tune_unet": args.fine_tune} if unet else {"embed": "precomputed"}
     return DiEC(args.n_clusters, **given, random_state=args.seed, checkpoint=out/"work"/f"fit-{name}.safetensors",
@@ -669,16 +675,15 @@ def _cluster(args, out) -> list: # files that could not be copied
     _foretell_reading(clock, args, out, unet)
     pack = _read_folder(args, out, unet)
     if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args)
-    key = _result_key(args, unet, pack)
+    key = _result_key(args, source := _content_of_source(args, unet), pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
     clock.lap("read")
     if args.refine:
-        _foretell_pretraining(clock, args, pack)
-        unet = _pretrain_for(args, out, pack)
-        clock.lap("pretrain")
-    X = _vectors(args, pack) if args.embeddings else pack.images
+        unet = _pretrain_for(args, out, pack, clock)
+        source = _content_of_source(args, unet)
+    X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
     _foretell(clock, args, pack, unet, X)
-    diec = _fit(args, out, unet, X, pack.state)
+    diec = _fit(args, out, unet, source, X, pack.state)
     clock.lap("fit")
     said, missing = _write_out(out, diec, X, pack, clock, args)
     if is_main(): _record_result(out, args, key, said)
@@ -725,13 +730,13 @@ def _write_pages(out, diec, pack, z, confidence, distance, clock, args):
         write_report(f, diec, pack, z, confidence, distance, _facts(diec, pack, args), shown, args.folder, out)
 
 # %% ../../nbs/app/04_cli.ipynb #em000009
-def _place(diec) -> str: return f"read at {diec.layer_}, timestep {diec.timestep_}"
+def _place(diec) -> str: return f"{diec.layer_}, timestep {diec.timestep_}"
 
 def _source(diec, args) -> dict:
     "Where the embedding comes from, for the table at the top of the page"
     if args.embeddings: return {"embeddings": args.embeddings}
     unet = args.unet or args.chosen or "pretrained on these images"
-    return {"U-Net": unet, "read at": _place(diec).removeprefix("read at ")}
+    return {"U-Net": unet, "read at": _place(diec)}
 
 # %% ../../nbs/app/04_cli.ipynb #449bb9f2
 def _facts(diec, pack, args) -> list:
@@ -747,7 +752,7 @@ def _report(out, diec, confidence, clock, args, missing) -> list: # what a repea
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     found = f"{diec.n_clusters_} clusters{'' if args.n_clusters else ' (estimated)'}"
     said = [f"{found} of {sizes.min():,} to {sizes.max():,} images; mean confidence {confidence.mean():.2f}",
-            f"embeddings of {args.embeddings}" if args.embeddings else _place(diec)]
+            f"embeddings of {args.embeddings}" if args.embeddings else f"read at {_place(diec)}"]
     for line in (said[0], f"{said[1]}; {clock}", _result_paths(out, args)): _print_result(line)
     _print_missing(missing)
     return said
@@ -809,12 +814,7 @@ def _check_apply(args) -> tuple: # files, clusters and names, see `read_correcte
     "Refuse a table that is not ours or names other files, and a target that is not ours to replace"
     if not Path(args.corrected).is_file(): raise ValueError(f"{args.corrected}: there is no such file")
     _check_folder(args.photos)
-    into = Path(args.into)
-    _check_target("--into", into, args.photos, check_sorted)
-    _check_writable("--into", into.parent)
-    check_into(into, Path(args.corrected).parent if _result_beside(args.corrected) else None)
-    known = read_record(into/MARK, "diec-folder-1")
-    check_settings(known, _settings(args, *_APPLY), f"--into: {args.into}", args.force)
+    _check_into(args, args.photos, Path(args.corrected).parent if _result_beside(args.corrected) else None, _APPLY)
     found = read_corrected(args.corrected)
     check_known(args.corrected, found[0], args.photos)
     return found
@@ -1047,7 +1047,7 @@ def _assigned(args, work, diec) -> tuple:
         return *diec.embed_and_assign(images), pack
     _, pack = _images_of(args.folder, work, None, args.quiet)
     folder = args.folder[0] if len(args.folder) == 1 else "."
-    return *diec.embed_and_assign(_vectors(SimpleNamespace(embeddings=args.embeddings, folder=folder), pack)), pack
+    return *diec.embed_and_assign(_vectors(args.embeddings, folder, pack)), pack
 
 # %% ../../nbs/app/04_cli.ipynb #0d776d71
 def _predict_images(args, work):
@@ -1144,7 +1144,7 @@ def _about(model) -> dict:
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     return {"clusters": diec.n_clusters_, "images": f"{len(diec.labels_):,}",
             "cluster sizes": ", ".join(map(str, sizes)),
-            "read at": f"{diec.layer_}, timestep {diec.timestep_}", "takes": _input_of(diec),
+            "read at": _place(diec), "takes": _input_of(diec),
             "embedding": f"{diec.cluster_centers_.shape[1]} dimensions", "epochs": len(diec.history_["epoch"]),
             "U-Net fine-tuned": "yes" if "joint" in diec.history_["stage"] else "no"}
 

@@ -16,8 +16,8 @@ import torch
 from .html_report import LARGEST, find_oddities
 from .image_map import map_points, thumbnails
 from .pretrain import Recipe, pretrain
-from ..data.images import as_images
 from ..data.formats import DataError, read_square
+from ..data.images import as_images
 from ..features import Extractor, Layer
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
 from ..losses import adaptive_graph
