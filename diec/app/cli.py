@@ -253,7 +253,7 @@ def _size_of(unet):
 # %% ../../nbs/app/04_cli.ipynb #fo000001
 def _duration(seconds) -> str:
     "A duration in the unit that a person would use"
-    if seconds < 100: return f"{seconds:.0f} s"
+    if seconds < 100: return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
     return f"{seconds/60:.0f} min" if seconds < 5400 else f"{seconds/3600:.1f} h"
 
 # %% ../../nbs/app/04_cli.ipynb #9b77cc42
@@ -594,42 +594,50 @@ def _read_folder(args, out, unet):
     return pack
 
 # %% ../../nbs/app/04_cli.ipynb #rf000002
-def _suitable_unet(pack, args) -> tuple:
+def _suitable_unet(pack, args, clock) -> tuple:
     "The U-Net of the package that suits the images, and its scheduler"
     from diec.unet import choose_unet, load_unet
     args.chosen = choose_unet(pack.images, random_state=args.seed)
     _print_result(f"U-Net {args.chosen}, of those that come with diec the one that suits these images best")
-    return load_unet(args.chosen)
+    unet = load_unet(args.chosen)
+    clock.lap("choose")
+    return unet
 
 # %% ../../nbs/app/04_cli.ipynb #fo000003
-def _foretell(clock, args, pack, unet, X):
-    "Say how long the fit and the page will take; several processes would measure each other, so they do not"
-    from diec.app.forecast import foretell_fit, foretell_report
+def _foretells(args) -> bool:
+    "Whether this run says how long it will take; several processes would measure each other"
     from diec.core.distributed import rank_and_world_size
-    from diec.embeddings import GivenEmbeddings
-    from diec.features import Extractor
-    if args.quiet or args.fine_tune or rank_and_world_size()[1] > 1: return
-    extract = Extractor(*unet) if unet else GivenEmbeddings({"vectors": X.shape[1]})
-    clock.foretell(fit=foretell_fit(extract, X, args.n_clusters), report=foretell_report(pack, SHOWN))
+    return not args.quiet and rank_and_world_size()[1] == 1
 
 
 def _foretell_reading(clock, args, out, unet):
     "Say how many files there are, and how long it will take to read them, unless some are read"
     from diec.app.forecast import foretell_reading
-    from diec.core.distributed import rank_and_world_size
     from diec.data.folder import list_images
-    if args.quiet or rank_and_world_size()[1] > 1 or any((out/"work").glob("images-*")): return
+    if not _foretells(args) or any((out/"work").glob("images-*")): return
     files = list_images(args.folder).files
     _print_result(f"{_counted(len(files), 'file')} to read")
     clock.foretell(read=foretell_reading(args.folder, files, _size_for(args, unet)[0]))
 
-
+# %% ../../nbs/app/04_cli.ipynb #fo000005
 def _foretell_pretraining(clock, args, pack):
     "Say how long pretraining will take"
     from diec.app.forecast import foretell_pretraining
-    from diec.core.distributed import rank_and_world_size
-    if args.quiet or rank_and_world_size()[1] > 1: return
+    if not _foretells(args): return
     clock.foretell(pretrain=foretell_pretraining(pack.images, _recipe(args)))
+
+# %% ../../nbs/app/04_cli.ipynb #fo000006
+def _foretell(clock, args, pack, unet, X):
+    "Say how long the fit and the page will take"
+    from diec.app.forecast import foretell_fit, foretell_report
+    from diec.core.distributed import device
+    from diec.embeddings import GivenEmbeddings
+    from diec.features import Extractor
+    if args.fine_tune or not _foretells(args): return
+    with warnings.catch_warnings(): # few images may have fewer clusters; the fit itself will say what matters
+        warnings.simplefilter("ignore")
+        extract = Extractor(unet[0].to(device()), unet[1]) if unet else GivenEmbeddings({"vectors": X.shape[1]})
+        clock.foretell(fit=foretell_fit(extract, X, args.n_clusters), report=foretell_report(pack, SHOWN))
 
 # %% ../../nbs/app/04_cli.ipynb #f8298401
 def _pretrain_for(args, out, pack, clock):
@@ -674,10 +682,10 @@ def _cluster(args, out) -> list: # files that could not be copied
     unet = load_network(args.unet) if args.unet else None
     _foretell_reading(clock, args, out, unet)
     pack = _read_folder(args, out, unet)
-    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args)
+    clock.lap("read")
+    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args, clock)
     key = _result_key(args, source := _content_of_source(args, unet), pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
-    clock.lap("read")
     if args.refine:
         unet = _pretrain_for(args, out, pack, clock)
         source = _content_of_source(args, unet)
