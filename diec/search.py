@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts',
            'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability',
-           'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'search_layer']
+           'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'searched_timesteps',
+           'search_layer']
 
 # %% ../nbs/method/04_search.ipynb #27080fb3
 class CommonSpace(nn.Module):
@@ -674,8 +675,19 @@ def score_map(S:Clusterability, layers:Iterable[str]|None=None, timesteps:Iterab
     return ScoreMap(layers, ts, [list(row) for row in zip(*columns)])
 
 # %% ../nbs/method/04_search.ipynb #sr000007
-def _searched_timesteps(T:int) -> list:
-    "A grid over the first third of the noise schedule, finer where there is less noise"
+def searched_timesteps(T:int) -> list[int]:
+    """Return the timesteps that the search compares.
+
+    Parameters
+    ----------
+    T : int
+        Steps of the noise schedule.
+
+    Returns
+    -------
+    list of int
+        A grid over the first third of the schedule, finer where there is less noise.
+    """
     return sorted({T//40, T//20, T//10, T//5, 7*T//20})
 
 # %% ../nbs/method/04_search.ipynb #c10bf896
@@ -701,7 +713,7 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     COTResult
         The layer with the highest mean score over the timesteps, and the best timestep there.
     """
-    if timesteps is None: timesteps = _searched_timesteps(S.extract.T)
+    if timesteps is None: timesteps = searched_timesteps(S.extract.T)
     grid = score_map(S, layers, timesteps, progress)
     values = grid.values()
     row = int(values.mean(1).argmax())

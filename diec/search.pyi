@@ -27,7 +27,7 @@ from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
 from .losses import Graph, adaptive_graph, diffuse
 from matplotlib.axes import Axes
-__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts', 'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'search_layer']
+__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts', 'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'searched_timesteps', 'search_layer']
 
 class CommonSpace(nn.Module):
     """Center, project to principal components, and scale each vector to unit length; gradients pass through.
@@ -235,7 +235,7 @@ class ScoreMap:
 def score_map(S: Clusterability, layers: Iterable[str] | None=None, timesteps: Iterable[int] | None=None, progress: bool=False) -> ScoreMap:
     ...
 
-def _searched_timesteps(T: int) -> list:
+def searched_timesteps(T: int) -> list[int]:
     ...
 SEARCH_LAYERS = ('mid_block', 'up_blocks.0', DEFAULT_LAYER)
 

@@ -18,10 +18,11 @@ from .image_map import map_points, thumbnails
 from .pretrain import Recipe, pretrain
 from ..data.formats import DataError, read_square
 from ..data.images import as_images
+from ..estimator import COUNT_SIZE
 from ..features import Extractor, Layer
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
 from ..losses import adaptive_graph
-from ..search import CommonSpace, initial_clusters, searched_layers, subset_size
+from ..search import CommonSpace, initial_clusters, searched_layers, searched_timesteps, subset_size
 from ..trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _prepared(extract, images) -> torch.Tensor:
     return extract.fit_to_unet(as_images(images))
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000011
-EVALUATED, COUNTED, EPOCHS = 5, 3000, TrainingConfig().head_epochs # timesteps of the search; images that tell K
+EPOCHS = TrainingConfig().head_epochs
 
 def _train(extract, images, e, n_clusters, layer, n_epochs):
     "Some epochs of the head, from a quick start"
@@ -120,10 +121,10 @@ def foretell_fit(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tens
     N, layers = len(images), searched_layers(extract.unet)
     some = _prepared(extract, images[_some(N, max(300, N//50, 2*(n_clusters or 1)))])
     embedding, estimate, start, epoch = (s/len(some) for s in _rehearse(extract, some, Layer(layers[-1]), n_clusters))
-    places = EVALUATED*len(layers) if extract.T > 1 else len(layers) if len(layers) > 1 else 0
-    m, counted = min(N, subset_size(n_clusters or 10, N)), min(N, COUNTED)*(n_clusters is None)
-    passes = places//len(layers)*m + N + counted
-    return embedding*passes + start*(places*m + min(N, 10_000)) + estimate*counted + epoch*N*EPOCHS
+    n_timesteps = len(searched_timesteps(extract.T)) if extract.T > 1 else int(len(layers) > 1)
+    m, counted = min(N, subset_size(n_clusters or 10, N)), min(N, COUNT_SIZE)*(n_clusters is None)
+    passes = n_timesteps*m + N + counted
+    return embedding*passes + start*(n_timesteps*len(layers)*m + min(N, 10_000)) + estimate*counted + epoch*N*EPOCHS
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000015
 def foretell_pretraining(images:np.ndarray|torch.Tensor, recipe:Recipe, n_measured:int=3) -> float:

@@ -10,7 +10,7 @@ from html import unescape
 
 import numpy as np
 import pytest
-from chromium import BROWSER, Chromium, is_error
+from chromium import BROWSER, is_error
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 
@@ -207,12 +207,6 @@ def test_the_output_of_a_notebook(found):
 
 
 # --- its page in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Chromium() as browser:
-        yield browser
 
 
 class Page:

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
-from chromium import BROWSER, Chromium, is_error
+from chromium import BROWSER, is_error
 from PIL import Image
 
 from diec.app.cli import main, write_labels
@@ -77,12 +77,6 @@ def place(tmp_path_factory):
     sorted_files = [files[i] for i in order]
     write_labels(root / "out" / "labels.csv", sorted_files, labels[order], confidence[order], distance[order])
     return SimpleNamespace(root=root, page=root / "out" / "report.html", photos=root / "photos", files=sorted_files)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with Chromium() as browser:
-        yield browser
 
 
 class Page:
