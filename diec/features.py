@@ -377,11 +377,19 @@ def noised(self:Extractor, x0:torch.Tensor, t:int) -> torch.Tensor:
     return torch.stack([self.scheduler.add_noise(latents, eps, torch.full((len(x0),), t)) for eps in noise])
 
 # %% ../nbs/method/02_features.ipynb #afb44992
+@contextmanager
+def _bfloat16(device:str):
+    "Autocast"
+    with torch.autocast(device, torch.bfloat16), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mismatch dtype between input and weight") # some norms are computed unfused
+        yield
+
 @patch
 def arithmetic(self:Extractor):
     "The context of a forward pass in this precision; without autocast in float32, since not every device has it"
     device = next(self.unet.parameters()).device.type
-    return torch.autocast(device, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+    return _bfloat16(device) if self.precision == "bfloat16" else nullcontext()
+
 
 # %% ../nbs/method/02_features.ipynb #ae9f4996
 @patch

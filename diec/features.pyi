@@ -189,6 +189,10 @@ class Extractor:
 Extractor.__doc__ = 'Read the embeddings e_bar(l, t) of images off a diffusion model.\n\nParameters\n----------\nunet : UNet2DModel or Adapter\n    The pretrained network, which is not changed.\nscheduler : DDPMScheduler or FlowSchedule\n    Its noise schedule.\nn_draws : int, default 2\n    Noise draws R that an embedding is averaged over, 1 or more; see `image_noise`.\nrandom_state : int, default 0\n    Seed of the noise.\nbatch_size : int, default 256\n    Images in one forward pass; reduced where activations or draws would take more than `ACTIVATION_BYTES`.\nmax_side : int, default 4\n    Largest height and width of a pooled map, see `pool_features`.\nmax_bytes : int, default 2**31\n    Embeddings of a data set that take more bytes are stored in a temporary file instead of memory.\ncache_dir : str, Path or None, default None\n    Folder in which embeddings are cached, so that an interrupted or repeated call does not compute them twice.\nprecision : {"auto", "float32", "bfloat16"}, default "auto"\n    Arithmetic of the forward pass; see `resolve_precision`.\n'
 MAX_PIXELS = 2 ** 22
 LATENT_BYTES = 2 ** 28
+
+@contextmanager
+def _bfloat16(device: str):
+    ...
 NOISE_SHARE = 0.02
 PROBE = 32
 

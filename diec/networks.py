@@ -5,6 +5,7 @@
 # %% ../nbs/method/01b_networks.ipynb #ne000003
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -57,7 +58,7 @@ from diec.unet import (
 )
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DModel, VQModel
+    from diffusers import AutoencoderDC, AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DModel, VQModel
 
 # %% auto #0
 __all__ = ['Adapter', 'load_network', 'save_network']
@@ -73,19 +74,21 @@ def _standardized(z:torch.Tensor, config:dict) -> torch.Tensor:
 
 # %% ../nbs/method/01b_networks.ipynb #ne000012
 @torch.no_grad()
-def _encode(vae:AutoencoderKL|VQModel|None, images:torch.Tensor) -> torch.Tensor:
+def _encode(vae:AutoencoderKL|AutoencoderDC|VQModel|None, images:torch.Tensor) -> torch.Tensor:
     "What the network denoises: images, or their latents"
     if vae is None: return images
     found = vae.encode(images)
-    z = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+    if hasattr(found, "latent_dist"): z = found.latent_dist.mode()
+    else: z = found.latents if hasattr(found, "latents") else found.latent
     return _standardized(z.float(), vae.config)
 
 # %% ../nbs/method/01b_networks.ipynb #ne000021
 class Adapter(nn.Module):
     network_part = "unet" # the network's folder in a pipeline
+    packing = 1 # latents of packing x packing pixels are one token's channels
     config:dict[str, Any] # the images that the model takes, as in the configuration of a U-Net
 
-    def __init__(self, network:ModelMixin, vae:AutoencoderKL|VQModel|None=None,
+    def __init__(self, network:ModelMixin, vae:AutoencoderKL|AutoencoderDC|VQModel|None=None,
                  condition:dict[str, torch.Tensor]|None=None, times:torch.Tensor|None=None):
         super().__init__()
         self.network, self.vae, self.condition = network, vae, nn.Module()
@@ -93,7 +96,7 @@ class Adapter(nn.Module):
         for name, value in (self.fixed_condition(network) | (condition or {})).items():
             self.condition.register_buffer(name, value)
         self.register_buffer("times", times, persistent=False)
-        self.config = _config(network, vae)
+        self.config = _config(network, vae, self.latent_side(network))
 
 # %% ../nbs/method/01b_networks.ipynb #ne000022
 Adapter.__doc__ = """Make a diffusion model look like a U-Net that denoises pixels; each family is a subclass.
@@ -102,7 +105,7 @@ Parameters
 ----------
 network : ModelMixin
     The network that denoises, of diffusers.
-vae : AutoencoderKL, VQModel or None, default None
+vae : AutoencoderKL, AutoencoderDC, VQModel or None, default None
     The autoencoder of a latent model.
 condition : dict of str to torch.Tensor or None, default None
     Further arguments of the network, such as the encoded empty prompt; one row each.
@@ -111,19 +114,22 @@ times : torch.Tensor or None, default None
 """
 
 # %% ../nbs/method/01b_networks.ipynb #ne000023
-def _latent_side(size, factor:int) -> int|tuple[int, int]:
-    "The size of images from the size of their latents"
-    return factor*size if isinstance(size, int) else tuple(factor*s for s in size)
+def _image_side(side, vae:AutoencoderKL|AutoencoderDC|VQModel|None) -> int|tuple[int, int]:
+    "The size of images from that of their latents"
+    if vae is None: return side
+    levels = vae.config.get("block_out_channels") or vae.config.encoder_block_out_channels
+    factor = 2**(len(levels) - 1)
+    return factor*side if isinstance(side, int) else tuple(factor*s for s in side)
+
 
 # %% ../nbs/method/01b_networks.ipynb #ne000024
-def _config(network:ModelMixin, vae:AutoencoderKL|VQModel|None) -> dict:
+def _config(network:ModelMixin, vae:AutoencoderKL|AutoencoderDC|VQModel|None, side) -> dict:
     "The images that a model takes, as in the configuration of a U-Net, and all that determines what it computes"
-    factor = 1 if vae is None else 2**(len(vae.config.block_out_channels) - 1)
     parts = {"network": network, "autoencoder": vae}
     settings = {name: {k: v for k, v in part.config.items() if not k.startswith("_")} for name, part in parts.items()
                 if part is not None}
     return diffusers.configuration_utils.FrozenDict({
-        "sample_size": _latent_side(network.config.sample_size, factor),
+        "sample_size": _image_side(side, vae),
         "in_channels": (vae or network).config.in_channels, "kind": type(network).__name__, **settings})
 
 # %% ../nbs/method/01b_networks.ipynb #ne000025
@@ -136,6 +142,12 @@ def encode(self:Adapter, images:torch.Tensor) -> torch.Tensor:
 def fixed_condition(self:Adapter, network:ModelMixin) -> dict[str, torch.Tensor]:
     "Arguments of the network that are the same for every model of the family"
     return {}
+
+@patch
+def latent_side(self:Adapter, network:ModelMixin) -> int|tuple[int, int]|None:
+    "The size of what the network denoises"
+    return network.config.sample_size
+
 
 # %% ../nbs/method/01b_networks.ipynb #ne000026
 @patch
@@ -226,7 +238,7 @@ class TransformerAdapter(Adapter):
 @patch
 def as_map(self:TransformerAdapter, output, xt:torch.Tensor) -> torch.Tensor:
     "The tokens of the image in the output of a layer, as a map"
-    h, w = (s//self.network.config.patch_size for s in xt.shape[-2:])
+    h, w = (s//self.network.config.patch_size//self.packing for s in xt.shape[-2:])
     outputs = [o for o in (output if isinstance(output, tuple) else (output,)) if isinstance(o, torch.Tensor)]
     for o in reversed(outputs): # blocks for text and image return the image last
         if o.ndim == 3 and o.shape[1] == h*w: return o.transpose(1, 2).unflatten(2, (h, w))
@@ -254,10 +266,49 @@ class SD3Adapter(TransformerAdapter):
     "An `SD3Transformer2DModel`"
     def call(self, xt, t, condition): return self.network(xt, timestep=t, **condition)
 
+# %% ../nbs/method/01b_networks.ipynb #3158468d
+class SanaAdapter(TransformerAdapter):
+    "A `SanaTransformer2DModel`"
+    def call(self, xt, t, condition): return self.network(xt, timestep=t, **condition)
+
+
+# %% ../nbs/method/01b_networks.ipynb #6dc82d24
+class FluxAdapter(TransformerAdapter):
+    "A `FluxTransformer2DModel`"
+    packing = 2
+
+    def latent_side(self, network): return 64
+
+    def fixed_condition(self, network): return {"guidance": torch.ones(1)} if network.config.guidance_embeds else {}
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        names = "transformer_blocks", "single_transformer_blocks"
+        return tuple(f"{name}.{i}" for name in names for i in range(len(getattr(self.network, name))))
+
+
+# %% ../nbs/method/01b_networks.ipynb #749ec129
+def _positions(h:int, w:int, like:torch.Tensor) -> torch.Tensor:
+    "Row and column of each token of a map, as Flux numbers them (h*w, 3)"
+    grid = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    return torch.stack([torch.zeros(h, w), *grid], dim=-1).flatten(0, 1).to(like)
+
+@patch
+def call(self:FluxAdapter, xt:torch.Tensor, t:torch.Tensor, condition:dict[str, torch.Tensor]) -> Any: # noqa: F811
+    "The output of the network, as a map"
+    h, w = (s//2 for s in xt.shape[-2:])
+    no_place = xt.new_zeros(condition["encoder_hidden_states"].shape[1], 3) # of the words
+    found = self.network(nn.functional.pixel_unshuffle(xt, 2).flatten(2).transpose(1, 2), timestep=t/1000,
+                         img_ids=_positions(h, w, xt), txt_ids=no_place, **condition)
+    tokens = found.sample.transpose(1, 2).unflatten(2, (h, w))
+    return SimpleNamespace(sample=nn.functional.pixel_shuffle(tokens, 2))
+
+
 # %% ../nbs/method/01b_networks.ipynb #ne000049
 ADAPTERS = {"UNet2DModel": UNetAdapter, "UNet2DConditionModel": TextUNetAdapter, "DiTTransformer2DModel": DiTAdapter,
-            "PixArtTransformer2DModel": PixArtAdapter, "SD3Transformer2DModel": SD3Adapter}
-AUTOENCODERS = "AutoencoderKL", "VQModel"
+            "PixArtTransformer2DModel": PixArtAdapter, "SD3Transformer2DModel": SD3Adapter,
+            "SanaTransformer2DModel": SanaAdapter, "FluxTransformer2DModel": FluxAdapter}
+AUTOENCODERS = "AutoencoderKL", "AutoencoderDC", "VQModel"
 # norm_type of a network that was saved as `Transformer2DModel` -> its class today
 _OLD_TRANSFORMERS = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}
 
@@ -309,6 +360,9 @@ def read_schedule(settings:dict, name:str) -> DDPMScheduler|FlowSchedule:
     if kind in _FLOW:
         checked(FlowSettings, settings, name, strict=False)
         return FlowSchedule(build(diffusers.FlowMatchEulerDiscreteScheduler, settings, name)) # the noise of both
+    if kind in _BETAS and settings.get("use_flow_sigmas"): # a sampler of many kinds, here of flow matching
+        return read_schedule({"_class_name": _FLOW[0], "shift": settings.get("flow_shift", 1.),
+                              "num_train_timesteps": settings.get("num_train_timesteps", 1000)}, name)
     if kind not in _BETAS:
         raise ValueError(f"{name}: _class_name must be one of {', '.join((*_BETAS, *_FLOW))}, got {kind!r}")
     return read_scheduler({k: v for k, v in settings.items() if k in _NOISE_SETTINGS}, name)
@@ -327,23 +381,25 @@ def prompt_rules(kind:str, config:dict) -> dict[str, TensorRule]:
     if kind == "UNet2DConditionModel":
         rules = {"encoder_hidden_states": rule("d", _width(config))}
         return rules | ({"text_embeds": rule("D")} if config["addition_embed_type"] == "text_time" else {})
-    if kind == "PixArtTransformer2DModel":
+    if kind in ("PixArtTransformer2DModel", "SanaTransformer2DModel"):
         return {"encoder_hidden_states": rule("d", config["caption_channels"]), "encoder_attention_mask": rule("d")}
-    if kind == "SD3Transformer2DModel":
+    if kind in ("SD3Transformer2DModel", "FluxTransformer2DModel"):
         return {"encoder_hidden_states": rule("d", config["joint_attention_dim"]),
                 "pooled_projections": rule(config["pooled_projection_dim"])}
     return {}
 
 # %% ../nbs/method/01b_networks.ipynb #ne000073
-_TEXT_CLASSES = {"CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast", "CLIPTextModel",
-                 "CLIPTextModelWithProjection", "T5EncoderModel"}
+_TEXT_CLASSES = {"CLIPTokenizer", "CLIPTokenizerFast", "T5Tokenizer", "T5TokenizerFast", "GemmaTokenizer",
+                 "GemmaTokenizerFast", "CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel", "Gemma2Model"}
 # class of the network -> pipeline, and which of its encoded prompts is which argument
 _PROMPTS = {"UNet2DConditionModel": ("StableDiffusionPipeline", {"encoder_hidden_states": 0}),
             "text_time": ("StableDiffusionXLPipeline", {"encoder_hidden_states": 0, "text_embeds": 2}),
             "PixArtTransformer2DModel": ("PixArtAlphaPipeline", {"encoder_hidden_states": 0,
                                                                  "encoder_attention_mask": 1}),
             "SD3Transformer2DModel": ("StableDiffusion3Pipeline", {"encoder_hidden_states": 0,
-                                                                   "pooled_projections": 2})}
+                                                                   "pooled_projections": 2}),
+            "SanaTransformer2DModel": ("SanaPipeline", {"encoder_hidden_states": 0, "encoder_attention_mask": 1}),
+            "FluxTransformer2DModel": ("FluxPipeline", {"encoder_hidden_states": 0, "pooled_projections": 1})}
 
 # %% ../nbs/method/01b_networks.ipynb #ne000074
 def _text_parts(index:dict) -> list[str]:
@@ -375,10 +431,9 @@ def _encode_empty_prompt(folder:Path, index:dict, kind:str, config:dict) -> dict
     others["scheduler"] = diffusers.DDPMScheduler(steps_offset=1, clip_sample=False) # not used
     if pipeline == "StableDiffusionPipeline": others["requires_safety_checker"] = False # no images are made
     pipe = getattr(diffusers, pipeline).from_pretrained(folder, **others, use_safetensors=True, local_files_only=True)
-    further = {"prompt_2": "", "prompt_3": ""} if kind == "SD3Transformer2DModel" else {}
-    with torch.no_grad():
-        found = pipe.encode_prompt("", **further, device="cpu", num_images_per_prompt=1,
-                                   do_classifier_free_guidance=False)
+    settings = dict(device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False, prompt_2="", prompt_3="")
+    known = inspect.signature(pipe.encode_prompt).parameters
+    with torch.no_grad(): found = pipe.encode_prompt("", **{k: v for k, v in settings.items() if k in known})
     return {name: found[i].float() for name, i in arguments.items()}
 
 # %% ../nbs/method/01b_networks.ipynb #ne000077
@@ -409,9 +464,10 @@ def _zero_prompt(config:dict) -> dict[str, torch.Tensor]:
             "text_embeds": torch.zeros(1, n_vector)}
 
 # %% ../nbs/method/01b_networks.ipynb #ne000081
-MAX_PARAMETERS = 10**10 # of network and autoencoder, at most
+MAX_PARAMETERS = 2*10**10 # of network and autoencoder, at most
 MAX_ACTIVATION_BYTES, MAX_FLOPS = 2**35, 10**14 # of one image in them, at most
 _levels = sequence(integer(1, 8192), 1, 10)
+_scales = sequence(sequence(integer(1, 64), 0, 10), 1, 10)
 
 class NetworkSettings(Settings):
     "`config.json` of a network or an autoencoder: what decides how large it is; its class checks the rest"
@@ -419,9 +475,16 @@ class NetworkSettings(Settings):
     in_channels = Setting(integer(1, 64), 4)
     out_channels = Setting(null | integer(1, 128), None)
     block_out_channels = Setting(_levels, ())
+    encoder_block_out_channels = Setting(_levels, ())
+    decoder_block_out_channels = Setting(_levels, ())
+    encoder_layers_per_block = Setting(_levels, ())
+    decoder_layers_per_block = Setting(_levels, ())
+    encoder_qkv_multiscales = Setting(_scales, ())
+    decoder_qkv_multiscales = Setting(_scales, ())
     layers_per_block = Setting(integer(1, 16) | _levels, 1)
     transformer_layers_per_block = Setting(integer(1, 64) | sequence(integer(1, 64) | _levels, 1, 10), 1)
     num_layers = Setting(integer(1, 256), 1)
+    num_single_layers = Setting(integer(1, 256), 1)
     patch_size = Setting(integer(1, 64), 1)
     pos_embed_max_size = Setting(null | integer(1, 512), None)
     num_class_embeds = Setting(null | integer(1, 100_000), None)
@@ -486,11 +549,13 @@ def _find_part(folder:Path, names:tuple[str, ...]) -> str|None:
 
 def _check_latents(network:nn.Module, vae:nn.Module|None, name:str):
     "Raise an error unless the network denoises what the autoencoder makes, at a size it knows"
-    n_channels = network.config.in_channels if vae is None else vae.config.latent_channels
-    if network.config.in_channels != n_channels:
-        raise ValueError(f"{name}: in_channels must be the autoencoder's latent_channels, {n_channels}, "
-                         f"got {network.config.in_channels}")
-    if network.config.sample_size is None: raise ValueError(f"{name}: sample_size must be an integer, got null")
+    n_channels, pack = network.config.in_channels, ADAPTERS[type(network).__name__].packing**2
+    expected = n_channels if vae is None else vae.config.latent_channels*pack
+    if n_channels != expected:
+        raise ValueError(f"{name}: in_channels must be the autoencoder's latent_channels, {vae.config.latent_channels}"
+                         f"{f' times {pack}' if pack > 1 else ''}, got {n_channels}")
+    if "sample_size" in network.config and network.config.sample_size is None:
+        raise ValueError(f"{name}: sample_size must be an integer, got null")
 
 # %% ../nbs/method/01b_networks.ipynb #ne000088
 def _read_adapter_design(folder:Path, inside:str, what:str, within:Path|None) -> Design:

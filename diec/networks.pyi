@@ -1,6 +1,7 @@
 # Made from networks.py by `python -m tools.stubs`, for type checkers: methods added by @patch stand in their classes.
 
 from __future__ import annotations
+import inspect
 import json
 import re
 from pathlib import Path
@@ -18,26 +19,30 @@ from .core.files import MANIFEST, atomic_folder
 from .core.names import find_unet
 from diec.core.schema import WEIGHT_TYPES, Setting, Settings, TensorRule, TooLarge, blamed, check_header, check_values, checked, find_file, flag, integer, null, number, read_header, read_json, sequence
 from diec.unet import Cost, build, current_name, fetch, forward_cost, input_shape, measure_cost, read_scheduler, read_unet_design, read_unet_weights, save_unet, stored_weight
-from diffusers import AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DModel, VQModel
+from diffusers import AutoencoderDC, AutoencoderKL, DDPMScheduler, ModelMixin, UNet2DModel, VQModel
 __all__ = ['Adapter', 'load_network', 'save_network']
 
 def _standardized(z: torch.Tensor, config: dict) -> torch.Tensor:
     ...
 
-def _encode(vae: AutoencoderKL | VQModel | None, images: torch.Tensor) -> torch.Tensor:
+def _encode(vae: AutoencoderKL | AutoencoderDC | VQModel | None, images: torch.Tensor) -> torch.Tensor:
     ...
 
 class Adapter(nn.Module):
     network_part = 'unet'
+    packing = 1
     config: dict[str, Any]
 
-    def __init__(self, network: ModelMixin, vae: AutoencoderKL | VQModel | None=None, condition: dict[str, torch.Tensor] | None=None, times: torch.Tensor | None=None):
+    def __init__(self, network: ModelMixin, vae: AutoencoderKL | AutoencoderDC | VQModel | None=None, condition: dict[str, torch.Tensor] | None=None, times: torch.Tensor | None=None):
         ...
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         ...
 
     def fixed_condition(self, network: ModelMixin) -> dict[str, torch.Tensor]:
+        ...
+
+    def latent_side(self, network: ModelMixin) -> int | tuple[int, int] | None:
         ...
 
     def forward(self, xt: torch.Tensor, t: int | torch.Tensor) -> SimpleNamespace:
@@ -64,12 +69,12 @@ class Adapter(nn.Module):
     @property
     def prompt(self) -> dict[str, torch.Tensor]:
         ...
-Adapter.__doc__ = 'Make a diffusion model look like a U-Net that denoises pixels; each family is a subclass.\n\nParameters\n----------\nnetwork : ModelMixin\n    The network that denoises, of diffusers.\nvae : AutoencoderKL, VQModel or None, default None\n    The autoencoder of a latent model.\ncondition : dict of str to torch.Tensor or None, default None\n    Further arguments of the network, such as the encoded empty prompt; one row each.\ntimes : torch.Tensor or None, default None\n    Times (T,) that the network is called with; None: the timesteps 0..T-1.\n'
+Adapter.__doc__ = 'Make a diffusion model look like a U-Net that denoises pixels; each family is a subclass.\n\nParameters\n----------\nnetwork : ModelMixin\n    The network that denoises, of diffusers.\nvae : AutoencoderKL, AutoencoderDC, VQModel or None, default None\n    The autoencoder of a latent model.\ncondition : dict of str to torch.Tensor or None, default None\n    Further arguments of the network, such as the encoded empty prompt; one row each.\ntimes : torch.Tensor or None, default None\n    Times (T,) that the network is called with; None: the timesteps 0..T-1.\n'
 
-def _latent_side(size, factor: int) -> int | tuple[int, int]:
+def _image_side(side, vae: AutoencoderKL | AutoencoderDC | VQModel | None) -> int | tuple[int, int]:
     ...
 
-def _config(network: ModelMixin, vae: AutoencoderKL | VQModel | None) -> dict:
+def _config(network: ModelMixin, vae: AutoencoderKL | AutoencoderDC | VQModel | None, side) -> dict:
     ...
 
 class UNetAdapter(Adapter):
@@ -141,8 +146,34 @@ class SD3Adapter(TransformerAdapter):
 
     def call(self, xt, t, condition):
         ...
-ADAPTERS = {'UNet2DModel': UNetAdapter, 'UNet2DConditionModel': TextUNetAdapter, 'DiTTransformer2DModel': DiTAdapter, 'PixArtTransformer2DModel': PixArtAdapter, 'SD3Transformer2DModel': SD3Adapter}
-AUTOENCODERS = ('AutoencoderKL', 'VQModel')
+
+class SanaAdapter(TransformerAdapter):
+    """A `SanaTransformer2DModel`"""
+
+    def call(self, xt, t, condition):
+        ...
+
+class FluxAdapter(TransformerAdapter):
+    """A `FluxTransformer2DModel`"""
+    packing = 2
+
+    def latent_side(self, network):
+        ...
+
+    def fixed_condition(self, network):
+        ...
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        ...
+
+    def call(self, xt: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> Any:
+        ...
+
+def _positions(h: int, w: int, like: torch.Tensor) -> torch.Tensor:
+    ...
+ADAPTERS = {'UNet2DModel': UNetAdapter, 'UNet2DConditionModel': TextUNetAdapter, 'DiTTransformer2DModel': DiTAdapter, 'PixArtTransformer2DModel': PixArtAdapter, 'SD3Transformer2DModel': SD3Adapter, 'SanaTransformer2DModel': SanaAdapter, 'FluxTransformer2DModel': FluxAdapter}
+AUTOENCODERS = ('AutoencoderKL', 'AutoencoderDC', 'VQModel')
 _OLD_TRANSFORMERS = {'ada_norm_zero': 'DiTTransformer2DModel', 'ada_norm_single': 'PixArtTransformer2DModel'}
 _BETAS = ('DDPMScheduler', 'DDIMScheduler', 'PNDMScheduler', 'LMSDiscreteScheduler', 'EulerDiscreteScheduler', 'EulerAncestralDiscreteScheduler', 'HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'DEISMultistepScheduler', 'DPMSolverMultistepScheduler', 'DPMSolverSinglestepScheduler', 'UniPCMultistepScheduler', 'LCMScheduler')
 _FLOW = ('FlowMatchEulerDiscreteScheduler', 'FlowMatchHeunDiscreteScheduler')
@@ -184,8 +215,8 @@ def _width(config: dict) -> int:
 
 def prompt_rules(kind: str, config: dict) -> dict[str, TensorRule]:
     ...
-_TEXT_CLASSES = {'CLIPTokenizer', 'CLIPTokenizerFast', 'T5Tokenizer', 'T5TokenizerFast', 'CLIPTextModel', 'CLIPTextModelWithProjection', 'T5EncoderModel'}
-_PROMPTS = {'UNet2DConditionModel': ('StableDiffusionPipeline', {'encoder_hidden_states': 0}), 'text_time': ('StableDiffusionXLPipeline', {'encoder_hidden_states': 0, 'text_embeds': 2}), 'PixArtTransformer2DModel': ('PixArtAlphaPipeline', {'encoder_hidden_states': 0, 'encoder_attention_mask': 1}), 'SD3Transformer2DModel': ('StableDiffusion3Pipeline', {'encoder_hidden_states': 0, 'pooled_projections': 2})}
+_TEXT_CLASSES = {'CLIPTokenizer', 'CLIPTokenizerFast', 'T5Tokenizer', 'T5TokenizerFast', 'GemmaTokenizer', 'GemmaTokenizerFast', 'CLIPTextModel', 'CLIPTextModelWithProjection', 'T5EncoderModel', 'Gemma2Model'}
+_PROMPTS = {'UNet2DConditionModel': ('StableDiffusionPipeline', {'encoder_hidden_states': 0}), 'text_time': ('StableDiffusionXLPipeline', {'encoder_hidden_states': 0, 'text_embeds': 2}), 'PixArtTransformer2DModel': ('PixArtAlphaPipeline', {'encoder_hidden_states': 0, 'encoder_attention_mask': 1}), 'SD3Transformer2DModel': ('StableDiffusion3Pipeline', {'encoder_hidden_states': 0, 'pooled_projections': 2}), 'SanaTransformer2DModel': ('SanaPipeline', {'encoder_hidden_states': 0, 'encoder_attention_mask': 1}), 'FluxTransformer2DModel': ('FluxPipeline', {'encoder_hidden_states': 0, 'pooled_projections': 1})}
 
 def _text_parts(index: dict) -> list[str]:
     ...
@@ -204,9 +235,10 @@ def _read_condition(folder: Path, kind: str, config: dict, size: tuple, within: 
 
 def _zero_prompt(config: dict) -> dict[str, torch.Tensor]:
     ...
-MAX_PARAMETERS = 10 ** 10
+MAX_PARAMETERS = 2 * 10 ** 10
 MAX_ACTIVATION_BYTES, MAX_FLOPS = (2 ** 35, 10 ** 14)
 _levels = sequence(integer(1, 8192), 1, 10)
+_scales = sequence(sequence(integer(1, 64), 0, 10), 1, 10)
 
 class NetworkSettings(Settings):
     """`config.json` of a network or an autoencoder: what decides how large it is; its class checks the rest"""
@@ -214,9 +246,16 @@ class NetworkSettings(Settings):
     in_channels = Setting(integer(1, 64), 4)
     out_channels = Setting(null | integer(1, 128), None)
     block_out_channels = Setting(_levels, ())
+    encoder_block_out_channels = Setting(_levels, ())
+    decoder_block_out_channels = Setting(_levels, ())
+    encoder_layers_per_block = Setting(_levels, ())
+    decoder_layers_per_block = Setting(_levels, ())
+    encoder_qkv_multiscales = Setting(_scales, ())
+    decoder_qkv_multiscales = Setting(_scales, ())
     layers_per_block = Setting(integer(1, 16) | _levels, 1)
     transformer_layers_per_block = Setting(integer(1, 64) | sequence(integer(1, 64) | _levels, 1, 10), 1)
     num_layers = Setting(integer(1, 256), 1)
+    num_single_layers = Setting(integer(1, 256), 1)
     patch_size = Setting(integer(1, 64), 1)
     pos_embed_max_size = Setting(null | integer(1, 512), None)
     num_class_embeds = Setting(null | integer(1, 100000), None)

@@ -1,6 +1,7 @@
 "Each family of diffusion models: tiny ones of diffusers' own classes, saved and read back, against full passes with plain hooks."
 
 import json
+import math
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from diec.core.rng import generator
+from diec.data.images import fit_to
 from diec.estimator import DiEC
 from diec.features import Extractor, activations, image_noise, join_features, layer_names
 from diec.losses import Graph  # noqa: F401 - the module of the losses stands behind the features
@@ -116,7 +118,74 @@ def stable_diffusion_3():
     return {"transformer": network, "vae": vae, "scheduler": scheduler}, prompt
 
 
-FAMILIES = [class_conditional, latent, stable_diffusion, stable_diffusion_xl, dit, pixart, stable_diffusion_3]
+def sana():
+    network = diffusers.SanaTransformer2DModel(
+        out_channels=4,
+        caption_channels=12,
+        cross_attention_dim=16,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        **TOKENS,
+    )
+    vae = diffusers.AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+        scaling_factor=0.41,
+    )
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, flow_shift=3.0, prediction_type="flow_prediction"
+    )
+    prompt = {
+        "encoder_hidden_states": torch.randn(1, 5, 12),
+        "encoder_attention_mask": torch.tensor([[1.0, 1, 0, 0, 0]]),
+    }
+    return {"transformer": network, "vae": vae, "scheduler": scheduler}, prompt
+
+
+def flux(**settings):
+    network = diffusers.FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=3,
+        num_single_layers=3,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        joint_attention_dim=12,
+        pooled_projection_dim=10,
+        axes_dims_rope=(4, 6, 6),
+        **settings,
+    )
+    prompt = {"encoder_hidden_states": torch.randn(1, 5, 12), "pooled_projections": torch.randn(1, 10)}
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return {"transformer": network, "vae": autoencoder(shift_factor=0.1), "scheduler": scheduler}, prompt
+
+
+def flux_with_guidance():
+    return flux(guidance_embeds=True)
+
+
+FAMILIES = [
+    class_conditional,
+    latent,
+    stable_diffusion,
+    stable_diffusion_xl,
+    dit,
+    pixart,
+    stable_diffusion_3,
+    sana,
+    flux,
+    flux_with_guidance,
+]
+
+
+IMAGE_LAST = "stable_diffusion_3", "flux", "flux_with_guidance"  # blocks return the text, then the image
 
 
 def save_folder(folder, make):
@@ -168,12 +237,14 @@ def network_of(model):
 def by_hand_latents(model, x):
     if model.vae is not None:
         config = model.vae.config
+        if model.kind == "sana":
+            return model.vae.encode(x).latent * config.scaling_factor
         return (model.vae.encode(x).latent_dist.mode() - (config.shift_factor or 0)) * config.scaling_factor
     return model.vqvae.encode(x).latents * model.vqvae.config.scaling_factor if hasattr(model, "vqvae") else x
 
 
 def by_hand_noise(model, x0, noise, t):
-    if isinstance(model.scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
+    if model.kind in ("stable_diffusion_3", "sana", "flux", "flux_with_guidance"):
         sigma = (t + 1) / 1000
         sigma = 3 * sigma / (1 + 2 * sigma)
         return (1 - sigma) * x0 + sigma * noise, 1000 * sigma
@@ -200,7 +271,20 @@ def by_hand_call(model, xt, t):
     if model.kind == "pixart":
         added = {"resolution": None, "aspect_ratio": None}
         return net(xt, timestep=times, added_cond_kwargs=added, **prompt).sample
+    if model.kind.startswith("flux"):
+        return by_hand_flux(net, xt, times / 1000, prompt)
     return net(xt, timestep=times, **prompt).sample
+
+
+def by_hand_flux(net, xt, times, prompt):
+    "As the pipeline does it: tokens of 2x2 latents, with the numbers of their row and column"
+    n, channels, h, w = xt.shape
+    if net.config.guidance_embeds:
+        prompt = prompt | {"guidance": torch.ones(n)}
+    tokens = xt.view(n, channels, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 4 * channels)
+    places = torch.tensor([[0.0, i, j] for i in range(h // 2) for j in range(w // 2)])
+    out = net(tokens, timestep=times, img_ids=places, txt_ids=torch.zeros(5, 3), **prompt).sample
+    return out.view(n, h // 2, w // 2, channels, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(n, channels, h, w)
 
 
 def by_hand(model, xt, t, layers):
@@ -209,8 +293,8 @@ def by_hand(model, xt, t, layers):
     modules = dict(net.named_modules())
 
     def store(name, module, args, output):
-        a = output[-1 if model.kind == "stable_diffusion_3" else 0] if isinstance(output, tuple) else output
-        found[name] = a.transpose(1, 2).reshape(len(a), -1, 4, 4) if a.ndim == 3 else a
+        a = output[-1 if model.kind in IMAGE_LAST else 0] if isinstance(output, tuple) else output
+        found[name] = a.transpose(1, 2).unflatten(2, (math.isqrt(a.shape[1]), -1)) if a.ndim == 3 else a
 
     handles = [modules[name].register_forward_hook(partial(store, name)) for name in layers]
     try:
@@ -223,6 +307,7 @@ def by_hand(model, xt, t, layers):
 
 def inputs(model, images, n=3):
     x = torch.from_numpy(images[:: len(images) // n][:n]).float() / 127.5 - 1
+    x = fit_to(x, 128 if model.kind.startswith("flux") else 16, 3)
     x0 = by_hand_latents(model, x)
     return x, x0, torch.randn(x0.shape, generator=generator(5))
 
@@ -304,7 +389,7 @@ def test_cost_is_counted_without_running_and_bounds_the_batch(saved, images):
         half = measure_cost(lambda x0: activations(unet, x0, 0, unet.layer_names[1]), x0, weights)
         full = measure_cost(lambda x0: unet(x0, 0), x0, weights)
     assert half.flops < full.flops and half.n_bytes <= full.n_bytes  # what is behind the layer takes no memory
-    assert Extractor(unet, scheduler).batch_size == 256
+    assert Extractor(unet, scheduler).batch_size == (142 if saved.kind.startswith("flux") else 256)
 
 
 # --- end to end
@@ -433,12 +518,12 @@ def change(folder, file, **settings):
 @pytest.mark.parametrize(
     "file, settings, says",
     [
-        ("transformer/config.json", {"_class_name": "FluxTransformer2DModel"}, "one of UNet2DModel, .*FluxTransformer"),
+        ("transformer/config.json", {"_class_name": "AuraFlowTransformer2DModel"}, "one of UNet2DModel, .*AuraFlow"),
         ("transformer/config.json", {"_class_name": "os.system"}, "got 'os.system'"),
         ("transformer/config.json", {"num_layers": 10**6}, "num_layers must be an integer in 1..256"),
         ("transformer/config.json", {"num_attention_heads": 5}, "must have the shape"),
         ("transformer/config.json", {"in_channels": 3}, "must have the shape|in_channels"),
-        ("vae/config.json", {"_class_name": "AutoencoderDC"}, "vae/config.json: .*AutoencoderKL, VQModel"),
+        ("vae/config.json", {"_class_name": "AutoencoderOobleck"}, "vae/config.json: .*AutoencoderKL, AutoencoderDC"),
         ("scheduler/scheduler_config.json", {"_class_name": "ScoreSdeVeScheduler"}, "_class_name must be one of DDPM"),
         ("scheduler/scheduler_config.json", {"beta_start": 7}, "beta_start"),
     ],
