@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from .confidence import measured_temperature, sample, sharpen
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
@@ -166,6 +167,8 @@ model_ : ClusterModel
     Common space, head and centers.
 extract_ : Extractor
     Reads embeddings off `unet_`; its `n_draws` is the number of draws that was used.
+temperature_ : float
+    By which `predict_proba` sharpens the soft assignment, so that it is a probability; measured without labels.
 seed_ : int
     The seed that was used.
 
@@ -226,14 +229,23 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
-    return _set_fitted(self, trainer, K, search_result)
+    return _set_fitted(self, trainer, K, search_result, _temperature(trainer, images, e, self.seed_))
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
-def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None) -> DiEC:
+def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, temperature:float) -> DiEC:
     "Set the fitted attributes, after everything has succeeded: a fit that fails leaves the previous one in place"
     d.n_clusters_, d.layer_, d.timestep_, d.search_result_ = K, trainer.layer, trainer.t, search_result
-    d.extract_, d.model_, d.history_ = trainer.extract, trainer.model, trainer.history
+    d.extract_, d.model_, d.history_, d.temperature_ = trainer.extract, trainer.model, trainer.history, temperature
     return d
+
+# %% ../nbs/method/07_estimator.ipynb #696051b1
+def _temperature(trainer:Trainer, images, e:np.ndarray, random_state:int) -> float:
+    "The temperature of the soft assignments"
+    rows, layer = sample(len(e), random_state), trainer.layer
+    trained = trainer.training_config.joint_epochs > 0
+    some = trainer.extract.embed(images[rows], (layer,), trainer.t)[layer] if trained else e[rows]
+    return measured_temperature(trainer.model, some, random_state)
+
 
 # %% ../nbs/method/07_estimator.ipynb #d61d5933
 def _training_config(d:DiEC) -> TrainingConfig:
@@ -489,7 +501,7 @@ def _prepare(d:DiEC, X) -> torch.Tensor:
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
 def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
-    "z (N, d) and q (N, K) of images"
+    "z (N, d) and the probabilities of the clusters (N, K) of images"
     check_is_fitted(self, "model_")
     images = _prepare(self, X)
     whole = self.extract_.cache_dir is not None # then the embeddings are on disk, and may be there already
@@ -499,7 +511,7 @@ def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
         raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: "
                                  "check the values of head, centers and scale")
-    return z, q
+    return z, sharpen(q, self.temperature_)
 
 # %% ../nbs/method/07_estimator.ipynb #xp000001
 @patch
@@ -529,7 +541,10 @@ def predict(self:DiEC, X:Any) -> np.ndarray:
 # %% ../nbs/method/07_estimator.ipynb #54cf0e40
 @patch
 def predict_proba(self:DiEC, X:Any) -> np.ndarray:
-    """Compute the soft assignment Q; the largest entry of a row is the confidence.
+    """Compute the probability of each cluster; the largest in a row is the confidence.
+
+    It is how probable it is that the image would come into this cluster again, if other images of the kind were
+    clustered (`diec.confidence`): the soft assignment Q at `temperature_`.
 
     Parameters
     ----------
@@ -539,9 +554,10 @@ def predict_proba(self:DiEC, X:Any) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Q (N, K); rows sum to 1.
+        Probabilities (N, K); rows sum to 1.
     """
     return self.embed_and_assign(X)[1]
+
 
 # %% ../nbs/method/07_estimator.ipynb #d3243a0b
 @patch
@@ -632,7 +648,8 @@ def _config(d:DiEC) -> dict:
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
     return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
             "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
-            "unit_range": d.extract_.unit_range, "embeddings": d.extract_.sizes if d.embed is not None else None,
+            "unit_range": d.extract_.unit_range, "temperature": d.temperature_,
+            "embeddings": d.extract_.sizes if d.embed is not None else None,
             "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
 
 # %% ../nbs/method/07_estimator.ipynb #fef53ab7
@@ -789,7 +806,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple|None=None) -> DiEC:
     d.layer_, d.timestep_, d.history_ = Layer(config["layer"]), config["timestep"], config["history"]
     d.labels_, d.search_result_ = tensors.pop("labels").numpy(), _read_search_result(config["search_result"])
     d.model_ = _read_cluster_model(tensors)
-    d.n_clusters_ = len(d.model_.centers)
+    d.n_clusters_, d.temperature_ = len(d.model_.centers), config.get("temperature", 1.)
     return d
 
 # %% ../nbs/method/07_estimator.ipynb #em000004

@@ -285,6 +285,7 @@ class ModelSettings(Settings):
     timestep = Setting(_timestep)
     num_train_timesteps = Setting(null | integer(1, TIMESTEPS), None)
     unit_range = Setting(flag, False)
+    temperature = Setting(number(1e-3, 1e3), 1.)
     embeddings = Setting(null | mapping, None) # lengths by name, where they come from elsewhere
     search_result = Setting(null | mapping, nested=Searched)
     history = Setting(mapping, nested=History)

@@ -135,7 +135,7 @@ def test_the_start_is_the_one_asked_for(digits, monkeypatch, init, wanted):
     seen, real = [], diec.trainer.initial_clusters
     monkeypatch.setattr(diec.trainer, "initial_clusters", lambda *args: seen.append(args[4:]) or real(*args))
     quick(init=init).fit(digits)
-    assert seen == [wanted]
+    assert seen[0] == wanted and {again[1] for again in seen[1:]} == {10}  # and both halves, for the temperature
 
 
 def test_as_published_head_and_unet_learn_together_from_the_first_epoch(digits, digits_unet, same):
@@ -200,7 +200,8 @@ def test_shapes_and_types_on_unseen_images(fitted, unseen):
     assert fitted.cluster_centers_.shape == (4, z.shape[1])
     distance = ((z[:, None] - fitted.cluster_centers_) ** 2).sum(-1)
     assert np.array_equal(p, q.argmax(1)) and np.array_equal(p, distance.argmin(1))
-    assert np.allclose(q, (1 / (1 + distance)) / (1 / (1 + distance)).sum(1, keepdims=True), atol=1e-4)
+    sharp = (1 / (1 + distance)) ** (1 / fitted.temperature_)
+    assert np.allclose(q, sharp / sharp.sum(1, keepdims=True), atol=1e-4)
     fitted.cluster_centers_[:] = 0  # a copy
     assert fitted.cluster_centers_.any()
 

@@ -23,6 +23,7 @@ ORDER = [
     "diec.search",
     "diec.model",
     "diec.trainer",
+    "diec.confidence",
     "diec.estimator",
     "diec.app",
 ]
