@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/method/06b_confidence.ipynb #43888025
+# %% ../nbs/method/06b_confidence.ipynb #e615eb11
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment, minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from .trainer import ClusterModel
 
-# %% ../nbs/method/06b_confidence.ipynb #61e85981
+# %% ../nbs/method/06b_confidence.ipynb #a7aac2a1
 def _matched(labels:np.ndarray, others:np.ndarray, n_clusters:int) -> np.ndarray:
     "Another clustering of the same images (N,), its clusters numbered as in `labels`"
     whole = np.arange(n_clusters)
@@ -26,7 +28,7 @@ def _matched(labels:np.ndarray, others:np.ndarray, n_clusters:int) -> np.ndarray
     number[columns] = rows
     return number[others]
 
-# %% ../nbs/method/06b_confidence.ipynb #c030594e
+# %% ../nbs/method/06b_confidence.ipynb #47e2ce7f
 N_STARTS = 10 # of k-means after each number of steps of diffusion
 
 def votes(e:np.ndarray, labels:np.ndarray, n_clusters:int, random_state:int=0) -> np.ndarray:
@@ -40,12 +42,12 @@ def votes(e:np.ndarray, labels:np.ndarray, n_clusters:int, random_state:int=0) -
         found[other] = _matched(labels[other], again, n_clusters)
     return found
 
-# %% ../nbs/method/06b_confidence.ipynb #cfca3b18
+# %% ../nbs/method/06b_confidence.ipynb #dfbf90c7
 def sharpen(q:np.ndarray, temperature:float) -> np.ndarray:
     "Soft assignments (N, K) at a temperature; 1 leaves them as they are"
     return softmax(np.log(np.maximum(q, np.finfo(q.dtype).tiny))/temperature, axis=1).astype(q.dtype, copy=False)
 
-# %% ../nbs/method/06b_confidence.ipynb #58bade26
+# %% ../nbs/method/06b_confidence.ipynb #f91adb78
 def best_temperature(q:np.ndarray, found:np.ndarray) -> float:
     "The temperature at which soft assignments (N, K) foretell votes (N,) best, from 0.02 to 50"
     log_q, rows = np.log(np.maximum(q, np.finfo(q.dtype).tiny)).astype(float), np.arange(len(q))
@@ -54,16 +56,24 @@ def best_temperature(q:np.ndarray, found:np.ndarray) -> float:
         return -log_p[rows, found].sum() - log_p.mean()
     return float(np.exp(minimize_scalar(surprise, bounds=(np.log(0.02), np.log(50)), method="bounded").x))
 
-# %% ../nbs/method/06b_confidence.ipynb #46a8c7dc
+# %% ../nbs/method/06b_confidence.ipynb #eac1a923
 MOST_IMAGES = 4000 # that the temperature is measured on
 
 def sample(n:int, random_state:int=0) -> np.ndarray:
     "The images that the temperature is measured on, ascending"
     return np.sort(np.random.default_rng(random_state).permutation(n)[:MOST_IMAGES])
 
-# %% ../nbs/method/06b_confidence.ipynb #3c01497c
-def measured_temperature(model:ClusterModel, e:np.ndarray, random_state:int=0) -> float:
-    "The temperature for a trained model, from the embeddings (N, D) of some images"
+# %% ../nbs/method/06b_confidence.ipynb #8fa369c4
+class Certainty(NamedTuple):
+    "How sure the assignments of a clustering are"
+    temperature:float # of the soft assignments
+    stability:float|None # agreement with the votes, by the adjusted Rand index; None: too few images
+
+
+def certainty(model:ClusterModel, e:np.ndarray, random_state:int=0) -> Certainty:
+    "How sure the assignments of a trained model are, from the embeddings (N, D) of some images"
     q = model.assign_all(model.embed_all(e))[1].numpy()
-    K = q.shape[1]
-    return 1. if len(e) < 4*K + 4 else best_temperature(q, votes(e, q.argmax(1), K, random_state))
+    labels, K = q.argmax(1), q.shape[1]
+    if len(e) < 4*K + 4: return Certainty(1., None)
+    found = votes(e, labels, K, random_state)
+    return Certainty(best_temperature(q, found), float(adjusted_rand_score(labels, found)))

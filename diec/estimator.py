@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .confidence import measured_temperature, sample, sharpen
+from .confidence import Certainty, certainty, sample, sharpen
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
@@ -169,6 +169,9 @@ extract_ : Extractor
     Reads embeddings off `unet_`; its `n_draws` is the number of draws that was used.
 temperature_ : float
     By which `predict_proba` sharpens the soft assignment, so that it is a probability; measured without labels.
+stability_ : float or None
+    Agreement with clusterings of halves of the images, up to 1 (`diec.confidence`); it compares numbers of clusters.
+    None: too few images.
 seed_ : int
     The seed that was used.
 
@@ -229,22 +232,23 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
-    return _set_fitted(self, trainer, K, search_result, _temperature(trainer, images, e, self.seed_))
+    return _set_fitted(self, trainer, K, search_result, _certainty(trainer, images, e, self.seed_))
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
-def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, temperature:float) -> DiEC:
+def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, sure:Certainty) -> DiEC:
     "Set the fitted attributes, after everything has succeeded: a fit that fails leaves the previous one in place"
     d.n_clusters_, d.layer_, d.timestep_, d.search_result_ = K, trainer.layer, trainer.t, search_result
-    d.extract_, d.model_, d.history_, d.temperature_ = trainer.extract, trainer.model, trainer.history, temperature
+    d.extract_, d.model_, d.history_ = trainer.extract, trainer.model, trainer.history
+    d.temperature_, d.stability_ = sure
     return d
 
 # %% ../nbs/method/07_estimator.ipynb #696051b1
-def _temperature(trainer:Trainer, images, e:np.ndarray, random_state:int) -> float:
-    "The temperature of the soft assignments"
+def _certainty(trainer:Trainer, images, e:np.ndarray, random_state:int) -> Certainty:
+    "How sure the assignments are, measured on some images"
     rows, layer = sample(len(e), random_state), trainer.layer
     trained = trainer.training_config.joint_epochs > 0
     some = trainer.extract.embed(images[rows], (layer,), trainer.t)[layer] if trained else e[rows]
-    return measured_temperature(trainer.model, some, random_state)
+    return certainty(trainer.model, some, random_state)
 
 
 # %% ../nbs/method/07_estimator.ipynb #d61d5933
@@ -648,7 +652,7 @@ def _config(d:DiEC) -> dict:
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
     return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
             "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
-            "unit_range": d.extract_.unit_range, "temperature": d.temperature_,
+            "unit_range": d.extract_.unit_range, "temperature": d.temperature_, "stability": d.stability_,
             "embeddings": d.extract_.sizes if d.embed is not None else None,
             "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
 
@@ -806,7 +810,8 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple|None=None) -> DiEC:
     d.layer_, d.timestep_, d.history_ = Layer(config["layer"]), config["timestep"], config["history"]
     d.labels_, d.search_result_ = tensors.pop("labels").numpy(), _read_search_result(config["search_result"])
     d.model_ = _read_cluster_model(tensors)
-    d.n_clusters_, d.temperature_ = len(d.model_.centers), config.get("temperature", 1.)
+    d.n_clusters_ = len(d.model_.centers)
+    d.temperature_, d.stability_ = config.get("temperature", 1.), config.get("stability")
     return d
 
 # %% ../nbs/method/07_estimator.ipynb #em000004

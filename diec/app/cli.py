@@ -15,14 +15,16 @@ import math
 import mmap
 import os
 import re
+import shlex
 import signal
 import sys
 import textwrap
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
 from importlib import import_module
 from inspect import Parameter, signature
@@ -79,10 +81,17 @@ def _check_unet(args):
 
 # %% ../../nbs/app/04_cli.ipynb #ffb8d125
 def _check_n_clusters(args):
-    "Refuse a number of clusters that is out of range"
+    "Refuse a number of clusters that is out of range; several are for `diec cluster`"
+    for k in _numbers(args):
+        if not 2 <= k <= N_CLUSTERS:
+            raise ValueError(f"--n-clusters must be {'2 or more' if k < 2 else f'{N_CLUSTERS:,} or less'}, got {k:,}")
+
+
+def _numbers(args) -> list:
+    "The numbers of clusters that are given"
     k = args.n_clusters
-    if k is None or 2 <= k <= N_CLUSTERS: return
-    raise ValueError(f"--n-clusters must be {'2 or more' if k < 2 else f'{N_CLUSTERS:,} or less'}, got {k:,}")
+    return list(k) if isinstance(k, (list, tuple)) else [k]*(k is not None)
+
 
 # %% ../../nbs/app/04_cli.ipynb #2617b5e9
 def _check_writable(option, path):
@@ -121,6 +130,11 @@ def _check_cluster(args):
     _check_folder(args.folder)
     _check_unet(args)
     out = _out_of(args)
+    if len(ks := _numbers(args)) > 1:
+        if args.into: raise ValueError(f"--into must come with one number of clusters, got {', '.join(map(str, ks))}")
+        check_file(out/"comparison.csv", out/MANIFEST, args.force)
+        for _, one, folder in _each(args, out): _check_out(folder, one)
+        return
     _check_out(out, args)
     if args.into: _check_into(args, args.folder, out, _CLUSTER)
 
@@ -128,6 +142,8 @@ def _check_cluster(args):
 def _check_search(args):
     "Refuse images that do not exist, and a folder without a U-Net"
     _check_n_clusters(args)
+    if len(ks := _numbers(args)) > 1:
+        raise ValueError(f"--n-clusters must be one number, got {', '.join(map(str, ks))}")
     _check_images_exist(args.images)
     if not args.unet and (Path(args.images).is_dir() or args.images not in unet_names()):
         known = ", ".join(unet_names())
@@ -370,7 +386,7 @@ def _folder_bytes(args) -> bytes: return os.fsencode(Path(args.folder).expanduse
 
 # %% ../../nbs/app/04_cli.ipynb #768b637e
 def cluster(
-    folder: str, n_clusters: int | None = None, unet: str | None = None, out: str | None = None,
+    folder: str, n_clusters: int | list[int] | None = None, unet: str | None = None, out: str | None = None,
     into: str | None = None, copy: bool = False, force: bool = False, fine_tune: bool = False, seed: int = 0,
     quiet: bool = False, image_size: int | None = None, steps: int | None = None, embeddings: str | None = None,
     refine: bool = False
@@ -386,8 +402,9 @@ def cluster(
     ----------
     folder : str
         Image files, at any depth.
-    n_clusters : int or None, default None
-        Number of clusters; estimated if you do not give it.
+    n_clusters : int, list of int or None, default None
+        Number of clusters; estimated if you do not give it. Several, such as 8,10,12, are compared: each has its
+        result in OUT/k-8, OUT/k-10, ..., and comparison.csv says how stable each is.
     unet : str or None, default None
         Name (see diec unets), folder or hub id of a U-Net (default: the one of diec unets that suits the images).
     out : str or None, default None
@@ -425,16 +442,19 @@ def cluster(
     --------
     diec cluster photos
     diec cluster photos --refine
+    diec cluster photos -k 8,10,12
     diec cluster photos -k 8 --embeddings clip.npy
     diec cluster photos -k 20 --out photos-20 --into sorted --copy
     accelerate launch -m diec.app.cli cluster photos (on several GPUs)
     """
-    args = SimpleNamespace(**locals(), chosen=None) # the name of the U-Net that suits the images
+    args = SimpleNamespace(**locals(), chosen=None, work=None) # name of the U-Net that suits the images; their folder
     args.refine = bool(refine or steps or image_size)
     _check_cluster(args)
     _import("diec.estimator", "diec.app.html_report")
     out = _out_of(args)
-    with exclusive_work_folder(out/"work", "cluster"), exclusive_target(args.into): missing = _cluster(args, out)
+    args.work = out/"work"
+    with exclusive_work_folder(args.work, "cluster"), exclusive_target(args.into):
+        missing = _compare(args, out) if len(_numbers(args)) > 1 else _cluster(args, out)
     if missing: sys.exit(1) # everything else is done
 
 # %% ../../nbs/app/04_cli.ipynb #2d80f723
@@ -585,7 +605,7 @@ def _read_folder(args, out, unet):
     from diec.core.distributed import is_main
     from diec.core.files import atomic_file
     size, mode = _size_for(args, unet)
-    pack = _pack_images(args.folder, out/"work"/f"images-{_settings_hash(size, mode)}", size, mode, not args.quiet)
+    pack = _pack_images(args.folder, args.work/f"images-{_settings_hash(size, mode)}", size, mode, not args.quiet)
     color = "color" if pack.images.shape[1] == 3 else "gray"
     _print_result(f"{_counted(len(pack), 'image')} of {size}x{size} in {color}; {_left_out(pack)}")
     _check_images(pack.images, args) # now, not after an hour of pretraining
@@ -597,7 +617,7 @@ def _read_folder(args, out, unet):
 def _suitable_unet(pack, args, clock) -> tuple:
     "The U-Net of the package that suits the images, and its scheduler"
     from diec.unet import choose_unet, load_unet
-    args.chosen = choose_unet(pack.images, random_state=args.seed)
+    args.chosen = args.chosen or choose_unet(pack.images, random_state=args.seed)
     _print_result(f"U-Net {args.chosen}, of those that come with diec the one that suits these images best")
     unet = load_unet(args.chosen)
     clock.lap("choose")
@@ -614,7 +634,7 @@ def _foretell_reading(clock, args, out, unet):
     "Say how many files there are, and how long it will take to read them, unless some are read"
     from diec.app.forecast import foretell_reading
     from diec.data.folder import list_images
-    if not _foretells(args) or any((out/"work").glob("images-*")): return
+    if not _foretells(args) or any(args.work.glob("images-*")): return
     files = list_images(args.folder).files
     _print_result(f"{_counted(len(files), 'file')} to read")
     clock.foretell(read=foretell_reading(args.folder, files, _size_for(args, unet)[0]))
@@ -646,7 +666,7 @@ def _pretrain_for(args, out, pack, clock):
     from diec.core.files import note_settings
     from diec.unet import save_unet
     _foretell_pretraining(clock, args, pack)
-    trained = _pretrained(pack, out/"work", args)
+    trained = _pretrained(pack, args.work, args)
     if is_main(): note_settings(out/MANIFEST, _settings(args, *_CLUSTER))
     save_unet(out/"unet", trained.unet, trained.scheduler)
     clock.lap("pretrain")
@@ -764,6 +784,50 @@ def _report(out, diec, confidence, clock, args, missing) -> list: # what a repea
     for line in (said[0], f"{said[1]}; {clock}", _result_paths(out, args)): _print_result(line)
     _print_missing(missing)
     return said
+
+# %% ../../nbs/app/04_cli.ipynb #c105bc25
+def _each(args, out):
+    "For each number of clusters: it, its arguments, and its folder"
+    for k in dict.fromkeys(_numbers(args)): yield k, SimpleNamespace(**vars(args) | {"n_clusters": k}), out/f"k-{k}"
+
+
+def _compared(k, folder) -> dict:
+    "What a result says of its number of clusters"
+    from diec.core.schema import read_json
+    with open(folder/"labels.csv", newline="", encoding="utf-8") as f: rows = list(csv.DictReader(f))
+    sizes = Counter(row["cluster"] for row in rows).values()
+    stability = read_json(folder/"model"/"config.json", "config.json").get("stability")
+    return {"clusters": k, "smallest": min(sizes), "largest": max(sizes),
+            "confidence": round(sum(float(row["confidence"]) for row in rows)/len(rows), 3),
+            "stability": "" if stability is None else round(stability, 3), "folder": folder.name}
+
+
+# %% ../../nbs/app/04_cli.ipynb #632bd6f4
+def _compare(args, out) -> list:
+    "A result for each number of clusters, and a table that compares them"
+    from diec.core.distributed import is_main
+    from diec.core.files import recorded_file
+    rows = []
+    for k, one, folder in _each(args, out):
+        _print_result(f"-k {k}")
+        with exclusive_work_folder(folder/"work", "cluster"): _cluster(one, folder)
+        args.chosen = one.chosen # once
+        if is_main(): rows.append(_compared(k, folder))
+    if not is_main(): return []
+    with recorded_file(out/"comparison.csv", out/MANIFEST, args.force) as f:
+        _write_table(f, [[*map(str, row.values())] for row in rows], rows[0])
+    _print_comparison(rows, out)
+    return []
+
+
+def _print_comparison(rows, out):
+    "Print the table, and the most stable number of clusters"
+    for row in (list(rows[0]), *[[*row.values()] for row in rows]):
+        _print_result("  ".join(f"{v!s:>10}" for v in row[:-1]), f" {row[-1]}")
+    if known := [row for row in rows if row["stability"] != ""]:
+        best = max(known, key=lambda row: row["stability"])
+        _print_result(f"most stable: {best['clusters']} clusters, {out/best['folder']}/report.html")
+
 
 # %% ../../nbs/app/04_cli.ipynb #ap000002
 def apply(
@@ -1178,8 +1242,16 @@ def _text(text):
     if not text: raise argparse.ArgumentTypeError("must not be empty")
     return text
 
+
+def _counts(text):
+    "A number of clusters, or several with commas between, as a type for argparse"
+    try: numbers = [int(n) for n in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, or several with commas between, got {text!r}") from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
 _TYPES = {"seed": _within(0, 2**32 - 1), "steps": _within(1, 2**31 - 1), "image_size": _within(1, LARGEST_SIZE),
-          "n_clusters": int} # all others are texts
+          "n_clusters": _counts} # all others are texts
 _SHORT = {"n_clusters": "-k"}
 
 # %% ../../nbs/app/04_cli.ipynb #536dbafb
@@ -1218,15 +1290,24 @@ def _add_verb(verbs, function):
                             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for action in anno_parser(function)._actions:
         if action.dest in parameters: verb._add_action(_adapt(action, parameters[action.dest]))
+    verb.add_argument("--log", metavar="FILE", type=_text,
+                      help="also append what is said to FILE, with the time, and the traceback of an error")
     verb.set_defaults(run=function)
 
 # %% ../../nbs/app/04_cli.ipynb #be81ce2c
 VERBS = cluster, apply, pretrain, search, predict, datasets, unets, info
+_EPILOG = """diec VERB --help explains a verb, with examples.
+
+exit status:
+  0    done
+  1    done, but for files that could not be copied, which are named
+  2    not done: one line on the error stream says why
+  129, 130, 143   stopped by SIGHUP, Ctrl-C, SIGTERM; repeat the command to resume"""
 
 def _parser():
     "The parser of the command"
     parser = _Parser(prog="diec", description="Cluster images without labels, with the features of a diffusion U-Net.",
-                     epilog="diec VERB --help explains a verb, with examples.")
+                     epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"diec {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for function in VERBS: _add_verb(verbs, function)
@@ -1250,13 +1331,47 @@ def main(argv: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr): # names may hold characters that an encoding does not have
         with suppress(AttributeError): stream.reconfigure(errors="backslashreplace")
     args = vars(_parser().parse_args(argv))
-    verb, run = args.pop("verb"), args.pop("run")
+    verb, run, log = (args.pop(name) for name in ("verb", "run", "log"))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive") # before torch is imported
-    with _errors_in_one_line(verb):
+    with _logged_to(log, argv), _errors_in_one_line(verb):
         with handle_signals(stop_at_once), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             run(**args)
         if argv is None: _ignore_signals()
+
+# %% ../../nbs/app/04_cli.ipynb #405f4c6a
+class _Teed:
+    "A stream whose whole lines also go to a log"
+    def __init__(self, stream, log): self.stream, self.log, self.line = stream, log, ""
+
+    def write(self, text):
+        *lines, self.line = (self.line + text).split("\n")
+        for said in (line.rpartition("\r")[2].strip() for line in lines): # the last state of a progress bar
+            if said: self.log(said)
+        return self.stream.write(text)
+
+    def __getattr__(self, name): return getattr(self.stream, name)
+
+
+# %% ../../nbs/app/04_cli.ipynb #c7726c23
+@contextmanager
+def _logged_to(path, argv):
+    "Append what is said to a file; None: do not"
+    if path is None or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    try: file = open(Path(path).expanduser(), "a", encoding="utf-8", errors="backslashreplace")
+    except OSError as e: _fail(f"--log must be a file that can be written, got {path}: {e.strerror}")
+    def log(line): print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file, flush=True)
+    with file, redirect_stdout(_Teed(sys.stdout, log)), redirect_stderr(_Teed(sys.stderr, log)):
+        log(f"diec {__version__}: {shlex.join(sys.argv[1:] if argv is None else argv)}")
+        try: yield
+        except SystemExit as e:
+            if e.__context__: log("".join(traceback.format_exception(e.__context__)).rstrip())
+            log(f"exit status {e.code or 0}")
+            raise
+        log("done")
+
 
 # %% ../../nbs/app/04_cli.ipynb #ccc59194
 def _show_warning(message, *_, **__):

@@ -286,6 +286,7 @@ class ModelSettings(Settings):
     num_train_timesteps = Setting(null | integer(1, TIMESTEPS), None)
     unit_range = Setting(flag, False)
     temperature = Setting(number(1e-3, 1e3), 1.)
+    stability = Setting(null | number(-1, 1), None)
     embeddings = Setting(null | mapping, None) # lengths by name, where they come from elsewhere
     search_result = Setting(null | mapping, nested=Searched)
     history = Setting(mapping, nested=History)

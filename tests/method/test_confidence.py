@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from diec.confidence import MOST_IMAGES, best_temperature, measured_temperature, sample, sharpen, votes
+from diec.confidence import MOST_IMAGES, best_temperature, certainty, sample, sharpen, votes
 from diec.data.datasets import load_dataset
 from diec.estimator import DiEC
 from diec.evaluation.metrics import calibration, match_clusters
@@ -34,7 +34,7 @@ def test_sharpening_changes_no_order_and_loses_no_small_number():
         assert (p.argmax(1) == 0).all()
     np.testing.assert_allclose(sharpen(q, 1.0), q, atol=1e-6)
     np.testing.assert_allclose(
-        sharpen(sharpen(q[:, :2], 0.5), 2.0), q[:, :2] / q[:, :2].sum(1, keepdims=True), rtol=1e-5
+        sharpen(sharpen(q[:, :2], 0.5), 2.0), q[:, :2] / q[:, :2].sum(1, keepdims=True), atol=1e-6
     )
 
 
@@ -59,17 +59,21 @@ def test_votes_are_numbered_as_the_clusters(blobs):
         np.testing.assert_array_equal(votes(e, labels, 3), labels)
 
 
-def test_votes_on_noise_disagree(blobs):
+def test_noise_is_not_stable(blobs):
     noise = np.random.default_rng(2).normal(size=(400, 5)).astype(np.float32)
-    model = ClusterModel.start(noise, 3)
-    labels = model.start_labels.numpy()
-    unsure, sure = (measured_temperature(ClusterModel.start(e, 3), e) for e in (noise, blobs[0]))
-    assert (votes(noise, labels, 3) == labels).mean() < 0.95 and unsure > 2 * sure
+    unsure, sure = (certainty(ClusterModel.start(e, 3), e).stability for e in (noise, blobs[0]))
+    assert unsure < 0.7 and sure == 1
+
+
+def test_the_true_number_of_clusters_is_the_most_stable(blobs):
+    e = blobs[0]
+    stability = {k: certainty(ClusterModel.start(e, k), e).stability for k in (2, 3, 4, 6)}
+    assert max(stability, key=stability.get) == 3
 
 
 def test_too_few_images_leave_it_as_it_is(blobs):
     e = blobs[0][:15]
-    assert measured_temperature(ClusterModel.start(e, 3), e) == 1
+    assert certainty(ClusterModel.start(e, 3), e) == (1, None)
 
 
 def test_a_sample_is_bounded_and_ordered():
@@ -89,14 +93,15 @@ def test_confidence_on_digits_is_that_of_a_classifier(digits_model):
 def test_a_model_of_before_is_read_without_it(digits_model, tmp_path):
     digits_model[0].save_pretrained(tmp_path / "model")
     config = json.loads((tmp_path / "model/config.json").read_text())
-    del config["temperature"]
+    del config["temperature"], config["stability"]
     (tmp_path / "model/config.json").write_text(json.dumps(config))
-    assert DiEC.from_pretrained(tmp_path / "model").temperature_ == 1
+    d = DiEC.from_pretrained(tmp_path / "model")
+    assert d.temperature_ == 1 and d.stability_ is None
 
 
 def test_it_is_saved_and_read(digits_model, tmp_path):
     diec, data = digits_model
     diec.save_pretrained(tmp_path / "model")
     again = DiEC.from_pretrained(tmp_path / "model")
-    assert again.temperature_ == diec.temperature_ != 1
+    assert again.temperature_ == diec.temperature_ != 1 and again.stability_ == diec.stability_ > 0.8
     np.testing.assert_array_equal(again.predict_proba(data.images[:9]), diec.predict_proba(data.images[:9]))
