@@ -10,6 +10,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
@@ -43,7 +44,8 @@ from diec.core.schema import (
     read_json,
 )
 from .core.validation import check_integer, check_seed
-from .data.images import as_array, as_images, in_unit_range
+from .data.folder import are_paths, find_files, read_files, sample_files
+from .data.images import StoredImages, as_array, as_images, in_unit_range
 from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
 from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
@@ -59,7 +61,7 @@ from diec.search import (
     searched_layers,
 )
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import choose_unet, input_shape, load_unet
+from .unet import choose_unet, input_shape, largest_side, load_unet
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -140,7 +142,8 @@ embed : callable, torch module, array of shape (N, D), dict of these, "precomput
     of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
     vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 image_shape : tuple of int or None, default=None
-    Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D).
+    Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D). Where X holds paths, the shape at which
+    functions in `embed` see the images; None: (3, 224, 224).
 random_state : int, RandomState or None, default=None
     Seed. An int gives the same result each time on one machine.
 progress : bool, default=False
@@ -150,6 +153,8 @@ Attributes
 ----------
 labels_ : ndarray of shape (N,), int64
     Cluster of each image, from 0 to K - 1.
+files_ : list of Path or None
+    The file of each label, where X of `fit` holds paths. It is not saved.
 n_clusters_ : int
     K, also where it was estimated.
 cluster_centers_ : ndarray of shape (K, d), float32
@@ -205,10 +210,12 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
 
     Parameters
     ----------
-    X : numpy.ndarray, torch.Tensor, ImageSet, list or data set
+    X : numpy.ndarray, torch.Tensor, ImageSet, list, data set, str or Path
         Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1] (in [0, 1] if all values are,
         with a warning). A list holds arrays, tensors or Pillow's images of one size; a data set is one of torch or
-        Hugging Face. With embed="precomputed": vectors (N, D), or a dict of them.
+        Hugging Face. With embed="precomputed": vectors (N, D), or a dict of them. Or a path, of a folder or of an image
+        file, or a list of paths: images are read at the size of the U-Net. What cannot be read in a folder is left
+        out with a warning, and `files_` holds the rest; a file that is named itself must be readable.
     y : None
         Ignored.
 
@@ -217,7 +224,7 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     DiEC
         This object, fitted.
     """
-    extract, images, layer = _check_input(self, X)
+    extract, images, layer, files = _check_input(self, X)
     K = self.n_clusters or _estimate_n_clusters(self, extract, images, layer)
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
     extract = _with_enough_draws(self, extract, images, layer, t)
@@ -226,6 +233,7 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
+    self.files_ = files
     return _set_fitted(self, trainer, K, search_result)
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
@@ -261,39 +269,80 @@ def _check_image_shape(shape):
 
 # %% ../nbs/method/07_estimator.ipynb #52289adb
 def _check_input(d:DiEC, X) -> tuple:
-    "The extractor, the images that fit its U-Net, and the layer (None: to be searched)"
+    "The extractor, the images that fit its U-Net, the layer (None: to be searched), and their files (None: none)"
     if d.embed is not None: return _check_vectors(d, X)
+    extract, X = _read_paths(d, X) if are_paths(X) else (None, X)
     X, how = _read_input(d, X)
     images = as_images(X, argument="X", **how)
     _check_params(d, len(images))
-    extract = _make_extractor(d, images)
+    extract = extract or _make_extractor(d, images)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     images = _fit_to_unet(extract, images)
     if d.checkpoint: extract.cache_dir = f"{d.checkpoint}.embeddings"
-    return extract, images, layer
+    return extract, images, layer, getattr(images, "files", None)
 
 # %% ../nbs/method/07_estimator.ipynb #em000001
 def _check_vectors(d:DiEC, X) -> tuple:
-    "The same for embeddings from elsewhere: what answers as the extractor, their rows, and the layer"
+    "The same for embeddings from elsewhere: what answers as the extractor, their rows, the layer, and the files"
     if d.fine_tune_unet is True: raise ValueError("fine_tune_unet must be False with embed: there is no U-Net to train")
     if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     d.seed_ = check_seed(d.random_state)
-    sees_images = not isinstance(d.embed, str) and any(map(callable, named(d.embed, "embed").values()))
-    X, how = _read_input(d, X) if sees_images else (X, {"unit_range": False})
+    X = _read_again(d, X) if are_paths(X) else X
+    files = X.files if isinstance(X, StoredImages) else None
+    X, how = _read_input(d, X) if _sees_images(d.embed) else (X, {"unit_range": False})
     rows, sizes = vectors_of(d.embed, X, d.batch_size, **how)
     _check_params(d, len(rows))
     extract = GivenEmbeddings(sizes, d.seed_, d.batch_size)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
-    return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer
+    return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer, files
 
 # %% ../nbs/method/07_estimator.ipynb #3e5f0733
 def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
     "Make images fit the U-Net; errors name X"
-    try: return extract.fit_to_unet(images)
-    except ValueError as e: raise ValueError(f"X: {e}") from e
+    with _about_x(): return extract.fit_to_unet(images)
+
+# %% ../nbs/method/07_estimator.ipynb #daccdfa2
+def _read_paths(d:DiEC, X) -> tuple[Extractor, StoredImages]:
+    "The extractor, and the images that paths lead to, as its U-Net takes them"
+    with _about_x(): found = find_files(X)
+    _check_params(d, len(found.files))
+    with _about_x(): some = as_images(sample_files(found, largest_side())) if _is_auto(d.unet) else None
+    extract = _make_extractor(d, some)
+    return extract, _read_files(found, input_shape(extract.unet.config), d.progress)
+
+# %% ../nbs/method/07_estimator.ipynb #3d733592
+@contextmanager
+def _about_x():
+    "Errors in this block name X"
+    try: yield
+    except ValueError as e: raise ValueError(f"X: {e}") from None
+
+
+def _read_files(found, shape:tuple, progress:bool) -> StoredImages:
+    "The images of files"
+    with _about_x(): return read_files(found, shape, progress)
+
+# %% ../nbs/method/07_estimator.ipynb #16320097
+FUNCTION_SHAPE = 3, 224, 224 # of the images of files for a function, as most networks of vision take them
+
+def _read_again(d:DiEC, X) -> StoredImages:
+    "The images that paths lead to, as the U-Net of a fitted model or the functions in `embed` take them"
+    if d.embed is not None and not _sees_images(d.embed):
+        raise ValueError("X must hold vectors, or be None for those in embed, got paths: files are read for a U-Net "
+                         "or for functions in embed alone")
+    if d.embed is None: shape = input_shape(d.extract_.unet.config)
+    else: shape = FUNCTION_SHAPE if d.image_shape is None else d.image_shape
+    _check_image_shape(shape)
+    with _about_x(): found = find_files(X)
+    return _read_files(found, (1, *shape)[-3:], d.progress)
+
+# %% ../nbs/method/07_estimator.ipynb #bcc4a2aa
+def _sees_images(embed) -> bool:
+    "Whether `embed` holds functions of images"
+    return not isinstance(embed, str) and any(map(callable, named(embed, "embed").values()))
 
 # %% ../nbs/method/07_estimator.ipynb #2363776f
 def _is_auto(value) -> bool:
@@ -482,6 +531,7 @@ def _assign_block(self:DiEC, images:torch.Tensor) -> tuple:
 # %% ../nbs/method/07_estimator.ipynb #em000002
 def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
+    if are_paths(X): X = _read_again(d, X)
     how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
     if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
     return _fit_to_unet(d.extract_, as_images(X, argument="X", **how))
@@ -516,8 +566,8 @@ def predict(self:DiEC, X:Any) -> np.ndarray:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
@@ -533,8 +583,8 @@ def predict_proba(self:DiEC, X:Any) -> np.ndarray:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
@@ -550,8 +600,8 @@ def transform(self:DiEC, X:Any) -> np.ndarray:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
@@ -567,8 +617,8 @@ def hierarchy(self:DiEC, X:Any) -> ReverseHierarchicalDiffusion:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
@@ -786,7 +836,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple|None=None) -> DiEC:
         d.extract_.unit_range = config.get("unit_range", False)
         _check_layer_and_timestep(d, d.extract_)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
-    d.layer_, d.timestep_, d.history_ = Layer(config["layer"]), config["timestep"], config["history"]
+    d.files_, d.layer_, d.timestep_, d.history_ = None, Layer(config["layer"]), config["timestep"], config["history"]
     d.labels_, d.search_result_ = tensors.pop("labels").numpy(), _read_search_result(config["search_result"])
     d.model_ = _read_cluster_model(tensors)
     d.n_clusters_ = len(d.model_.centers)

@@ -497,6 +497,11 @@ def _shipped_shapes() -> dict:
     return {name: (c["in_channels"], c["sample_size"]) for name, c in configs.items()}
 
 
+def largest_side() -> int:
+    "Side of the images of the largest U-Net of the package"
+    return max(side for _, side in _shipped_shapes().values())
+
+
 def _candidates(channels:int, side:int) -> list:
     "Names of the U-Nets of the package whose images are like these"
     sides = {name: s for name, (c, s) in _shipped_shapes().items() if c == channels}

@@ -5,12 +5,14 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import subprocess_cases
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -554,7 +556,7 @@ def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeyp
     "X, words",
     [
         (None, ("X", "NoneType")),
-        ("images", ("X", "str")),
+        ("images", ("X", "images", "no such file or folder")),
         (np.zeros((20, 64)), ("X", "(20, 64)", "(N, C, H, W)")),
         (np.zeros((3, 8, 8)), ("X", "3", "4 images or more")),
         (np.zeros((0, 8, 8)), ("X", "(0, 8, 8)")),
@@ -951,3 +953,114 @@ def test_the_unet_is_chosen_by_the_images(digits, caplog, tmp_path):
     assert "cifar10 is taken, and images of 80 pixels are reduced to 32" in caplog.text
     with pytest.raises(ValueError, match="unet must be given for images of 4 channels"):
         DiEC(2).fit(np.zeros((9, 4, 8, 8), np.uint8))
+
+
+# --- paths in place of images
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, digits):
+    "60 digits as PNGs of 8x8 in two folders, in the order of their names"
+    folder = tmp_path_factory.mktemp("photos")
+    for i, picture in enumerate(as_uint8(digits[:60])):
+        (folder / "ab"[i // 30]).mkdir(exist_ok=True)
+        Image.fromarray(picture[0]).save(folder / "ab"[i // 30] / f"{i:02d}.png")
+    return folder
+
+
+def as_uint8(x):
+    return ((x + 1) * 127.5).round().astype(np.uint8)
+
+
+def test_a_folder_gives_what_its_images_give(photos, digits):
+    by_path, by_array = quick().fit(photos), quick().fit(as_uint8(digits[:60]))
+    np.testing.assert_array_equal(by_path.labels_, by_array.labels_)
+    assert [f.name for f in by_path.files_] == [f"{i:02d}.png" for i in range(60)] and by_path.files_[0].is_file()
+    assert by_array.files_ is None
+    for call in ("predict", "predict_proba", "transform"):
+        np.testing.assert_array_equal(
+            getattr(by_path, call)(str(photos)), getattr(by_array, call)(as_uint8(digits[:60]))
+        )
+    assert len(by_path.hierarchy(photos).labels_) == 60
+    assert by_path.fit(digits).files_ is None
+
+
+def test_lists_of_paths_have_a_row_for_each(photos, digits):
+    fitted = quick().fit(photos)
+    files = fitted.files_
+    chosen = [files[7], str(files[2]), files[7]]
+    np.testing.assert_array_equal(fitted.predict(chosen), fitted.labels_[[7, 2, 7]])
+    np.testing.assert_array_equal(fitted.predict(files[9]), fitted.labels_[[9]])
+    again = quick().fit((photos / "b", *files[:30]))
+    assert [f.name for f in again.files_] == [f"{i:02d}.png" for i in (*range(30, 60), *range(30))]
+    with pytest.raises(ValueError, match="n_clusters must be an integer in 2..8"):
+        quick(n_clusters=9).fit(files[:10])
+
+
+def test_the_unet_is_chosen_by_the_files(photos, digits, tmp_path):
+    short = dict(timestep=60, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0)
+    by_path, by_name = DiEC(4, **short).fit(photos), DiEC(4, "digits", **short).fit(as_uint8(digits[:60]))
+    np.testing.assert_array_equal(by_path.labels_, by_name.labels_)
+    for i in range(8):
+        Image.new("RGB", (90, 40), (i * 30, 0, 99)).save(tmp_path / f"{i}.jpg")
+    color = DiEC(2, layer="mid_block", n_draws=1, **short).fit(tmp_path)
+    assert color.unet_.config.in_channels == 3 and color.unet_.config.sample_size == 32
+
+
+def test_what_cannot_be_read_is_left_out_of_a_folder_and_refused_in_a_list(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "some")
+    for name in ("a/00.png", "b/30.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:60])
+    (folder / "b" / "31.png").write_bytes(b"")
+    (folder / "raw.dng").write_bytes(b"")
+    with pytest.warns(UserWarning) as said:
+        fitted = quick().fit(folder)
+    assert [str(w.message) for w in said] == [
+        "4 files are left out, and 57 were read; by reason: 2 the image cannot be read, "
+        "1 a raw or vector image, 1 the file is empty"
+    ]
+    assert len(fitted.labels_) == len(fitted.files_) == 57 and "00.png" not in [f.name for f in fitted.files_]
+    with pytest.warns(UserWarning, match="57 were read"):
+        np.testing.assert_array_equal(fitted.predict(folder), fitted.labels_)
+    files = [*fitted.files_, folder / "b" / "31.png"]
+    for call in (lambda: fitted.predict(files), lambda: quick().fit(files)):
+        with pytest.raises(ValueError, match=r"^X: .*31.png: the file is empty"):
+            call()
+    with pytest.raises(ValueError, match="X: .*nowhere: there is no such file or folder"):
+        fitted.predict(folder / "nowhere")
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"")
+    for unet in (tiny(), "auto"):
+        with pytest.raises(ValueError, match="X: none of"):
+            quick(unet=unet).fit(folder)
+
+
+def test_nothing_of_a_folder_stays_in_the_temporary_one(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    quick().fit(photos).predict(photos)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_function_sees_files_at_the_shape_that_is_set(photos):
+    seen = []
+
+    def look(batch):
+        seen.append(tuple(batch.shape[1:]))
+        return batch.flatten(1)[:, ::50]
+
+    by_function = DiEC(3, embed=look, training_config=QUICK, random_state=0, batch_size=30).fit(photos)
+    assert set(seen) == {(3, 224, 224)} and len(by_function.files_) == 60
+    seen.clear()
+    by_function.set_params(image_shape=(10, 16)).fit(photos)
+    assert set(seen) == {(1, 10, 16)}
+    np.testing.assert_array_equal(by_function.predict(by_function.files_[:4]), by_function.labels_[:4])
+
+
+def test_vectors_and_paths_do_not_go_together(photos, digits):
+    rows = digits.reshape(len(digits), -1)
+    files = [photos / "a" / f"{i:02d}.png" for i in range(30)]
+    for embed in ("precomputed", rows[:30], {"a": rows[:30]}):
+        with pytest.raises(ValueError, match="X must hold vectors, or be None"):
+            DiEC(3, embed=embed, training_config=QUICK).fit(files)
+    with pytest.raises(ValueError, match="X must hold vectors"):
+        DiEC(3, embed="precomputed", training_config=QUICK, random_state=0).fit(rows).predict(photos)
