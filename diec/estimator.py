@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from safetensors.torch import load_file
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder
+from .core.neighbors import nearest_neighbors
 from diec.core.schema import (
     BATCH_SIZE,
     HEAD_TENSORS,
@@ -56,6 +57,7 @@ from diec.search import (
     CommonSpace,
     COTResult,
     Evaluation,
+    neighbor_information,
     search_layer,
     search_timestep,
     searched_layers,
@@ -71,8 +73,30 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['DiEC']
 
+# %% ../nbs/method/07_estimator.ipynb #10b56493
+class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    "`transform` and the names of its columns, diec0, diec1, ..."
+    def transform(self, X:Any) -> np.ndarray:
+        """Compute the refined embedding z.
+
+        Parameters
+        ----------
+        X : array, list, data set or path
+            Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
+
+        Returns
+        -------
+        numpy.ndarray
+            z (N, d); a data frame after `set_output(transform="pandas")`.
+        """
+        return self.embed_and_assign(X)[0]
+
+    @property
+    def _n_features_out(self): return self.model_.centers.shape[1]
+
+
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
-class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
+class DiEC(ClusterMixin, Embedder, BaseEstimator):
     def __init__(self, n_clusters:int|None=10,
                  unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="auto",
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
@@ -139,8 +163,8 @@ precision : {"auto", "float32", "bfloat16"}, default="auto"
     Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.
 embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
     Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
-    of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
-    vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
+    of the images of `fit`; a dict holds several functions or several arrays by name, and the search takes the best.
+    "precomputed": X holds vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 image_shape : tuple of int or None, default=None
     Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D). Where X holds paths, the shape at which
     functions in `embed` see the images; None: (3, 224, 224).
@@ -163,6 +187,8 @@ layer_, timestep_ : str, int
     Where the U-Net was read; with `embed`, the name of the embedding, and 0.
 search_result_ : COTResult or None
     The search: its evaluations, a note, and `plot()`. None if there was nothing to search.
+n_features_in_, feature_names_in_ : int, ndarray of str
+    Number and names of the columns of X, if it is a table: rows of `image_shape`, or vectors; names, of a data frame.
 history_ : dict of lists
     By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.
 unet_ : UNet2DModel or Adapter
@@ -234,6 +260,7 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
     self.files_ = files
+    _set_columns(self, X)
     return _set_fitted(self, trainer, K, search_result)
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
@@ -524,32 +551,56 @@ def _block_size(image_shape:tuple, batch_size:int) -> int:
 # %% ../nbs/method/07_estimator.ipynb #b3b85321
 @patch
 def _assign_block(self:DiEC, images:torch.Tensor) -> tuple:
-    "z and q of prepared images"
+    "x, the embedding before the head, z and q of prepared images"
     e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
-    return tuple(v.numpy() for v in self.model_.assign_all(self.model_.embed_all(e)))
+    x = self.model_.embed_all(e)
+    return tuple(v.numpy() for v in (x, *self.model_.assign_all(x)))
+
+# %% ../nbs/method/07_estimator.ipynb #c3785bd2
+def _set_columns(d:DiEC, X):
+    "Set what scikit-learn knows of a table, and remove what an earlier fit left"
+    for name in ("n_features_in_", "feature_names_in_"): vars(d).pop(name, None)
+    if getattr(X, "ndim", 0) != 2: return
+    d.n_features_in_, names = X.shape[1], list(getattr(X, "columns", ()))
+    if names and all(isinstance(name, str) for name in names): d.feature_names_in_ = np.array(names, dtype=object)
+
+
+def _check_columns(d:DiEC, X):
+    "Raise `ValueError` for a data frame whose columns are not those of `fit`"
+    known, names = list(getattr(d, "feature_names_in_", ())), list(getattr(X, "columns", ()))
+    if known and names and known != names:
+        odd = next(((a, b) for a, b in zip(known, names) if a != b), (len(known), len(names)))
+        raise ValueError(f"X must have the columns of fit in their order, got {odd[1]!r} in place of {odd[0]!r}")
 
 # %% ../nbs/method/07_estimator.ipynb #em000002
 def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
     if are_paths(X): X = _read_again(d, X)
+    _check_columns(d, X)
     how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
     if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
     return _fit_to_unet(d.extract_, as_images(X, argument="X", **how))
 
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
-def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
-    "z (N, d) and q (N, K) of images"
+def _assign_all(self:DiEC, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "x (N, d), z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
     images = _prepare(self, X)
     whole = self.extract_.cache_dir is not None # then the embeddings are on disk, and may be there already
     blocks = [images] if whole else images.split(_block_size(images.shape[1:], self.extract_.batch_size))
     with self.extract_.compiled_for((self.layer_,), len(images)): # which a block alone would not decide
-        z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
+        x, z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
         raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: "
                                  "check the values of head, centers and scale")
-    return z, q
+    return x, z, q
+
+
+@patch
+def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
+    "z (N, d) and q (N, K) of images"
+    return self._assign_all(X)[1:]
 
 # %% ../nbs/method/07_estimator.ipynb #xp000001
 @patch
@@ -593,22 +644,27 @@ def predict_proba(self:DiEC, X:Any) -> np.ndarray:
     """
     return self.embed_and_assign(X)[1]
 
-# %% ../nbs/method/07_estimator.ipynb #d3243a0b
+# %% ../nbs/method/07_estimator.ipynb #0ee0c4b7
 @patch
-def transform(self:DiEC, X:Any) -> np.ndarray:
-    """Compute the refined embedding z.
+def score(self:DiEC, X:Any, y:None=None) -> float:
+    """Compute how much the clusters of images tell about those of their neighbors; no labels are needed.
 
     Parameters
     ----------
     X : array, list, data set or path
-        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
+        4 images or more, as in `fit`; they need not be those of `fit`.
+    y : None
+        Ignored.
 
     Returns
     -------
-    numpy.ndarray
-        z (N, d).
+    float
+        Mutual information in nats, from 0 to log K; more is better. Compare models of one K: it grows with K.
     """
-    return self.embed_and_assign(X)[0]
+    x, _, q = self._assign_all(X)
+    if len(x) < 4: raise ValueError(f"X must hold 4 images or more, got {len(x)}")
+    k = min((self.loss_weights or LossWeights()).n_neighbors, len(x) - 1)
+    return neighbor_information(q.argmax(1), nearest_neighbors(x, k)[1])
 
 # %% ../nbs/method/07_estimator.ipynb #92a28e06
 @patch
@@ -625,7 +681,7 @@ def hierarchy(self:DiEC, X:Any) -> ReverseHierarchicalDiffusion:
     ReverseHierarchicalDiffusion
         The fitted hierarchy, with K of this model.
     """
-    z = self.transform(X)
+    z = self.embed_and_assign(X)[0]
     return ReverseHierarchicalDiffusion(min(self.n_clusters_, len(z)), random_state=self.seed_).fit(z)
 
 # %% ../nbs/method/07_estimator.ipynb #7c649716

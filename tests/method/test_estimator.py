@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import diec.data.images
 import diec.estimator as E
@@ -1064,3 +1068,65 @@ def test_vectors_and_paths_do_not_go_together(photos, digits):
             DiEC(3, embed=embed, training_config=QUICK).fit(files)
     with pytest.raises(ValueError, match="X must hold vectors"):
         DiEC(3, embed="precomputed", training_config=QUICK, random_state=0).fit(rows).predict(photos)
+
+
+# --- scikit-learn's manners
+
+
+def test_the_score_is_what_the_best_epoch_was_chosen_by(digits):
+    fitted = quick(timestep=60, training_config=TrainingConfig(head_epochs=4, joint_epochs=0)).fit(digits)
+    e = fitted.raw_embeddings(digits, (60,))[60]
+    x = fitted.model_.embed_all(e).numpy()
+    near = np.linalg.norm(x[:, None] - x[None], axis=2).argsort(1)[:, 1 : LossWeights().n_neighbors + 1]
+    assert fitted.score(digits) == pytest.approx(diec.search.neighbor_information(fitted.labels_, near), abs=1e-3)
+    assert fitted.score(digits) >= max(fitted.history_["information"][1:]) - 1e-6
+    assert 0 < fitted.score(digits[:50], "ignored") < np.log(4)
+    at_random = quick(timestep=60).fit(digits)
+    at_random.model_.centers.data = torch.randn_like(at_random.model_.centers)
+    assert at_random.score(digits) < fitted.score(digits)
+    with pytest.raises(ValueError, match="X must hold 4 images or more, got 3"):
+        fitted.score(digits[:3])
+
+
+def test_the_columns_of_transform_have_names(digits):
+    pandas = pytest.importorskip("pandas")
+    model = quick()
+    with pytest.raises(NotFittedError):
+        model.get_feature_names_out()
+    fitted = model.fit(digits)
+    names = fitted.get_feature_names_out()
+    d = fitted.cluster_centers_.shape[1]
+    assert list(names) == [f"diec{i}" for i in range(d)]
+    z = fitted.transform(digits[:5])
+    table = fitted.set_output(transform="pandas").transform(digits[:5])
+    assert isinstance(table, pandas.DataFrame) and list(table.columns) == list(names)
+    np.testing.assert_array_equal(table.to_numpy(), z)
+    assert isinstance(clone(fitted).fit_transform(digits), pandas.DataFrame)
+    assert fitted.hierarchy(digits).n_clusters_ == 4 and fitted.score(digits) > 0
+
+
+def test_tables_leave_the_number_and_the_names_of_their_columns(digits):
+    pandas = pytest.importorskip("pandas")
+    rows = digits.reshape(len(digits), -1)[:, 8:40]
+    table = pandas.DataFrame(rows, columns=[f"pixel {i}" for i in range(32)])
+    fitted = quick(unet="auto", timestep="search", embed="precomputed").fit(table)
+    assert fitted.n_features_in_ == 32 and list(fitted.feature_names_in_) == list(table.columns)
+    np.testing.assert_array_equal(fitted.predict(table), fitted.labels_)
+    np.testing.assert_array_equal(fitted.predict(rows), fitted.labels_)
+    with pytest.raises(ValueError, match="X must have the columns of fit in their order, got 'pixel 31' in place"):
+        fitted.predict(table[table.columns[::-1]])
+    assert fitted.fit(rows).n_features_in_ == 32 and not hasattr(fitted, "feature_names_in_")
+    assert quick(image_shape=(8, 8)).fit(digits.reshape(len(digits), -1)).n_features_in_ == 64
+    assert not hasattr(quick().fit(digits), "n_features_in_")
+
+
+def test_in_a_pipeline_and_a_search(digits):
+    rows = digits.reshape(len(digits), -1)
+    whole = make_pipeline(StandardScaler(), quick(unet="auto", timestep="search", embed="precomputed"))
+    labels = clone(whole).fit_predict(rows)
+    whole.set_output(transform="pandas" if find_spec("pandas") else "default").fit(rows)
+    np.testing.assert_array_equal(whole[-1].labels_, labels)
+    assert whole[-1].n_features_in_ == 64 and whole.score(rows) > 0
+    assert list(whole.get_feature_names_out())[:2] == ["diec0", "diec1"]
+    found = GridSearchCV(quick(), {"timestep": [30, 900]}, cv=2).fit(digits)
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
