@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +65,7 @@ from diec.search import (
     searched_layers,
 )
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import choose_unet, input_shape, largest_side, load_unet
+from .unet import choose_unet, fetch, input_shape, largest_side, load_unet
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -347,7 +349,7 @@ def _about_x():
     try: yield
     except ValueError as e: raise ValueError(f"X: {e}") from None
 
-
+# %% ../nbs/method/07_estimator.ipynb #7233ec62
 def _read_files(found, shape:tuple, progress:bool) -> StoredImages:
     "The images of files"
     with _about_x(): return read_files(found, shape, progress)
@@ -564,7 +566,7 @@ def _set_columns(d:DiEC, X):
     d.n_features_in_, names = X.shape[1], list(getattr(X, "columns", ()))
     if names and all(isinstance(name, str) for name in names): d.feature_names_in_ = np.array(names, dtype=object)
 
-
+# %% ../nbs/method/07_estimator.ipynb #7780f71a
 def _check_columns(d:DiEC, X):
     "Raise `ValueError` for a data frame whose columns are not those of `fit`"
     known, names = list(getattr(d, "feature_names_in_", ())), list(getattr(X, "columns", ()))
@@ -596,7 +598,7 @@ def _assign_all(self:DiEC, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                                  "check the values of head, centers and scale")
     return x, z, q
 
-
+# %% ../nbs/method/07_estimator.ipynb #a631f076
 @patch
 def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
     "z (N, d) and q (N, K) of images"
@@ -757,8 +759,8 @@ def save_pretrained(self:DiEC, path:str|Path) -> None:
     barrier()
 
 # %% ../nbs/method/07_estimator.ipynb #1083687b
-def _write_model(d:DiEC, path:str|Path):
-    "Write the folder of a fitted model"
+def _write_model(d:DiEC, path:str|Path, card:str=""):
+    "Write the folder of a fitted model, for the hub with a card"
     tensors = {**d.model_.state_dict(), "labels": torch.from_numpy(d.labels_)}
     rules = {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}
     check_values(tensors, rules, "model.safetensors")
@@ -766,6 +768,7 @@ def _write_model(d:DiEC, path:str|Path):
         if d.embed is None: save_network(folder/"unet", d.unet_, d.extract_.scheduler)
         write_tensors(tensors, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(d), indent=2) + "\n")
+        if card: (folder/"README.md").write_text(card)
 
 # %% ../nbs/method/07_estimator.ipynb #d5525d7b
 @patch(cls_method=True)
@@ -775,7 +778,8 @@ def from_pretrained(cls:DiEC, path:str|Path, embed:Callable|Mapping|None=None) -
     Parameters
     ----------
     path : str or Path
-        A folder that `save_pretrained` wrote.
+        A folder that `save_pretrained` wrote; or, if there is no such folder, the id of a model on the Hugging Face hub
+        that `push_to_hub` made, "owner/name" or "owner/name@revision".
     embed : callable, torch module, dict of these or None, default None
         For a model that was fitted with `embed`: what computes the embeddings, which is not saved. None: `predict`
         takes vectors.
@@ -789,25 +793,34 @@ def from_pretrained(cls:DiEC, path:str|Path, embed:Callable|Mapping|None=None) -
     ------
     FileNotFoundError
         If a file is missing.
+    OSError
+        If the hub cannot be reached, or has no such model.
     ValueError
         If a file is damaged.
     """
-    with blamed("model folder", Path(path)): d = _read_model(cls, Path(path))
+    folder, within = _model_folder(path)
+    with blamed("model folder", folder): d = _read_model(cls, folder, within)
     if embed is None: return d
     if d.embed is None: raise ValueError(f"embed must be None for {path}, whose model has a U-Net, got {embed!r}")
     return d.set_params(embed=embed)
 
+# %% ../nbs/method/07_estimator.ipynb #436dfb17
+def _model_folder(path:str|Path) -> tuple[Path, Path|None]:
+    "The folder of a model, fetched if a text is the id of one on the hub, and where links in it may lead"
+    is_id = isinstance(path, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.*)?", path)
+    return fetch(path, MODEL_FILES, "path")[:2] if is_id and not Path(path).exists() else (Path(path), None)
+
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
-def _read_model(cls, path:Path) -> DiEC:
-    "Read and check the files of a model"
+def _read_model(cls, path:Path, within:Path|None=None) -> DiEC:
+    "Read and check the files of a model; links may lead `within`"
     what = "model folder"
-    files = {name: find_file(path, name, what) for name in ("config.json", "model.safetensors")}
+    files = {name: find_file(path, name, what, within) for name in ("config.json", "model.safetensors")}
     config = read_json(files["config.json"], "config.json")
     checked(ModelSettings, config, "config.json")
     if sizes := config.get("embeddings"):
         return _rebuild(cls, config, _read_tensors(files["model.safetensors"], config, _vector_length(sizes, config)))
     if not (path/"unet").is_dir(): raise FileNotFoundError(f"{what} {path} has no unet")
-    design = read_design(path, "unet/", what)
+    design = read_design(path, "unet/", what, within)
     tensors = _read_tensors(files["model.safetensors"], config, _n_features(design, config))
     return _rebuild(cls, config, tensors, (read_weights(design), design.scheduler))
 
@@ -917,3 +930,69 @@ def _read_cluster_model(tensors:dict) -> ClusterModel:
     model = ClusterModel(n_features, n_components, K, head=any(k.startswith("head.") for k in tensors))
     model.load_state_dict(tensors)
     return model
+
+# %% ../nbs/method/07_estimator.ipynb #0f89d2b7
+@patch
+def push_to_hub(self:DiEC, repo_id:str, private:bool|None=None) -> str|None:
+    """Upload a fitted DiEC to the Hugging Face hub, with a model card. Log in first, by `hf auth login`.
+
+    Parameters
+    ----------
+    repo_id : str
+        Repository "owner/name"; it is made if there is none. Files of an earlier model in it are replaced.
+    private : bool or None, default None
+        Whether a new repository is private. None: as your account has it.
+
+    Returns
+    -------
+    str or None
+        What `from_pretrained` takes, "owner/name@commit". Of several processes one uploads; the others return None.
+    """
+    check_is_fitted(self, "model_")
+    source = _upload(self, repo_id, private) if is_main() else None
+    barrier()
+    return source
+
+# %% ../nbs/method/07_estimator.ipynb #ba637ad5
+MODEL_FILES = ["config.json", "model.safetensors", "unet/*.json", "unet/*.safetensors"] # that a model on the hub has
+
+def _upload(d:DiEC, repo_id:str, private:bool|None) -> str:
+    "Upload a model with its card; returns the repository with the commit"
+    from huggingface_hub import HfApi
+    api = HfApi(library_name="diec")
+    with TemporaryDirectory() as folder:
+        _write_model(d, model := Path(folder)/"model", _card(d, repo_id))
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        done = api.upload_folder(repo_id=repo_id, folder_path=model, commit_message="Upload of a DiEC model",
+                                 ignore_patterns=[f"*{MANIFEST}"], delete_patterns=MODEL_FILES)
+    return f"{repo_id}@{done.oid}"
+
+# %% ../nbs/method/07_estimator.ipynb #3c02fea1
+CARD = '''---
+{facts}
+---
+
+# {name}
+
+This model assigns images to {K} clusters, which were found without labels by
+[DiEC, Diffusion Embedded Clustering](https://arxiv.org/abs/2512.20905). It reads {source}.
+
+```python
+from diec import DiEC
+
+diec = DiEC.from_pretrained("{name}"{embed})
+clusters = diec.predict(images)
+confidence = diec.predict_proba(images).max(1)
+```
+
+All files are JSON or safetensors. `model.safetensors` also holds the clusters of the images of the fit, but no images.
+'''
+
+# %% ../nbs/method/07_estimator.ipynb #713d7ce7
+def _card(d:DiEC, repo_id:str) -> str:
+    "The model card: what the model is and how to load it; it says nothing of the images"
+    from huggingface_hub import ModelCardData
+    facts = ModelCardData(library_name="diec", tags=["clustering", "diec"])
+    source, embed = f"a diffusion U-Net, at the layer `{d.layer_}` and the timestep {d.timestep_}", ""
+    if d.embed is not None: source, embed = f"the embedding `{d.layer_}`, which is not part of it", ", embed=..."
+    return CARD.format(facts=facts.to_yaml(), name=repo_id, K=d.n_clusters_, source=source, embed=embed)

@@ -8,11 +8,14 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import subprocess_cases
 import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
@@ -1130,3 +1133,111 @@ def test_in_a_pipeline_and_a_search(digits):
     assert list(whole.get_feature_names_out())[:2] == ["diec0", "diec1"]
     found = GridSearchCV(quick(), {"timestep": [30, 900]}, cv=2).fit(digits)
     assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+
+
+# --- the hub
+
+
+class Hub:
+    "A stand-in for the hub: repositories are folders, and its cache has links, as that of huggingface_hub"
+
+    def __init__(self, root):
+        self.root, self.commits, self.fetched = root, {}, []
+
+    def HfApi(self, **kwargs):
+        return self
+
+    def create_repo(self, repo_id, private=None, exist_ok=False):
+        self.private = private
+        assert exist_ok or not (self.root / repo_id).exists()
+        (self.root / repo_id).mkdir(parents=True, exist_ok=True)
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, repo_id, folder_path, commit_message, ignore_patterns, delete_patterns):
+        repository = self.root / repo_id
+        there = [p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()]
+        for name in filter_repo_objects(there, allow_patterns=delete_patterns):
+            (repository / name).unlink()
+        files = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
+        for name in filter_repo_objects(files, ignore_patterns=ignore_patterns):
+            (repository / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder_path) / name, repository / name)
+        return SimpleNamespace(oid="c0ffee")
+
+    def snapshot_download(self, repo_id, revision, allow_patterns):
+        repository, cache = self.root / repo_id, self.root / "cache" / repo_id.replace("/", "--")
+        if not repository.is_dir():
+            raise OSError(f"404: {repo_id}")
+        self.fetched.append((repo_id, revision))
+        shutil.rmtree(cache, ignore_errors=True)
+        files = [p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()]
+        for i, name in enumerate(filter_repo_objects(files, allow_patterns=allow_patterns)):
+            link = cache / "snapshots" / "c0ffee" / name
+            for folder in (cache / "blobs", link.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(repository / name, cache / "blobs" / str(i))
+            link.symlink_to(os.path.relpath(cache / "blobs" / str(i), link.parent))
+        return str(cache / "snapshots" / "c0ffee")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    stand_in = Hub(tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.HfApi", stand_in.HfApi)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", stand_in.snapshot_download)
+    return stand_in
+
+
+def test_through_the_hub_and_back(hub, fitted, unseen, same, marker):
+    with pytest.raises(NotFittedError):
+        quick().push_to_hub("owner/name")
+    assert fitted.push_to_hub("owner/name", private=True) == "owner/name@c0ffee" and hub.private
+    (hub.root / "owner" / "name" / "unet" / "weights.bin").write_bytes(marker[0])
+    (hub.root / "owner" / "name" / "unet" / "code.py").write_text("raise SystemExit")
+    for name, revision in (("owner/name", "main"), ("owner/name@v1", "v1")):
+        assert alike(DiEC.from_pretrained(name), fitted, unseen, same) and hub.fetched[-1] == ("owner/name", revision)
+    fetched = {p.name for p in (hub.root / "cache").rglob("*") if p.is_symlink()}
+    assert fetched == {
+        *("config.json", "model.safetensors", "model_index.json"),
+        *("scheduler_config.json", "diffusion_pytorch_model.safetensors"),
+    }
+    assert not [p for p in (hub.root / "owner").rglob(".diec.json")]
+
+
+def test_the_card_says_how_to_load_the_model(hub, fitted, unseen, same):
+    fitted.push_to_hub("owner/name")
+    card = ModelCard.load(hub.root / "owner" / "name" / "README.md")
+    assert card.data.library_name == "diec" and f"`{fitted.layer_}` and the timestep 60" in card.text
+    code = card.text.split("```python")[1].split("```")[0]
+    scope = {"images": unseen}
+    exec(code, scope)
+    np.testing.assert_array_equal(scope["clusters"], fitted.predict(unseen))
+    assert str(hub.root.parent) not in card.text
+
+
+def test_a_model_of_embeddings_replaces_one_with_a_unet_on_the_hub(hub, fitted, digits):
+    def pixels(batch):
+        return batch.flatten(1)
+
+    fitted.push_to_hub("owner/name")
+    other = DiEC(3, embed=pixels, training_config=QUICK, random_state=0).fit(digits)
+    other.push_to_hub("owner/name")
+    assert not list((hub.root / "owner" / "name" / "unet").rglob("*.safetensors"))
+    np.testing.assert_array_equal(DiEC.from_pretrained("owner/name", embed=pixels).predict(digits), other.labels_)
+    assert "embed=..." in (hub.root / "owner" / "name" / "README.md").read_text()
+
+
+def test_a_folder_here_comes_before_the_hub(hub, saved, fitted, unseen, same, monkeypatch):
+    (saved.parent / "owner").mkdir()
+    saved.rename(saved.parent / "owner" / "name")
+    monkeypatch.chdir(saved.parent)
+    assert alike(DiEC.from_pretrained("owner/name"), fitted, unseen, same) and not hub.fetched
+    with pytest.raises(
+        OSError, match="path 'owner/other' is no folder here, and could not be fetched from the hub: OSError: 404"
+    ):
+        DiEC.from_pretrained("owner/other")
+    with pytest.raises(ValueError, match="path must name a revision after the @"):
+        DiEC.from_pretrained("owner/other@")
+    for nowhere in (Path("owner/other"), "./owner", "nowhere"):
+        with pytest.raises(FileNotFoundError, match="model folder"):
+            DiEC.from_pretrained(nowhere)
