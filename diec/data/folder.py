@@ -504,11 +504,9 @@ def _leave_out(name, why, found, reasons):
 
 def _warn_of(reasons, n_read):
     "Say how many files were left out, by reason; an error if no other is there"
-    counts = ", ".join(f"{n:,} {why}" for why, n in reasons.most_common())
-    if not n_read: raise DataError(f"none of the {reasons.total():,} files can be read: {counts}")
-    if reasons:
-        warnings.warn(f"{reasons.total():,} files are left out, and {n_read:,} were read; by reason: {counts}",
-                      stacklevel=7)
+    counts, total = ", ".join(f"{why} ({n:,})" for why, n in reasons.most_common()), reasons.total()
+    if not n_read: raise DataError(f"none of the {total:,} files can be read: {counts}")
+    if reasons: warnings.warn(f"{total:,} of {n_read + total:,} files left out: {counts}", stacklevel=7)
 
 # %% ../../nbs/data/02_folder.ipynb #83dea605
 def sample_files(found:FolderListing, largest:int, n:int=64) -> np.ndarray:

@@ -1023,11 +1023,10 @@ def test_what_cannot_be_read_is_left_out_of_a_folder_and_refused_in_a_list(photo
     with pytest.warns(UserWarning) as said:
         fitted = quick().fit(folder)
     assert [str(w.message) for w in said] == [
-        "4 files are left out, and 57 were read; by reason: 2 the image cannot be read, "
-        "1 a raw or vector image, 1 the file is empty"
+        "4 of 61 files left out: the image cannot be read (2), a raw or vector image (1), the file is empty (1)"
     ]
     assert len(fitted.labels_) == len(fitted.files_) == 57 and "00.png" not in [f.name for f in fitted.files_]
-    with pytest.warns(UserWarning, match="57 were read"):
+    with pytest.warns(UserWarning, match="4 of 61 files left out"):
         np.testing.assert_array_equal(fitted.predict(folder), fitted.labels_)
     files = [*fitted.files_, folder / "b" / "31.png"]
     for call in (lambda: fitted.predict(files), lambda: quick().fit(files)):
