@@ -30,6 +30,10 @@ def named(given, argument:str) -> dict:
     for name in given:
         if not isinstance(name, str) or not name or "+" in name or name == "search":
             raise ValueError(f"{argument} must name its embeddings by texts without '+', got {name!r}")
+    functions = [name for name, v in given.items() if callable(v)]
+    if functions and (vectors := [name for name in given if name not in functions]):
+        raise ValueError(f"{argument} must be a dict of functions or one of arrays, not both, for predict takes either "
+                         f"images or vectors; got a function for {functions[0]!r} and vectors for {vectors[0]!r}")
     return given
 
 # %% ../nbs/method/08_embeddings.ipynb #em0cd93d

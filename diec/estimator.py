@@ -8,18 +8,21 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from fastcore.basics import patch
 from safetensors.torch import load_file
-from sklearn.base import BaseEstimator, ClusterMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .confidence import Certainty, certainty, sample, sharpen
@@ -27,6 +30,7 @@ from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder
+from .core.neighbors import nearest_neighbors
 from diec.core.schema import (
     BATCH_SIZE,
     HEAD_TENSORS,
@@ -44,7 +48,8 @@ from diec.core.schema import (
     read_json,
 )
 from .core.validation import check_integer, check_seed
-from .data.images import as_array, as_images, in_unit_range
+from .data.folder import are_paths, find_files, read_files, sample_files
+from .data.images import StoredImages, as_array, as_images, in_unit_range
 from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
 from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
@@ -55,12 +60,13 @@ from diec.search import (
     CommonSpace,
     COTResult,
     Evaluation,
+    neighbor_information,
     search_layer,
     search_timestep,
     searched_layers,
 )
 from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from .unet import choose_unet, input_shape, load_unet
+from .unet import choose_unet, fetch, input_shape, largest_side, load_unet
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -70,8 +76,30 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['DiEC']
 
+# %% ../nbs/method/07_estimator.ipynb #10b56493
+class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    "`transform` and the names of its columns, diec0, diec1, ..."
+    def transform(self, X:Any) -> np.ndarray:
+        """Compute the refined embedding z.
+
+        Parameters
+        ----------
+        X : array, list, data set or path
+            Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
+
+        Returns
+        -------
+        numpy.ndarray
+            z (N, d); a data frame after `set_output(transform="pandas")`.
+        """
+        return self.embed_and_assign(X)[0]
+
+    @property
+    def _n_features_out(self): return self.model_.centers.shape[1]
+
+
 # %% ../nbs/method/07_estimator.ipynb #8160adc4
-class DiEC(ClusterMixin, TransformerMixin, BaseEstimator):
+class DiEC(ClusterMixin, Embedder, BaseEstimator):
     def __init__(self, n_clusters:int|None=10,
                  unet:str|Path|tuple[UNet2DModel|Adapter, DDPMScheduler|FlowSchedule]="auto",
                  layer:str="search", timestep:int|str="search", criterion:str="information", n_draws:int|str="auto",
@@ -138,10 +166,11 @@ precision : {"auto", "float32", "bfloat16"}, default="auto"
     Arithmetic of the U-Net. "auto": bfloat16 where the hardware has it, about twice as fast.
 embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
     Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
-    of the images of `fit`; a dict holds several by name, and the search takes the best. "precomputed": X holds
-    vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
+    of the images of `fit`; a dict holds several functions or several arrays by name, and the search takes the best.
+    "precomputed": X holds vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
 image_shape : tuple of int or None, default=None
-    Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D).
+    Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D). Where X holds paths, the shape at which
+    functions in `embed` see the images; None: (3, 224, 224).
 random_state : int, RandomState or None, default=None
     Seed. An int gives the same result each time on one machine.
 progress : bool, default=False
@@ -151,6 +180,8 @@ Attributes
 ----------
 labels_ : ndarray of shape (N,), int64
     Cluster of each image, from 0 to K - 1.
+files_ : list of Path or None
+    The file of each label, where X of `fit` holds paths. It is not saved.
 n_clusters_ : int
     K, also where it was estimated.
 cluster_centers_ : ndarray of shape (K, d), float32
@@ -159,6 +190,8 @@ layer_, timestep_ : str, int
     Where the U-Net was read; with `embed`, the name of the embedding, and 0.
 search_result_ : COTResult or None
     The search: its evaluations, a note, and `plot()`. None if there was nothing to search.
+n_features_in_, feature_names_in_ : int, ndarray of str
+    Number and names of the columns of X, if it is a table: rows of `image_shape`, or vectors; names, of a data frame.
 history_ : dict of lists
     By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.
 unet_ : UNet2DModel or Adapter
@@ -211,10 +244,12 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
 
     Parameters
     ----------
-    X : numpy.ndarray, torch.Tensor, ImageSet, list or data set
+    X : numpy.ndarray, torch.Tensor, ImageSet, list, data set, str or Path
         Images (N, C, H, W), or (N, H, W) if gray; uint8, or floating point in [-1, 1] (in [0, 1] if all values are,
         with a warning). A list holds arrays, tensors or Pillow's images of one size; a data set is one of torch or
-        Hugging Face. With embed="precomputed": vectors (N, D), or a dict of them.
+        Hugging Face. With embed="precomputed": vectors (N, D), or a dict of them. Or a path, of a folder or of an image
+        file, or a list of paths: images are read at the size of the U-Net. What cannot be read in a folder is left
+        out with a warning, and `files_` holds the rest; a file that is named itself must be readable.
     y : None
         Ignored.
 
@@ -223,7 +258,7 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     DiEC
         This object, fitted.
     """
-    extract, images, layer = _check_input(self, X)
+    extract, images, layer, files = _check_input(self, X)
     K = self.n_clusters or _estimate_n_clusters(self, extract, images, layer)
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
     extract = _with_enough_draws(self, extract, images, layer, t)
@@ -232,6 +267,8 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
+    self.files_ = files
+    _set_columns(self, X)
     return _set_fitted(self, trainer, K, search_result, _certainty(trainer, images, e, self.seed_))
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
@@ -277,39 +314,80 @@ def _check_image_shape(shape):
 
 # %% ../nbs/method/07_estimator.ipynb #52289adb
 def _check_input(d:DiEC, X) -> tuple:
-    "The extractor, the images that fit its U-Net, and the layer (None: to be searched)"
+    "The extractor, the images that fit its U-Net, the layer (None: to be searched), and their files (None: none)"
     if d.embed is not None: return _check_vectors(d, X)
+    extract, X = _read_paths(d, X) if are_paths(X) else (None, X)
     X, how = _read_input(d, X)
     images = as_images(X, argument="X", **how)
     _check_params(d, len(images))
-    extract = _make_extractor(d, images)
+    extract = extract or _make_extractor(d, images)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     images = _fit_to_unet(extract, images)
     if d.checkpoint: extract.cache_dir = f"{d.checkpoint}.embeddings"
-    return extract, images, layer
+    return extract, images, layer, getattr(images, "files", None)
 
 # %% ../nbs/method/07_estimator.ipynb #em000001
 def _check_vectors(d:DiEC, X) -> tuple:
-    "The same for embeddings from elsewhere: what answers as the extractor, their rows, and the layer"
+    "The same for embeddings from elsewhere: what answers as the extractor, their rows, the layer, and the files"
     if d.fine_tune_unet is True: raise ValueError("fine_tune_unet must be False with embed: there is no U-Net to train")
     if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     d.seed_ = check_seed(d.random_state)
-    sees_images = not isinstance(d.embed, str) and any(map(callable, named(d.embed, "embed").values()))
-    X, how = _read_input(d, X) if sees_images else (X, {"unit_range": False})
+    X = _read_again(d, X) if are_paths(X) else X
+    files = X.files if isinstance(X, StoredImages) else None
+    X, how = _read_input(d, X) if _sees_images(d.embed) else (X, {"unit_range": False})
     rows, sizes = vectors_of(d.embed, X, d.batch_size, **how)
     _check_params(d, len(rows))
     extract = GivenEmbeddings(sizes, d.seed_, d.batch_size)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
-    return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer
+    return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer, files
 
 # %% ../nbs/method/07_estimator.ipynb #3e5f0733
 def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
     "Make images fit the U-Net; errors name X"
-    try: return extract.fit_to_unet(images)
-    except ValueError as e: raise ValueError(f"X: {e}") from e
+    with _about_x(): return extract.fit_to_unet(images)
+
+# %% ../nbs/method/07_estimator.ipynb #daccdfa2
+def _read_paths(d:DiEC, X) -> tuple[Extractor, StoredImages]:
+    "The extractor, and the images that paths lead to, as its U-Net takes them"
+    with _about_x(): found = find_files(X)
+    _check_params(d, len(found.files))
+    with _about_x(): some = as_images(sample_files(found, largest_side())) if _is_auto(d.unet) else None
+    extract = _make_extractor(d, some)
+    return extract, _read_files(found, input_shape(extract.unet.config), d.progress)
+
+# %% ../nbs/method/07_estimator.ipynb #3d733592
+@contextmanager
+def _about_x():
+    "Errors in this block name X"
+    try: yield
+    except ValueError as e: raise ValueError(f"X: {e}") from None
+
+# %% ../nbs/method/07_estimator.ipynb #7233ec62
+def _read_files(found, shape:tuple, progress:bool) -> StoredImages:
+    "The images of files"
+    with _about_x(): return read_files(found, shape, progress)
+
+# %% ../nbs/method/07_estimator.ipynb #16320097
+FUNCTION_SHAPE = 3, 224, 224 # of the images of files for a function, as most networks of vision take them
+
+def _read_again(d:DiEC, X) -> StoredImages:
+    "The images that paths lead to, as the U-Net of a fitted model or the functions in `embed` take them"
+    if d.embed is not None and not _sees_images(d.embed):
+        raise ValueError("X must hold vectors, or be None for those in embed, got paths: files are read for a U-Net "
+                         "or for functions in embed alone")
+    if d.embed is None: shape = input_shape(d.extract_.unet.config)
+    else: shape = FUNCTION_SHAPE if d.image_shape is None else d.image_shape
+    _check_image_shape(shape)
+    with _about_x(): found = find_files(X)
+    return _read_files(found, (1, *shape)[-3:], d.progress)
+
+# %% ../nbs/method/07_estimator.ipynb #bcc4a2aa
+def _sees_images(embed) -> bool:
+    "Whether `embed` holds functions of images"
+    return not isinstance(embed, str) and any(map(callable, named(embed, "embed").values()))
 
 # %% ../nbs/method/07_estimator.ipynb #2363776f
 def _is_auto(value) -> bool:
@@ -491,30 +569,56 @@ def _block_size(image_shape:tuple, batch_size:int) -> int:
 # %% ../nbs/method/07_estimator.ipynb #b3b85321
 @patch
 def _assign_block(self:DiEC, images:torch.Tensor) -> tuple:
-    "z and q of prepared images"
+    "x, the embedding before the head, z and q of prepared images"
     e = self.extract_.embed(images, (self.layer_,), self.timestep_, self.progress)[self.layer_]
-    return tuple(v.numpy() for v in self.model_.assign_all(self.model_.embed_all(e)))
+    x = self.model_.embed_all(e)
+    return tuple(v.numpy() for v in (x, *self.model_.assign_all(x)))
+
+# %% ../nbs/method/07_estimator.ipynb #c3785bd2
+def _set_columns(d:DiEC, X):
+    "Set what scikit-learn knows of a table, and remove what an earlier fit left"
+    for name in ("n_features_in_", "feature_names_in_"): vars(d).pop(name, None)
+    if getattr(X, "ndim", 0) != 2: return
+    d.n_features_in_, names = X.shape[1], list(getattr(X, "columns", ()))
+    if names and all(isinstance(name, str) for name in names): d.feature_names_in_ = np.array(names, dtype=object)
+
+# %% ../nbs/method/07_estimator.ipynb #7780f71a
+def _check_columns(d:DiEC, X):
+    "Raise `ValueError` for a data frame whose columns are not those of `fit`"
+    known, names = list(getattr(d, "feature_names_in_", ())), list(getattr(X, "columns", ()))
+    if known and names and known != names:
+        odd = next(((a, b) for a, b in zip(known, names) if a != b), (len(known), len(names)))
+        raise ValueError(f"X must have the columns of fit in their order, got {odd[1]!r} in place of {odd[0]!r}")
 
 # %% ../nbs/method/07_estimator.ipynb #em000002
 def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
+    if are_paths(X): X = _read_again(d, X)
+    _check_columns(d, X)
     how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
     if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
     return _fit_to_unet(d.extract_, as_images(X, argument="X", **how))
 
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
-def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
-    "z (N, d) and the probabilities of the clusters (N, K) of images"
+def _assign_all(self:DiEC, X) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "x (N, d), z (N, d) and q (N, K) of images"
     check_is_fitted(self, "model_")
     images = _prepare(self, X)
     whole = self.extract_.cache_dir is not None # then the embeddings are on disk, and may be there already
     blocks = [images] if whole else images.split(_block_size(images.shape[1:], self.extract_.batch_size))
     with self.extract_.compiled_for((self.layer_,), len(images)): # which a block alone would not decide
-        z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
+        x, z, q = (np.concatenate(parts) for parts in zip(*map(self._assign_block, blocks)))
     if n := len(z) - int((np.isfinite(z).all(1) & np.isfinite(q).all(1)).sum()):
         raise FloatingPointError(f"the embedding or the assignment of {n:,} of {len(z):,} images is not finite: "
                                  "check the values of head, centers and scale")
+    return x, z, q
+
+# %% ../nbs/method/07_estimator.ipynb #a631f076
+@patch
+def embed_and_assign(self:DiEC, X) -> tuple[np.ndarray, np.ndarray]:
+    "z (N, d) and the probabilities of the clusters (N, K) of images"
+    _, z, q = self._assign_all(X)
     return z, sharpen(q, self.temperature_)
 
 # %% ../nbs/method/07_estimator.ipynb #xp000001
@@ -532,8 +636,8 @@ def predict(self:DiEC, X:Any) -> np.ndarray:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
@@ -552,8 +656,8 @@ def predict_proba(self:DiEC, X:Any) -> np.ndarray:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
@@ -563,22 +667,28 @@ def predict_proba(self:DiEC, X:Any) -> np.ndarray:
     return self.embed_and_assign(X)[1]
 
 
-# %% ../nbs/method/07_estimator.ipynb #d3243a0b
+# %% ../nbs/method/07_estimator.ipynb #0ee0c4b7
 @patch
-def transform(self:DiEC, X:Any) -> np.ndarray:
-    """Compute the refined embedding z.
+def score(self:DiEC, X:Any, y:None=None) -> float:
+    """Compute how much the clusters of images tell about those of their neighbors; no labels are needed.
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        4 images or more, as in `fit`; they need not be those of `fit`.
+    y : None
+        Ignored.
 
     Returns
     -------
-    numpy.ndarray
-        z (N, d).
+    float
+        Mutual information in nats, from 0 to log K; more is better. Compare models of one K: it grows with K, while
+        `stability_` compares numbers of clusters.
     """
-    return self.embed_and_assign(X)[0]
+    x, _, q = self._assign_all(X)
+    if len(x) < 4: raise ValueError(f"X must hold 4 images or more, got {len(x)}")
+    k = min((self.loss_weights or LossWeights()).n_neighbors, len(x) - 1)
+    return neighbor_information(q.argmax(1), nearest_neighbors(x, k)[1])
 
 # %% ../nbs/method/07_estimator.ipynb #92a28e06
 @patch
@@ -587,15 +697,15 @@ def hierarchy(self:DiEC, X:Any) -> ReverseHierarchicalDiffusion:
 
     Parameters
     ----------
-    X : array, list or data set
-        Images, as in `fit`; they need not be those of `fit`.
+    X : array, list, data set or path
+        Images, as in `fit`; they need not be those of `fit`. A list of files gives a row for each of them.
 
     Returns
     -------
     ReverseHierarchicalDiffusion
         The fitted hierarchy, with K of this model.
     """
-    z = self.transform(X)
+    z = self.embed_and_assign(X)[0]
     return ReverseHierarchicalDiffusion(min(self.n_clusters_, len(z)), random_state=self.seed_).fit(z)
 
 # %% ../nbs/method/07_estimator.ipynb #7c649716
@@ -672,8 +782,8 @@ def save_pretrained(self:DiEC, path:str|Path) -> None:
     barrier()
 
 # %% ../nbs/method/07_estimator.ipynb #1083687b
-def _write_model(d:DiEC, path:str|Path):
-    "Write the folder of a fitted model"
+def _write_model(d:DiEC, path:str|Path, card:str=""):
+    "Write the folder of a fitted model, for the hub with a card"
     tensors = {**d.model_.state_dict(), "labels": torch.from_numpy(d.labels_)}
     rules = {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}
     check_values(tensors, rules, "model.safetensors")
@@ -681,6 +791,7 @@ def _write_model(d:DiEC, path:str|Path):
         if d.embed is None: save_network(folder/"unet", d.unet_, d.extract_.scheduler)
         write_tensors(tensors, folder/"model.safetensors")
         (folder/"config.json").write_text(json.dumps(_config(d), indent=2) + "\n")
+        if card: (folder/"README.md").write_text(card)
 
 # %% ../nbs/method/07_estimator.ipynb #d5525d7b
 @patch(cls_method=True)
@@ -690,7 +801,8 @@ def from_pretrained(cls:DiEC, path:str|Path, embed:Callable|Mapping|None=None) -
     Parameters
     ----------
     path : str or Path
-        A folder that `save_pretrained` wrote.
+        A folder that `save_pretrained` wrote; or, if there is no such folder, the id of a model on the Hugging Face hub
+        that `push_to_hub` made, "owner/name" or "owner/name@revision".
     embed : callable, torch module, dict of these or None, default None
         For a model that was fitted with `embed`: what computes the embeddings, which is not saved. None: `predict`
         takes vectors.
@@ -704,25 +816,34 @@ def from_pretrained(cls:DiEC, path:str|Path, embed:Callable|Mapping|None=None) -
     ------
     FileNotFoundError
         If a file is missing.
+    OSError
+        If the hub cannot be reached, or has no such model.
     ValueError
         If a file is damaged.
     """
-    with blamed("model folder", Path(path)): d = _read_model(cls, Path(path))
+    folder, within = _model_folder(path)
+    with blamed("model folder", folder): d = _read_model(cls, folder, within)
     if embed is None: return d
     if d.embed is None: raise ValueError(f"embed must be None for {path}, whose model has a U-Net, got {embed!r}")
     return d.set_params(embed=embed)
 
+# %% ../nbs/method/07_estimator.ipynb #436dfb17
+def _model_folder(path:str|Path) -> tuple[Path, Path|None]:
+    "The folder of a model, fetched if a text is the id of one on the hub, and where links in it may lead"
+    is_id = isinstance(path, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.*)?", path)
+    return fetch(path, MODEL_FILES, "path")[:2] if is_id and not Path(path).exists() else (Path(path), None)
+
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
-def _read_model(cls, path:Path) -> DiEC:
-    "Read and check the files of a model"
+def _read_model(cls, path:Path, within:Path|None=None) -> DiEC:
+    "Read and check the files of a model; links may lead `within`"
     what = "model folder"
-    files = {name: find_file(path, name, what) for name in ("config.json", "model.safetensors")}
+    files = {name: find_file(path, name, what, within) for name in ("config.json", "model.safetensors")}
     config = read_json(files["config.json"], "config.json")
     checked(ModelSettings, config, "config.json")
     if sizes := config.get("embeddings"):
         return _rebuild(cls, config, _read_tensors(files["model.safetensors"], config, _vector_length(sizes, config)))
     if not (path/"unet").is_dir(): raise FileNotFoundError(f"{what} {path} has no unet")
-    design = read_design(path, "unet/", what)
+    design = read_design(path, "unet/", what, within)
     tensors = _read_tensors(files["model.safetensors"], config, _n_features(design, config))
     return _rebuild(cls, config, tensors, (read_weights(design), design.scheduler))
 
@@ -807,7 +928,7 @@ def _rebuild(cls, config:dict, tensors:dict, unet:tuple|None=None) -> DiEC:
         d.extract_.unit_range = config.get("unit_range", False)
         _check_layer_and_timestep(d, d.extract_)
     except ValueError as e: raise ValueError(f"config.json: params.{e}") from e
-    d.layer_, d.timestep_, d.history_ = Layer(config["layer"]), config["timestep"], config["history"]
+    d.files_, d.layer_, d.timestep_, d.history_ = None, Layer(config["layer"]), config["timestep"], config["history"]
     d.labels_, d.search_result_ = tensors.pop("labels").numpy(), _read_search_result(config["search_result"])
     d.model_ = _read_cluster_model(tensors)
     d.n_clusters_ = len(d.model_.centers)
@@ -833,3 +954,69 @@ def _read_cluster_model(tensors:dict) -> ClusterModel:
     model = ClusterModel(n_features, n_components, K, head=any(k.startswith("head.") for k in tensors))
     model.load_state_dict(tensors)
     return model
+
+# %% ../nbs/method/07_estimator.ipynb #0f89d2b7
+@patch
+def push_to_hub(self:DiEC, repo_id:str, private:bool|None=None) -> str|None:
+    """Upload a fitted DiEC to the Hugging Face hub, with a model card. Log in first, by `hf auth login`.
+
+    Parameters
+    ----------
+    repo_id : str
+        Repository "owner/name"; it is made if there is none. Files of an earlier model in it are replaced.
+    private : bool or None, default None
+        Whether a new repository is private. None: as your account has it.
+
+    Returns
+    -------
+    str or None
+        What `from_pretrained` takes, "owner/name@commit". Of several processes one uploads; the others return None.
+    """
+    check_is_fitted(self, "model_")
+    source = _upload(self, repo_id, private) if is_main() else None
+    barrier()
+    return source
+
+# %% ../nbs/method/07_estimator.ipynb #ba637ad5
+MODEL_FILES = ["config.json", "model.safetensors", "unet/*.json", "unet/*.safetensors"] # that a model on the hub has
+
+def _upload(d:DiEC, repo_id:str, private:bool|None) -> str:
+    "Upload a model with its card; returns the repository with the commit"
+    from huggingface_hub import HfApi
+    api = HfApi(library_name="diec")
+    with TemporaryDirectory() as folder:
+        _write_model(d, model := Path(folder)/"model", _card(d, repo_id))
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        done = api.upload_folder(repo_id=repo_id, folder_path=model, commit_message="Upload of a DiEC model",
+                                 ignore_patterns=[f"*{MANIFEST}"], delete_patterns=MODEL_FILES)
+    return f"{repo_id}@{done.oid}"
+
+# %% ../nbs/method/07_estimator.ipynb #3c02fea1
+CARD = '''---
+{facts}
+---
+
+# {name}
+
+This model assigns images to {K} clusters, which were found without labels by
+[DiEC, Diffusion Embedded Clustering](https://arxiv.org/abs/2512.20905). It reads {source}.
+
+```python
+from diec import DiEC
+
+diec = DiEC.from_pretrained("{name}"{embed})
+clusters = diec.predict(images)
+confidence = diec.predict_proba(images).max(1)
+```
+
+All files are JSON or safetensors. `model.safetensors` also holds the clusters of the images of the fit, but no images.
+'''
+
+# %% ../nbs/method/07_estimator.ipynb #713d7ce7
+def _card(d:DiEC, repo_id:str) -> str:
+    "The model card: what the model is and how to load it; it says nothing of the images"
+    from huggingface_hub import ModelCardData
+    facts = ModelCardData(library_name="diec", tags=["clustering", "diec"])
+    source, embed = f"a diffusion U-Net, at the layer `{d.layer_}` and the timestep {d.timestep_}", ""
+    if d.embed is not None: source, embed = f"the embedding `{d.layer_}`, which is not part of it", ", embed=..."
+    return CARD.format(facts=facts.to_yaml(), name=repo_id, K=d.n_clusters_, source=source, embed=embed)

@@ -471,30 +471,36 @@ def _from_hub(name:str) -> tuple:
     return unet, scheduler
 
 # %% ../nbs/method/01_unet.ipynb #1be69260
-def fetch(name:str, patterns:list) -> tuple[Path, Path|None, str]:
+def fetch(name:str, patterns:list, argument:str="unet") -> tuple[Path, Path|None, str]:
     "Files of a model from the hub: their folder, the cache that its links lead to, and \"owner/name@commit\""
     repository, at, revision = name.partition("@")
     if bool(at) != bool(revision):
-        raise ValueError(f"unet must name a revision after the @ of a hub id 'owner/name@revision', got {name!r}")
-    folder = _download(name, repository, revision or "main", patterns)
+        raise ValueError(f"{argument} must name a revision after the @ of a hub id 'owner/name@revision', got {name!r}")
+    folder = _download(name, repository, revision or "main", patterns, argument)
     cache = folder.parent.parent if folder.parent.name == "snapshots" else None # its files are links to `blobs`
     commit = folder.name # the hub's cache has a folder for each commit
-    logging.getLogger("diec").info(f"the U-Net is {repository} at commit {commit}")
+    logging.getLogger("diec").info(f"{argument}: {repository} at commit {commit}")
     return folder, cache, f"{repository}@{commit}"
 
 # %% ../nbs/method/01_unet.ipynb #89013080
-def _download(name:str, repository:str, revision:str, patterns:list) -> Path:
+def _download(name:str, repository:str, revision:str, patterns:list, argument:str) -> Path:
     "The folder of a model from the hub"
     from huggingface_hub import snapshot_download
     try: return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except Exception as e:
-        raise OSError(f"unet {name!r} is no folder here, and could not be fetched from the hub: {one_line(e)}") from e
+        raise OSError(f"{argument} {name!r} is no folder here, and could not be fetched from the hub: "
+                      f"{one_line(e)}") from e
 
 # %% ../nbs/method/01_unet.ipynb #au000002
 def _shipped_shapes() -> dict:
     "Channels and side of the images that each U-Net of the package takes, by name"
     configs = {name: json.loads((find_unet(name)/"unet"/"config.json").read_text()) for name in unet_names()}
     return {name: (c["in_channels"], c["sample_size"]) for name, c in configs.items()}
+
+
+def largest_side() -> int:
+    "Side of the images of the largest U-Net of the package"
+    return max(side for _, side in _shipped_shapes().values())
 
 
 def _candidates(channels:int, side:int) -> list:

@@ -10,10 +10,12 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,8 @@ from tqdm.auto import tqdm
 
 from diec.core.files import MARK, atomic_file, sha256_of
 from diec.core.interrupt import deferred_signals, finished
-from diec.data.formats import read_square, to_mode, to_unit_range
-from diec.data.images import DataError, ImageSet
+from diec.data.formats import read_image, read_square, to_mode, to_square, to_unit_range
+from diec.data.images import DataError, ImageSet, StoredImages
 
 # %% ../../nbs/data/02_folder.ipynb #afaf1a08
 SUFFIXES = ( # of the files that are read
@@ -51,6 +53,7 @@ class FolderListing:
     folders: list = field(default_factory=list) # sub-folders that were looked into
     skipped: list = field(default_factory=list) # (name, reason) of other images and folders, sorted
     n_others: int = 0 # files that are not images, by their endings
+    given: set = field(default_factory=set) # of the files, those that were named one by one
 
 # %% ../../nbs/data/02_folder.ipynb #ff9d5498
 @patch
@@ -190,17 +193,17 @@ def _read_set(folder, size, mode, name):
 
 # %% ../../nbs/data/02_folder.ipynb #a841c4cc
 def _list_sources(sources, leave_out):
-    "The listing of a list of files and folders: each file once, by the name that was given"
+    "The listing of a list of files and folders, by the names that were given"
     found = FolderListing()
     for source in (Path(s).expanduser() for s in sources):
         if not source.exists(): raise DataError(f"{source}: there is no such file or folder")
         if not source.is_dir():
             found.files.append(source.as_posix())
+            found.given.add(source.as_posix())
             continue
         inside = list_images(source, leave_out)
         found.files += [(source/name).as_posix() for name in inside.files]
         found.skipped += [((source/name).as_posix(), why) for name, why in inside.skipped]
-    found.files, found.skipped = list(dict.fromkeys(found.files)), list(dict.fromkeys(found.skipped))
     return found
 
 # %% ../../nbs/data/02_folder.ipynb #28a221e3
@@ -408,6 +411,7 @@ def _pack(folder, store, size, mode, progress):
     listed = isinstance(folder, list)
     root = Path() if listed else existing_folder(folder)
     found = _list_sources(folder, store) if listed else list_images(root, store)
+    found.files, found.skipped = list(dict.fromkeys(found.files)), list(dict.fromkeys(found.skipped)) # each once
     if not found.files: raise _no_images(folder if listed else [root], found)
     store.mkdir(parents=True, exist_ok=True)
     state = {"state": _state(root, found.files, [size, mode, found.skipped])}
@@ -458,3 +462,66 @@ def _gray(x): # (B, 3, H, W), uint8 -> (B, 1, H, W)
     "Luma by ITU-R 601, rounded as Pillow does; exact where the channels are equal"
     luma = np.array([19595, 38470, 7471], np.uint32)[:, None, None]
     return ((x.astype(np.uint32)*luma).sum(1, keepdims=True) + 32768 >> 16).astype(np.uint8)
+
+# %% ../../nbs/data/02_folder.ipynb #b78f0aa7
+def are_paths(X) -> bool:
+    "Whether X is a path, or a list of nothing but paths"
+    paths = X if isinstance(X, (list, tuple)) else [X]
+    return len(paths) > 0 and all(isinstance(path, (str, os.PathLike)) for path in paths)
+
+# %% ../../nbs/data/02_folder.ipynb #7ba7ece1
+def find_files(X) -> FolderListing:
+    "The image files of a path or of a list of paths"
+    sources = [X] if isinstance(X, (str, os.PathLike)) else X
+    found = _list_sources(sources, None)
+    if not found.files: raise _no_images(sources, found)
+    return found
+
+# %% ../../nbs/data/02_folder.ipynb #3d49804b
+def read_files(found:FolderListing, shape:tuple, progress:bool=False) -> StoredImages:
+    "The images of a listing at the size (C, H, W), gray for one channel and in color for three"
+    if shape[0] not in (1, 3): raise ValueError(f"files give images of 1 or 3 channels, not {shape[0]}: give arrays")
+    size, mode = max(shape[1:]), "L" if shape[0] == 1 else "RGB"
+    files, reasons = [], Counter(why for _, why in found.skipped)
+    with tempfile.TemporaryFile(prefix="diec-") as out:
+        for name in tqdm(found.files, desc="read", unit="image", disable=not progress):
+            picture, why = _try_read(name, size)
+            if picture is None: _leave_out(name, why, found, reasons)
+            else:
+                out.write(to_mode(picture, mode).tobytes())
+                files.append(Path(name))
+        _warn_of(reasons, len(files))
+        out.flush()
+        pixels = np.memmap(out, np.uint8, "r", shape=(len(files), shape[0], size, size))
+    return StoredImages(pixels, shape[1:], files)
+
+# %% ../../nbs/data/02_folder.ipynb #c2a622d8
+def _leave_out(name, why, found, reasons):
+    "Count a file that cannot be read; raise `DataError` if it was named"
+    if name in found.given: raise DataError(f"{name}: {why}")
+    reasons[why.partition(" (")[0]] += 1
+
+
+def _warn_of(reasons, n_read):
+    "Say how many files were left out, by reason; an error if no other is there"
+    counts, total = ", ".join(f"{why} ({n:,})" for why, n in reasons.most_common()), reasons.total()
+    if not n_read: raise DataError(f"none of the {total:,} files can be read: {counts}")
+    if reasons: warnings.warn(f"{total:,} of {n_read + total:,} files left out: {counts}", stacklevel=7)
+
+# %% ../../nbs/data/02_folder.ipynb #83dea605
+def sample_files(found:FolderListing, largest:int, n:int=64) -> np.ndarray:
+    "Up to `n` of the images as uint8 (n, C, size, size), of their own size but not larger than `largest`"
+    order = np.random.default_rng(0).permutation(len(found.files))
+    read = (_try_read_own(found.files[i], largest) for i in order)
+    pictures = [*islice((picture for picture in read if picture is not None), n)]
+    if not pictures: raise DataError(f"none of the {len(order):,} files can be read, such as {found.files[0]}")
+    size = max(max(picture.shape[:2]) for picture in pictures)
+    mode = "L" if all(picture.ndim == 2 for picture in pictures) else "RGB"
+    return np.stack([to_mode(to_square(picture, size), mode) for picture in pictures])
+
+
+def _try_read_own(name, largest):
+    "An image as a square of its longer side, but not larger than `largest`; None if it cannot be read"
+    try: picture = read_image(name, largest)
+    except (DataError, OSError, MemoryError): return None
+    return to_square(picture, min(largest, max(picture.shape[:2])))

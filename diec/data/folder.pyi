@@ -4,18 +4,20 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 from diec.core.files import MARK, atomic_file, sha256_of
 from diec.core.interrupt import deferred_signals, finished
-from diec.data.formats import read_square, to_mode, to_unit_range
-from diec.data.images import DataError, ImageSet
+from diec.data.formats import read_image, read_square, to_mode, to_square, to_unit_range
+from diec.data.images import DataError, ImageSet, StoredImages
 __all__ = ['read_image_folder', 'ImagePack', 'open_pack', 'pack_folder']
 SUFFIXES = ('.png', '.apng', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.gif', '.bmp', '.dib', '.tif', '.tiff', '.jp2', '.j2k', '.jpx', '.avif', '.heic', '.heif', '.hif', '.jxl', '.ppm', '.pgm', '.pbm', '.pnm', '.pfm', '.tga')
 OTHER_SUFFIXES = ('.svg', '.eps', '.psd', '.xcf', '.ico', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.orf', '.rw2', '.raf', '.exr')
@@ -33,6 +35,7 @@ class FolderListing:
     folders: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     n_others: int = 0
+    given: set = field(default_factory=set)
 
     def _add(self, names):
         ...
@@ -152,4 +155,25 @@ def _write_pixels(store, names, shape) -> tuple:
     ...
 
 def _gray(x):
+    ...
+
+def are_paths(X) -> bool:
+    ...
+
+def find_files(X) -> FolderListing:
+    ...
+
+def read_files(found: FolderListing, shape: tuple, progress: bool=False) -> StoredImages:
+    ...
+
+def _leave_out(name, why, found, reasons):
+    ...
+
+def _warn_of(reasons, n_read):
+    ...
+
+def sample_files(found: FolderListing, largest: int, n: int=64) -> np.ndarray:
+    ...
+
+def _try_read_own(name, largest):
     ...

@@ -263,8 +263,9 @@ def _on_disk(images) -> bool: return isinstance(images, np.memmap) and images.dt
 class StoredImages:
     "Images in a memory map of uint8 (N, C, H, W), read in batches as float32 in [-1, 1], at their size or at `size`."
     dtype, ndim = torch.float32, 4
-    def __init__(self, pixels: np.memmap, size: tuple|None = None):
+    def __init__(self, pixels: np.memmap, size: tuple|None = None, files: list|None = None):
         self.pixels, self.size = pixels, tuple(size or pixels.shape[-2:])
+        self.files = files # where they were read from, if that is known
 
     @property
     def shape(self) -> torch.Size: return torch.Size((*self.pixels.shape[:2], *self.size))
@@ -296,7 +297,7 @@ def split(self: StoredImages, n: int) -> Iterator[torch.Tensor]:
 @patch
 def fitted(self: StoredImages, size: int|tuple, channels: int) -> StoredImages:
     "The same images at another size."
-    return StoredImages(self.pixels, _check_fit(self[:1], size, channels))
+    return StoredImages(self.pixels, _check_fit(self[:1], size, channels), self.files)
 
 # %% ../../nbs/data/00_images.ipynb #26f301b4
 def as_images(images: Any, *, argument: str = "images", unit_range: bool = False,

@@ -115,7 +115,7 @@ class StoredImages:
     """Images in a memory map of uint8 (N, C, H, W), read in batches as float32 in [-1, 1], at their size or at `size`."""
     dtype, ndim = (torch.float32, 4)
 
-    def __init__(self, pixels: np.memmap, size: tuple | None=None):
+    def __init__(self, pixels: np.memmap, size: tuple | None=None, files: list | None=None):
         ...
 
     @property

@@ -94,15 +94,23 @@ def test_the_search_compares_several_and_their_join(digits, vectors):
 
 
 def test_the_search_alone(digits, vectors):
-    rows, sizes = vectors_of({"a": vectors, "b": pixels}, digits)
+    rows, sizes = vectors_of({"a": vectors, "b": digits.reshape(len(digits), -1)}, digits)
     S = Clusterability(GivenEmbeddings(sizes), rows, 4)
     assert search_layer(S, ("a", "b"), (0,)).layer in ("a", "b")
 
 
 def test_joined_layers_can_be_asked_for(digits, vectors):
-    fitted = quick({"a": vectors, "b": pixels}, layer="a+b").fit(digits)
+    fitted = quick({"a": vectors, "b": digits.reshape(len(digits), -1)}, layer="a+b").fit(digits)
     assert fitted.layer_ == "a+b" and fitted.search_result_ is None
     assert fitted.model_.space.mean.shape == (16 + 64,)
+
+
+@pytest.mark.parametrize("X", ["images", "paths"])
+def test_functions_beside_arrays_are_refused(digits, vectors, X):
+    with pytest.raises(
+        ValueError, match="^embed must be a dict of functions or one of arrays, not both.* 'b' and .* 'a'"
+    ):
+        quick({"a": vectors, "b": pixels}).fit(digits if X == "images" else "nowhere")
 
 
 def test_k_is_estimated(digits, vectors):
@@ -181,7 +189,7 @@ def growing(batch):
         ({}, {}, ValueError, "embed must hold an embedding or more"),
         ({"a+b": pixels}, {}, ValueError, r"without '\+', got 'a\+b'"),
         (np.zeros((7, 3)), {}, ValueError, r"embed must be vectors of shape \(200, D\).*got \(7, 3\)"),
-        ({"a": pixels, "b": np.full((200, 3), np.nan)}, {}, ValueError, r"embed\['b'\] must be finite"),
+        ({"a": np.zeros((200, 2)), "b": np.full((200, 3), np.nan)}, {}, ValueError, r"embed\['b'\] must be finite"),
         (np.array([["a"]] * 200), {}, TypeError, "embed must be numbers"),
         (wrong, {}, ValueError, r"what embed returns must be vectors of shape \(200, D\)"),
         (growing, {"batch_size": 150}, ValueError, "what embed returns must have the same length in every batch"),

@@ -5,16 +5,25 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import subprocess_cases
 import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import diec.data.images
 import diec.estimator as E
@@ -555,7 +564,7 @@ def test_bad_parameters_are_named_before_anything_is_done(kwargs, words, monkeyp
     "X, words",
     [
         (None, ("X", "NoneType")),
-        ("images", ("X", "str")),
+        ("images", ("X", "images", "no such file or folder")),
         (np.zeros((20, 64)), ("X", "(20, 64)", "(N, C, H, W)")),
         (np.zeros((3, 8, 8)), ("X", "3", "4 images or more")),
         (np.zeros((0, 8, 8)), ("X", "(0, 8, 8)")),
@@ -952,3 +961,283 @@ def test_the_unet_is_chosen_by_the_images(digits, caplog, tmp_path):
     assert "cifar10 is taken, and images of 80 pixels are reduced to 32" in caplog.text
     with pytest.raises(ValueError, match="unet must be given for images of 4 channels"):
         DiEC(2).fit(np.zeros((9, 4, 8, 8), np.uint8))
+
+
+# --- paths in place of images
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, digits):
+    "60 digits as PNGs of 8x8 in two folders, in the order of their names"
+    folder = tmp_path_factory.mktemp("photos")
+    for i, picture in enumerate(as_uint8(digits[:60])):
+        (folder / "ab"[i // 30]).mkdir(exist_ok=True)
+        Image.fromarray(picture[0]).save(folder / "ab"[i // 30] / f"{i:02d}.png")
+    return folder
+
+
+def as_uint8(x):
+    return ((x + 1) * 127.5).round().astype(np.uint8)
+
+
+def test_a_folder_gives_what_its_images_give(photos, digits):
+    by_path, by_array = quick().fit(photos), quick().fit(as_uint8(digits[:60]))
+    np.testing.assert_array_equal(by_path.labels_, by_array.labels_)
+    assert [f.name for f in by_path.files_] == [f"{i:02d}.png" for i in range(60)] and by_path.files_[0].is_file()
+    assert by_array.files_ is None
+    for call in ("predict", "predict_proba", "transform"):
+        np.testing.assert_array_equal(
+            getattr(by_path, call)(str(photos)), getattr(by_array, call)(as_uint8(digits[:60]))
+        )
+    assert len(by_path.hierarchy(photos).labels_) == 60
+    assert by_path.fit(digits).files_ is None
+
+
+def test_lists_of_paths_have_a_row_for_each(photos, digits):
+    fitted = quick().fit(photos)
+    files = fitted.files_
+    chosen = [files[7], str(files[2]), files[7]]
+    np.testing.assert_array_equal(fitted.predict(chosen), fitted.labels_[[7, 2, 7]])
+    np.testing.assert_array_equal(fitted.predict(files[9]), fitted.labels_[[9]])
+    again = quick().fit((photos / "b", *files[:30]))
+    assert [f.name for f in again.files_] == [f"{i:02d}.png" for i in (*range(30, 60), *range(30))]
+    with pytest.raises(ValueError, match="n_clusters must be an integer in 2..8"):
+        quick(n_clusters=9).fit(files[:10])
+
+
+def test_the_unet_is_chosen_by_the_files(photos, digits, tmp_path):
+    short = dict(timestep=60, training_config=TrainingConfig(head_epochs=1, joint_epochs=0), random_state=0)
+    by_path, by_name = DiEC(4, **short).fit(photos), DiEC(4, "digits", **short).fit(as_uint8(digits[:60]))
+    np.testing.assert_array_equal(by_path.labels_, by_name.labels_)
+    for i in range(8):
+        Image.new("RGB", (90, 40), (i * 30, 0, 99)).save(tmp_path / f"{i}.jpg")
+    color = DiEC(2, layer="mid_block", n_draws=1, **short).fit(tmp_path)
+    assert color.unet_.config.in_channels == 3 and color.unet_.config.sample_size == 32
+
+
+def test_what_cannot_be_read_is_left_out_of_a_folder_and_refused_in_a_list(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "some")
+    for name in ("a/00.png", "b/30.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:60])
+    (folder / "b" / "31.png").write_bytes(b"")
+    (folder / "raw.dng").write_bytes(b"")
+    with pytest.warns(UserWarning) as said:
+        fitted = quick().fit(folder)
+    assert [str(w.message) for w in said] == [
+        "4 of 61 files left out: the image cannot be read (2), a raw or vector image (1), the file is empty (1)"
+    ]
+    assert len(fitted.labels_) == len(fitted.files_) == 57 and "00.png" not in [f.name for f in fitted.files_]
+    with pytest.warns(UserWarning, match="4 of 61 files left out"):
+        np.testing.assert_array_equal(fitted.predict(folder), fitted.labels_)
+    files = [*fitted.files_, folder / "b" / "31.png"]
+    for call in (lambda: fitted.predict(files), lambda: quick().fit(files)):
+        with pytest.raises(ValueError, match=r"^X: .*31.png: the file is empty"):
+            call()
+    with pytest.raises(ValueError, match="X: .*nowhere: there is no such file or folder"):
+        fitted.predict(folder / "nowhere")
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"")
+    for unet in (tiny(), "auto"):
+        with pytest.raises(ValueError, match="X: none of"):
+            quick(unet=unet).fit(folder)
+
+
+def test_nothing_of_a_folder_stays_in_the_temporary_one(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    quick().fit(photos).predict(photos)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_function_sees_files_at_the_shape_that_is_set(photos):
+    seen = []
+
+    def look(batch):
+        seen.append(tuple(batch.shape[1:]))
+        return batch.flatten(1)[:, ::50]
+
+    by_function = DiEC(3, embed=look, training_config=QUICK, random_state=0, batch_size=30).fit(photos)
+    assert set(seen) == {(3, 224, 224)} and len(by_function.files_) == 60
+    seen.clear()
+    by_function.set_params(image_shape=(10, 16)).fit(photos)
+    assert set(seen) == {(1, 10, 16)}
+    np.testing.assert_array_equal(by_function.predict(by_function.files_[:4]), by_function.labels_[:4])
+
+
+def test_vectors_and_paths_do_not_go_together(photos, digits):
+    rows = digits.reshape(len(digits), -1)
+    files = [photos / "a" / f"{i:02d}.png" for i in range(30)]
+    for embed in ("precomputed", rows[:30], {"a": rows[:30]}):
+        with pytest.raises(ValueError, match="X must hold vectors, or be None"):
+            DiEC(3, embed=embed, training_config=QUICK).fit(files)
+    with pytest.raises(ValueError, match="X must hold vectors"):
+        DiEC(3, embed="precomputed", training_config=QUICK, random_state=0).fit(rows).predict(photos)
+
+
+# --- scikit-learn's manners
+
+
+def test_the_score_is_what_the_best_epoch_was_chosen_by(digits):
+    fitted = quick(timestep=60, training_config=TrainingConfig(head_epochs=4, joint_epochs=0)).fit(digits)
+    e = fitted.raw_embeddings(digits, (60,))[60]
+    x = fitted.model_.embed_all(e).numpy()
+    near = np.linalg.norm(x[:, None] - x[None], axis=2).argsort(1)[:, 1 : LossWeights().n_neighbors + 1]
+    assert fitted.score(digits) == pytest.approx(diec.search.neighbor_information(fitted.labels_, near), abs=1e-3)
+    assert fitted.score(digits) >= max(fitted.history_["information"][1:]) - 1e-6
+    assert 0 < fitted.score(digits[:50], "ignored") < np.log(4)
+    at_random = quick(timestep=60).fit(digits)
+    at_random.model_.centers.data = torch.randn_like(at_random.model_.centers)
+    assert at_random.score(digits) < fitted.score(digits)
+    with pytest.raises(ValueError, match="X must hold 4 images or more, got 3"):
+        fitted.score(digits[:3])
+
+
+def test_the_columns_of_transform_have_names(digits):
+    pandas = pytest.importorskip("pandas")
+    model = quick()
+    with pytest.raises(NotFittedError):
+        model.get_feature_names_out()
+    fitted = model.fit(digits)
+    names = fitted.get_feature_names_out()
+    d = fitted.cluster_centers_.shape[1]
+    assert list(names) == [f"diec{i}" for i in range(d)]
+    z = fitted.transform(digits[:5])
+    table = fitted.set_output(transform="pandas").transform(digits[:5])
+    assert isinstance(table, pandas.DataFrame) and list(table.columns) == list(names)
+    np.testing.assert_array_equal(table.to_numpy(), z)
+    assert isinstance(clone(fitted).fit_transform(digits), pandas.DataFrame)
+    assert fitted.hierarchy(digits).n_clusters_ == 4 and fitted.score(digits) > 0
+
+
+def test_tables_leave_the_number_and_the_names_of_their_columns(digits):
+    pandas = pytest.importorskip("pandas")
+    rows = digits.reshape(len(digits), -1)[:, 8:40]
+    table = pandas.DataFrame(rows, columns=[f"pixel {i}" for i in range(32)])
+    fitted = quick(unet="auto", timestep="search", embed="precomputed").fit(table)
+    assert fitted.n_features_in_ == 32 and list(fitted.feature_names_in_) == list(table.columns)
+    np.testing.assert_array_equal(fitted.predict(table), fitted.labels_)
+    np.testing.assert_array_equal(fitted.predict(rows), fitted.labels_)
+    with pytest.raises(ValueError, match="X must have the columns of fit in their order, got 'pixel 31' in place"):
+        fitted.predict(table[table.columns[::-1]])
+    assert fitted.fit(rows).n_features_in_ == 32 and not hasattr(fitted, "feature_names_in_")
+    assert quick(image_shape=(8, 8)).fit(digits.reshape(len(digits), -1)).n_features_in_ == 64
+    assert not hasattr(quick().fit(digits), "n_features_in_")
+
+
+def test_in_a_pipeline_and_a_search(digits):
+    rows = digits.reshape(len(digits), -1)
+    whole = make_pipeline(StandardScaler(), quick(unet="auto", timestep="search", embed="precomputed"))
+    labels = clone(whole).fit_predict(rows)
+    whole.set_output(transform="pandas" if find_spec("pandas") else "default").fit(rows)
+    np.testing.assert_array_equal(whole[-1].labels_, labels)
+    assert whole[-1].n_features_in_ == 64 and whole.score(rows) > 0
+    assert list(whole.get_feature_names_out())[:2] == ["diec0", "diec1"]
+    found = GridSearchCV(quick(), {"timestep": [30, 900]}, cv=2).fit(digits)
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+
+
+# --- the hub
+
+
+class Hub:
+    "A stand-in for the hub: repositories are folders, and its cache has links, as that of huggingface_hub"
+
+    def __init__(self, root):
+        self.root, self.commits, self.fetched = root, {}, []
+
+    def HfApi(self, **kwargs):
+        return self
+
+    def create_repo(self, repo_id, private=None, exist_ok=False):
+        self.private = private
+        assert exist_ok or not (self.root / repo_id).exists()
+        (self.root / repo_id).mkdir(parents=True, exist_ok=True)
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, repo_id, folder_path, commit_message, ignore_patterns, delete_patterns):
+        repository = self.root / repo_id
+        there = [p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()]
+        for name in filter_repo_objects(there, allow_patterns=delete_patterns):
+            (repository / name).unlink()
+        files = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
+        for name in filter_repo_objects(files, ignore_patterns=ignore_patterns):
+            (repository / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder_path) / name, repository / name)
+        return SimpleNamespace(oid="c0ffee")
+
+    def snapshot_download(self, repo_id, revision, allow_patterns):
+        repository, cache = self.root / repo_id, self.root / "cache" / repo_id.replace("/", "--")
+        if not repository.is_dir():
+            raise OSError(f"404: {repo_id}")
+        self.fetched.append((repo_id, revision))
+        shutil.rmtree(cache, ignore_errors=True)
+        files = [p.relative_to(repository).as_posix() for p in repository.rglob("*") if p.is_file()]
+        for i, name in enumerate(filter_repo_objects(files, allow_patterns=allow_patterns)):
+            link = cache / "snapshots" / "c0ffee" / name
+            for folder in (cache / "blobs", link.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(repository / name, cache / "blobs" / str(i))
+            link.symlink_to(os.path.relpath(cache / "blobs" / str(i), link.parent))
+        return str(cache / "snapshots" / "c0ffee")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    stand_in = Hub(tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.HfApi", stand_in.HfApi)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", stand_in.snapshot_download)
+    return stand_in
+
+
+def test_through_the_hub_and_back(hub, fitted, unseen, same, marker):
+    with pytest.raises(NotFittedError):
+        quick().push_to_hub("owner/name")
+    assert fitted.push_to_hub("owner/name", private=True) == "owner/name@c0ffee" and hub.private
+    (hub.root / "owner" / "name" / "unet" / "weights.bin").write_bytes(marker[0])
+    (hub.root / "owner" / "name" / "unet" / "code.py").write_text("raise SystemExit")
+    for name, revision in (("owner/name", "main"), ("owner/name@v1", "v1")):
+        assert alike(DiEC.from_pretrained(name), fitted, unseen, same) and hub.fetched[-1] == ("owner/name", revision)
+    fetched = {p.name for p in (hub.root / "cache").rglob("*") if p.is_symlink()}
+    assert fetched == {
+        *("config.json", "model.safetensors", "model_index.json"),
+        *("scheduler_config.json", "diffusion_pytorch_model.safetensors"),
+    }
+    assert not [p for p in (hub.root / "owner").rglob(".diec.json")]
+
+
+def test_the_card_says_how_to_load_the_model(hub, fitted, unseen, same):
+    fitted.push_to_hub("owner/name")
+    card = ModelCard.load(hub.root / "owner" / "name" / "README.md")
+    assert card.data.library_name == "diec" and f"`{fitted.layer_}` and the timestep 60" in card.text
+    code = card.text.split("```python")[1].split("```")[0]
+    scope = {"images": unseen}
+    exec(code, scope)
+    np.testing.assert_array_equal(scope["clusters"], fitted.predict(unseen))
+    assert str(hub.root.parent) not in card.text
+
+
+def test_a_model_of_embeddings_replaces_one_with_a_unet_on_the_hub(hub, fitted, digits):
+    def pixels(batch):
+        return batch.flatten(1)
+
+    fitted.push_to_hub("owner/name")
+    other = DiEC(3, embed=pixels, training_config=QUICK, random_state=0).fit(digits)
+    other.push_to_hub("owner/name")
+    assert not list((hub.root / "owner" / "name" / "unet").rglob("*.safetensors"))
+    np.testing.assert_array_equal(DiEC.from_pretrained("owner/name", embed=pixels).predict(digits), other.labels_)
+    assert "embed=..." in (hub.root / "owner" / "name" / "README.md").read_text()
+
+
+def test_a_folder_here_comes_before_the_hub(hub, saved, fitted, unseen, same, monkeypatch):
+    (saved.parent / "owner").mkdir()
+    saved.rename(saved.parent / "owner" / "name")
+    monkeypatch.chdir(saved.parent)
+    assert alike(DiEC.from_pretrained("owner/name"), fitted, unseen, same) and not hub.fetched
+    with pytest.raises(
+        OSError, match="path 'owner/other' is no folder here, and could not be fetched from the hub: OSError: 404"
+    ):
+        DiEC.from_pretrained("owner/other")
+    with pytest.raises(ValueError, match="path must name a revision after the @"):
+        DiEC.from_pretrained("owner/other@")
+    for nowhere in (Path("owner/other"), "./owner", "nowhere"):
+        with pytest.raises(FileNotFoundError, match="model folder"):
+            DiEC.from_pretrained(nowhere)
