@@ -1300,7 +1300,7 @@ _EPILOG = """diec VERB --help explains a verb, with examples.
 
 exit status:
   0    done
-  1    done, but for files that could not be copied, which are named
+  1    done, but for files that could not be copied, which are named; or nobody read the output to its end
   2    not done: one line on the error stream says why
   129, 130, 143   stopped by SIGHUP, Ctrl-C, SIGTERM; repeat the command to resume"""
 

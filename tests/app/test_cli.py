@@ -21,6 +21,7 @@ from PIL import Image
 from diec.app.cli import main, write_labels
 from diec.app.sort import sort_into
 from diec.core.files import atomic_file
+from diec.core.interrupt import Interrupted
 from diec.core.names import file_of
 from diec.data.datasets import load_dataset
 from diec.data.folder import list_images, open_pack, pack_folder
@@ -946,6 +947,44 @@ def test_the_help_of_each_verb_explains_every_argument(capsys):
         for name, p in signature(verb).parameters.items():
             positional = p.default is p.empty and p.kind is not p.KEYWORD_ONLY
             assert (f"  {name.upper()}  " if positional else f"--{name.replace('_', '-')}") in said, (verb, name)
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (None, 0),
+        (BrokenPipeError(), 1),
+        (ValueError("wrong"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (MemoryError(), 2),
+        (RuntimeError("failed"), 2),
+        (KeyboardInterrupt(), 130),
+        (Interrupted(signal.SIGTERM), 143),
+        (Interrupted(signal.SIGHUP), 129),
+    ],
+)
+def test_the_exit_status_is_the_one_in_the_help(error, status, monkeypatch, capsys):
+    def fail(*modules):
+        if error:
+            raise error
+
+    with pytest.raises(SystemExit):
+        run("--help")
+    assert re.search(rf"\b{status}\b", capsys.readouterr().out.split("exit status:")[1])
+    monkeypatch.setattr("diec.app.cli._import", fail)
+    try:
+        run("datasets")
+        ended = 0
+    except SystemExit as e:
+        ended = e.code
+    assert ended == status
+    assert capsys.readouterr().err.count("\n") == (0 if status in (0, 1) else 1)
+
+
+def test_a_wrong_option_ends_with_status_2(capsys):
+    with pytest.raises(SystemExit) as e:
+        run("datasets", "--nonsense")
+    assert e.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 def test_verbs_are_functions(made, capsys):

@@ -1,4 +1,4 @@
-"Several numbers of clusters in one run, the log, and what the exit status says."
+"Several numbers of clusters in one run, and the log."
 
 import csv
 import re
@@ -127,25 +127,3 @@ def test_progress_bars_leave_one_line(tmp_path):
 def test_a_log_that_cannot_be_written(tmp_path, capsys):
     assert status("unets", "--log", tmp_path / "nosuch/log") == 2
     assert "--log must be a file that can be written" in capsys.readouterr().err
-
-
-# --- the exit status
-
-
-def test_the_help_names_every_status(capsys):
-    assert status("--help") == 0
-    said = capsys.readouterr().out
-    assert re.findall(r"^  (\d[\d, ]*?)  ", said[said.index("exit status:") :], re.M) == [
-        "0",
-        "1",
-        "2",
-        "129, 130, 143",
-    ]
-
-
-def test_the_status_is_that_of_the_help(photos, tmp_path):
-    def ends(*words, **settings):
-        words = [sys.executable, "-m", "diec.app.cli", *map(str, words)]
-        return subprocess.run(words, capture_output=True, text=True, **settings).returncode
-
-    assert ends("unets") == 0 and ends("cluster", tmp_path / "nosuch") == 2 and ends("nosuch") == 2
