@@ -89,6 +89,14 @@ def _train(extract, images, e, n_clusters, layer, n_epochs):
     Trainer(extract, model, layer, 0, LossWeights(), config).fit(images, e)
 
 
+def _start(z, K) -> tuple: # seconds
+    "Time initial clusters: what a start takes for any number of images, and for each image more"
+    def of(z): return _seconds(lambda: initial_clusters(z, adaptive_graph(z, min(10, len(z) - 2)), K))
+    whole, some = of(z), z[::3]
+    each = max(0., whole - of(some))/(len(z) - len(some)) if len(some) >= 2*K + 2 else whole/len(z)
+    return max(0., whole - each*len(z)), each
+
+
 def _rehearse(extract, images, layer, n_clusters) -> tuple: # seconds
     "Time an embedding, the estimate of K if it is not given, initial clusters, and an epoch of training"
     found, K, t, estimate = {}, n_clusters, extract.T//8, 0.
@@ -97,8 +105,8 @@ def _rehearse(extract, images, layer, n_clusters) -> tuple: # seconds
     e = found[layer]
     z, tree = CommonSpace.fit(e).transform(e), ReverseHierarchicalDiffusion()
     if K is None: estimate, K = _seconds(lambda: tree.fit(z)), max(2, tree.n_clusters_)
-    start = _seconds(lambda: initial_clusters(z, adaptive_graph(z, min(10, len(z) - 2)), K))
-    return embedding, estimate, start, _seconds(lambda: _train(extract, images, e, K, layer, 4))/4
+    epoch = _seconds(lambda: _train(extract, images, e, K, layer, 4))/4
+    return embedding/len(z), estimate/len(z), *_start(z, K), epoch/len(z)
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000012
 def foretell_fit(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tensor, n_clusters:int|None=None) -> float:
@@ -118,13 +126,15 @@ def foretell_fit(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tens
     float
         Seconds.
     """
-    N, layers = len(images), searched_layers(extract.unet)
-    some = _prepared(extract, images[_some(N, max(300, N//50, 2*(n_clusters or 1)))])
-    embedding, estimate, start, epoch = (s/len(some) for s in _rehearse(extract, some, Layer(layers[-1]), n_clusters))
-    n_timesteps = len(searched_timesteps(extract.T)) if extract.T > 1 else int(len(layers) > 1)
+    N, layers, vectors = len(images), searched_layers(extract.unet), extract.T == 1
+    some = _prepared(extract, images[_some(N, max(300, N//(10 if vectors else 50), 2*(n_clusters or 1)))])
+    embedding, estimate, fixed, start, epoch = _rehearse(extract, some, Layer(layers[-1]), n_clusters)
+    n_timesteps = int(len(layers) > 1) if vectors else len(searched_timesteps(extract.T))
     m, counted = min(N, subset_size(n_clusters or 10, N)), min(N, COUNT_SIZE)*(n_clusters is None)
-    passes = n_timesteps*m + N + counted
-    return embedding*passes + start*(n_timesteps*len(layers)*m + min(N, 10_000)) + estimate*counted + epoch*N*EPOCHS
+    n_searched = n_timesteps*len(layers)
+    clustering = fixed*(n_searched + 1) + start*(n_searched*m + min(N, 10_000))
+    return embedding*(n_timesteps*m + N + counted) + clustering + estimate*counted + epoch*N*EPOCHS
+
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000015
 def foretell_pretraining(images:np.ndarray|torch.Tensor, recipe:Recipe, n_measured:int=3) -> float:
