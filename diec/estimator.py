@@ -661,7 +661,8 @@ def score(self:DiEC, X:Any, y:None=None) -> float:
     Returns
     -------
     float
-        Mutual information in nats, from 0 to log K; more is better. Compare models of one K: it grows with K.
+        Mutual information in nats, from 0 to log K; more is better. Compare models of one K, for it grows with K, and
+        of embeddings of similar length: where there are few dimensions, neighbors agree whatever the clusters mean.
     """
     x, _, q = self._assign_all(X)
     if len(x) < 4: raise ValueError(f"X must hold 4 images or more, got {len(x)}")
