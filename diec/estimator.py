@@ -682,7 +682,8 @@ def score(self:DiEC, X:Any, y:None=None) -> float:
     Returns
     -------
     float
-        Mutual information in nats, from 0 to log K; more is better. Compare models of one K: it grows with K, while
+        Mutual information in nats, from 0 to log K; more is better. Compare models of one K, for it grows with K, and
+        of embeddings of similar length: where there are few dimensions, neighbors agree whatever the clusters mean.
         `stability_` compares numbers of clusters.
     """
     x, _, q = self._assign_all(X)
