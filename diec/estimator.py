@@ -267,9 +267,10 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
+    sure = _certainty(trainer, images, e, self.seed_)
     self.files_ = files
     _set_columns(self, X)
-    return _set_fitted(self, trainer, K, search_result, _certainty(trainer, images, e, self.seed_))
+    return _set_fitted(self, trainer, K, search_result, sure)
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
 def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, sure:Certainty) -> DiEC:
