@@ -384,6 +384,7 @@ def _bfloat16(device:str):
         warnings.filterwarnings("ignore", "Mismatch dtype between input and weight") # some norms are computed unfused
         yield
 
+# %% ../nbs/method/02_features.ipynb #4a73a9d0
 @patch
 def arithmetic(self:Extractor):
     "The context of a forward pass in this precision; without autocast in float32, since not every device has it"

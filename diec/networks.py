@@ -143,6 +143,7 @@ def fixed_condition(self:Adapter, network:ModelMixin) -> dict[str, torch.Tensor]
     "Arguments of the network that are the same for every model of the family"
     return {}
 
+# %% ../nbs/method/01b_networks.ipynb #23bc25f2
 @patch
 def latent_side(self:Adapter, network:ModelMixin) -> int|tuple[int, int]|None:
     "The size of what the network denoises"
@@ -293,6 +294,7 @@ def _positions(h:int, w:int, like:torch.Tensor) -> torch.Tensor:
     grid = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     return torch.stack([torch.zeros(h, w), *grid], dim=-1).flatten(0, 1).to(like)
 
+# %% ../nbs/method/01b_networks.ipynb #2fd5af31
 @patch
 def call(self:FluxAdapter, xt:torch.Tensor, t:torch.Tensor, condition:dict[str, torch.Tensor]) -> Any: # noqa: F811
     "The output of the network, as a map"

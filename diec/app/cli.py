@@ -86,7 +86,7 @@ def _check_n_clusters(args):
         if not 2 <= k <= N_CLUSTERS:
             raise ValueError(f"--n-clusters must be {'2 or more' if k < 2 else f'{N_CLUSTERS:,} or less'}, got {k:,}")
 
-
+# %% ../../nbs/app/04_cli.ipynb #ca54efa5
 def _numbers(args) -> list:
     "The numbers of clusters that are given"
     k = args.n_clusters
@@ -790,7 +790,7 @@ def _each(args, out):
     "For each number of clusters: it, its arguments, and its folder"
     for k in dict.fromkeys(_numbers(args)): yield k, SimpleNamespace(**vars(args) | {"n_clusters": k}), out/f"k-{k}"
 
-
+# %% ../../nbs/app/04_cli.ipynb #4f262a69
 def _compared(k, folder) -> dict:
     "What a result says of its number of clusters"
     from diec.core.schema import read_json
@@ -819,7 +819,7 @@ def _compare(args, out) -> list:
     _print_comparison(rows, out)
     return []
 
-
+# %% ../../nbs/app/04_cli.ipynb #ead3ff6d
 def _print_comparison(rows, out):
     "Print the table, and the most stable number of clusters"
     for row in (list(rows[0]), *[[*row.values()] for row in rows]):
@@ -1242,7 +1242,7 @@ def _text(text):
     if not text: raise argparse.ArgumentTypeError("must not be empty")
     return text
 
-
+# %% ../../nbs/app/04_cli.ipynb #193aef2c
 def _counts(text):
     "A number of clusters, or several with commas between, as a type for argparse"
     try: numbers = [int(n) for n in text.split(",")]

@@ -96,7 +96,7 @@ def _start(z, K) -> tuple: # seconds
     each = max(0., whole - of(some))/(len(z) - len(some)) if len(some) >= 2*K + 2 else whole/len(z)
     return max(0., whole - each*len(z)), each
 
-
+# %% ../../nbs/app/03b_forecast.ipynb #101d487d
 def _rehearse(extract, images, layer, n_clusters) -> tuple: # seconds
     "Time an embedding, the estimate of K if it is not given, initial clusters, and an epoch of training"
     found, K, t, estimate = {}, n_clusters, extract.T//8, 0.
