@@ -447,7 +447,7 @@ def cluster(
     diec cluster photos -k 20 --out photos-20 --into sorted --copy
     accelerate launch -m diec.app.cli cluster photos (on several GPUs)
     """
-    args = SimpleNamespace(**locals(), chosen=None, work=None) # name of the U-Net that suits the images; their folder
+    args = SimpleNamespace(**locals(), chosen=None, work=None, several=()) # chosen: the U-Net that suits the images
     args.refine = bool(refine or steps or image_size)
     _check_cluster(args)
     _import("diec.estimator", "diec.app.html_report")
@@ -523,7 +523,7 @@ def _count_distinct(images, enough) -> int:
 # %% ../../nbs/app/04_cli.ipynb #81f67461
 def _check_images(images, args):
     "Refuse too few images, and too few that differ"
-    K, n = args.n_clusters or 2, len(images)
+    K, n = max(args.several, default=args.n_clusters or 2), len(images)
     given = f", for --n-clusters {K}" if args.n_clusters else ""
     if n < max(4, K + 2):
         raise ValueError(f"FOLDER must hold {max(4, K + 2)} images that can be read, or more{given}; got {n}")
@@ -691,6 +691,8 @@ def _fit(args, out, unet, source, X, state):
                 progress=not args.quiet and is_main()).fit(X)
 
 # %% ../../nbs/app/04_cli.ipynb #c6d32577
+HINT = "a U-Net trained on these images may see more: repeat the command with --refine"
+
 def _cluster(args, out) -> list: # files that could not be copied
     "All steps of a run"
     from diec.core.distributed import barrier, is_main
@@ -715,7 +717,7 @@ def _cluster(args, out) -> list: # files that could not be copied
     clock.lap("fit")
     said, missing = _write_out(out, diec, X, pack, clock, args)
     if is_main(): _record_result(out, args, key, said)
-    if args.chosen: _print_note("a U-Net trained on these images may see more: repeat the command with --refine")
+    if args.chosen and not args.several: _print_note(HINT)
     barrier()
     return missing
 
@@ -788,7 +790,8 @@ def _report(out, diec, confidence, clock, args, missing) -> list: # what a repea
 # %% ../../nbs/app/04_cli.ipynb #c105bc25
 def _each(args, out):
     "For each number of clusters: it, its arguments, and its folder"
-    for k in dict.fromkeys(_numbers(args)): yield k, SimpleNamespace(**vars(args) | {"n_clusters": k}), out/f"k-{k}"
+    ks = list(dict.fromkeys(_numbers(args)))
+    for k in ks: yield k, SimpleNamespace(**vars(args) | {"n_clusters": k, "several": ks}), out/f"k-{k}"
 
 # %% ../../nbs/app/04_cli.ipynb #4f262a69
 def _compared(k, folder) -> dict:
@@ -798,8 +801,8 @@ def _compared(k, folder) -> dict:
     sizes = Counter(row["cluster"] for row in rows).values()
     stability = read_json(folder/"model"/"config.json", "config.json").get("stability")
     return {"clusters": k, "smallest": min(sizes), "largest": max(sizes),
-            "confidence": round(sum(float(row["confidence"]) for row in rows)/len(rows), 3),
-            "stability": "" if stability is None else round(stability, 3), "folder": folder.name}
+            "confidence": f"{sum(float(row['confidence']) for row in rows)/len(rows):.3f}",
+            "stability": "" if stability is None else f"{stability:.3f}", "folder": folder.name}
 
 
 # %% ../../nbs/app/04_cli.ipynb #632bd6f4
@@ -817,16 +820,23 @@ def _compare(args, out) -> list:
     with recorded_file(out/"comparison.csv", out/MANIFEST, args.force) as f:
         _write_table(f, [[*map(str, row.values())] for row in rows], rows[0])
     _print_comparison(rows, out)
+    if args.chosen: _print_note(HINT)
     return []
+
+# %% ../../nbs/app/04_cli.ipynb #69ae586b
+CLOSE = 0.05 # stabilities are no closer than this from one split into halves to the next
 
 # %% ../../nbs/app/04_cli.ipynb #ead3ff6d
 def _print_comparison(rows, out):
     "Print the table, and the most stable number of clusters"
     for row in (list(rows[0]), *[[*row.values()] for row in rows]):
         _print_result("  ".join(f"{v!s:>10}" for v in row[:-1]), f" {row[-1]}")
-    if known := [row for row in rows if row["stability"] != ""]:
-        best = max(known, key=lambda row: row["stability"])
-        _print_result(f"most stable: {best['clusters']} clusters, {out/best['folder']}/report.html")
+    known = {row["clusters"]: float(row["stability"]) for row in rows if row["stability"]}
+    if len(known) < 2: return
+    best = max(known, key=known.get)
+    close = [str(k) for k, v in known.items() if k != best and known[best] - v < CLOSE]
+    _print_result(f"most stable: {best} clusters, {out}/k-{best}/report.html"
+                  + f"; within {CLOSE}, so no less stable: {', '.join(close)}"*bool(close))
 
 
 # %% ../../nbs/app/04_cli.ipynb #ap000002
@@ -1245,7 +1255,7 @@ def _text(text):
 # %% ../../nbs/app/04_cli.ipynb #193aef2c
 def _counts(text):
     "A number of clusters, or several with commas between, as a type for argparse"
-    try: numbers = [int(n) for n in text.split(",")]
+    try: numbers = list(dict.fromkeys(int(n) for n in text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be an integer, or several with commas between, got {text!r}") from None
     return numbers[0] if len(numbers) == 1 else numbers
@@ -1346,7 +1356,7 @@ class _Teed:
 
     def write(self, text):
         *lines, self.line = (self.line + text).split("\n")
-        for said in (line.rpartition("\r")[2].strip() for line in lines): # the last state of a progress bar
+        for said in (line.rpartition("\r")[2].rstrip() for line in lines): # the last state of a progress bar
             if said: self.log(said)
         return self.stream.write(text)
 
@@ -1367,7 +1377,8 @@ def _logged_to(path, argv):
         log(f"diec {__version__}: {shlex.join(sys.argv[1:] if argv is None else argv)}")
         try: yield
         except SystemExit as e:
-            if e.__context__: log("".join(traceback.format_exception(e.__context__)).rstrip())
+            if e.__context__ and not isinstance(e.__context__, KeyboardInterrupt):
+                log("".join(traceback.format_exception(e.__context__)).rstrip())
             log(f"exit status {e.code or 0}")
             raise
         log("done")

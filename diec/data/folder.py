@@ -473,6 +473,7 @@ def are_paths(X) -> bool:
 def find_files(X) -> FolderListing:
     "The image files of a path or of a list of paths"
     sources = [X] if isinstance(X, (str, os.PathLike)) else X
+    if "" in sources: raise ValueError("a path must not be empty; the current folder is '.'")
     found = _list_sources(sources, None)
     if not found.files: raise _no_images(sources, found)
     return found

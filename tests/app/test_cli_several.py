@@ -43,7 +43,7 @@ def test_several_numbers_are_compared(photos, tmp_path, capsys):
     with open(tmp_path / "out/comparison.csv", newline="") as f:
         rows = {int(r["clusters"]): r for r in csv.DictReader(f)}
     assert list(rows) == [5, 2, 3] and max(rows, key=lambda k: float(rows[k]["stability"])) == 3
-    assert f"most stable: 3 clusters, {tmp_path / 'out/k-3/report.html'}" in said
+    assert f"most stable: 3 clusters, {tmp_path / 'out/k-3/report.html'}\n" in said  # none is close
     for k, row in rows.items():
         folder = tmp_path / "out" / row["folder"]
         with open(folder / "labels.csv", newline="") as f:
@@ -73,13 +73,24 @@ def test_each_is_the_result_of_that_number_alone(photos, tmp_path):
         (["-k", "2,x"], "must be an integer, or several with commas between, got '2,x'"),
         (["-k", "2,1"], "--n-clusters must be 2 or more, got 1"),
         (["-k", "2,3", "--into", "sorted"], "--into must come with one number of clusters, got 2, 3"),
-        (["-k", "2,89"], "or more, for --n-clusters 89; got 90"),
+        (["-k", "2,89"], "FOLDER must hold 91 images that can be read, or more"),
     ],
 )
 def test_numbers_that_are_refused(photos, tmp_path, capsys, words, says):
     with pytest.raises(SystemExit) as e:
         run(photos, tmp_path / "out", *words)
     assert e.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_none_is_fitted_if_one_cannot_be(photos, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(photos, tmp_path / "out", "-k", "2,89")
+    assert not list(tmp_path.glob("out/**/labels.csv"))
+
+
+def test_a_number_given_twice_is_one(photos, tmp_path):
+    run(photos, tmp_path / "out", "-k", "3,3")
+    assert (tmp_path / "out/labels.csv").exists() and not list(tmp_path.glob("out/k-*"))
 
 
 def test_a_comparison_that_is_not_ours_stays(photos, tmp_path, capsys):
@@ -104,7 +115,7 @@ def test_the_log_holds_what_was_said(photos, tmp_path, capsys):
     run(photos, tmp_path / "out", "-k", "3", "--log", str(log))
     said, lines = capsys.readouterr().out.splitlines(), log.read_text().splitlines()
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
-    texts = [line[20:] for line in lines]
+    texts = [line[20:].strip() for line in lines]
     assert re.match(r"diec [\d.]+: cluster .*--log", texts[0]) and texts[-1] == "done"
     assert texts[1:-1] == [s.strip() for s in said]
     assert status("cluster", tmp_path / "nosuch", "--log", log) == 2

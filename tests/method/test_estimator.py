@@ -201,6 +201,12 @@ def test_labels_are_not_looked_at(digits, same):
     assert np.allclose(quick().fit_transform(digits), plain.transform(digits), atol=1e-5)
 
 
+def test_an_empty_path_is_not_the_current_folder(fitted):
+    for call in (DiEC(2, unet="digits").fit, fitted.predict):
+        with pytest.raises(ValueError, match="X: a path must not be empty; the current folder is '.'"):
+            call("")
+
+
 def test_shapes_and_types_on_unseen_images(fitted, unseen):
     p, q, z = fitted.predict(unseen), fitted.predict_proba(unseen), fitted.transform(unseen)
     assert p.shape == (25,) and p.dtype == np.int64 == fitted.labels_.dtype and fitted.labels_.shape == (200,)
