@@ -32,7 +32,8 @@ def _matched(labels:np.ndarray, others:np.ndarray, n_clusters:int) -> np.ndarray
 N_STARTS = 10 # of k-means after each number of steps of diffusion
 
 def votes(e:np.ndarray, labels:np.ndarray, n_clusters:int, random_state:int=0) -> np.ndarray:
-    "The cluster of each embedding (N, D) by a clustering of the half that it is not in, numbered as in `labels` (N,)"
+    "Clusters of embeddings (N, D) by a clustering of the half that each is not in, numbered as `labels`; none: too few"
+    if len(e) < 4*n_clusters + 4: return np.empty(0, int)
     order, found = np.random.default_rng(random_state).permutation(len(e)), np.empty(len(e), int)
     for seen, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
         with warnings.catch_warnings():
@@ -43,14 +44,16 @@ def votes(e:np.ndarray, labels:np.ndarray, n_clusters:int, random_state:int=0) -
     return found
 
 # %% ../nbs/method/06b_confidence.ipynb #dfbf90c7
+def _log(q:np.ndarray) -> np.ndarray: return np.log(np.maximum(q, np.finfo(q.dtype).tiny))
+
 def sharpen(q:np.ndarray, temperature:float) -> np.ndarray:
     "Soft assignments (N, K) at a temperature; 1 leaves them as they are"
-    return softmax(np.log(np.maximum(q, np.finfo(q.dtype).tiny))/temperature, axis=1).astype(q.dtype, copy=False)
+    return softmax(_log(q)/temperature, axis=1).astype(q.dtype, copy=False)
 
 # %% ../nbs/method/06b_confidence.ipynb #f91adb78
 def best_temperature(q:np.ndarray, found:np.ndarray) -> float:
     "The temperature at which soft assignments (N, K) foretell votes (N,) best, from 0.02 to 50"
-    log_q, rows = np.log(np.maximum(q, np.finfo(q.dtype).tiny)).astype(float), np.arange(len(q))
+    log_q, rows = _log(q).astype(float), np.arange(len(q))
     def surprise(log_t):
         log_p = log_softmax(log_q/np.exp(log_t), axis=1)
         return -log_p[rows, found].sum() - log_p.mean()
@@ -70,10 +73,11 @@ class Certainty(NamedTuple):
     stability:float|None # agreement with the votes, by the adjusted Rand index; None: too few images
 
 
-def certainty(model:ClusterModel, e:np.ndarray, random_state:int=0) -> Certainty:
-    "How sure the assignments of a trained model are, from the embeddings (N, D) of some images"
+def certainty(model:ClusterModel, e:np.ndarray, again:np.ndarray) -> Certainty:
+    "How sure the assignments of a trained model are, from the embeddings of some images (N, D) and their votes"
+    if not len(again): return Certainty(1., None)
     q = model.assign_all(model.embed_all(e))[1].numpy()
     labels, K = q.argmax(1), q.shape[1]
-    if len(e) < 4*K + 4: return Certainty(1., None)
-    found = votes(e, labels, K, random_state)
+    found = _matched(labels, again, K) # training may have given a cluster to other images
     return Certainty(best_temperature(q, found), float(adjusted_rand_score(labels, found)))
+

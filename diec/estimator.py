@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .confidence import Certainty, certainty, sample, sharpen
+from .confidence import Certainty, certainty, sample, sharpen, votes
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
@@ -263,11 +263,11 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
     extract = _with_enough_draws(self, extract, images, layer, t)
     e = extract.embed(images, (layer,), t, self.progress)[layer]
-    model = _initial_model(self, extract, images, e, K, layer, t)
+    model, again = _initial_model(self, extract, images, e, K, layer, t)
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
+    sure = _certainty(trainer, images, e, again, self.seed_)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
-    sure = _certainty(trainer, images, e, self.seed_)
     self.files_ = files
     _set_columns(self, X)
     return _set_fitted(self, trainer, K, search_result, sure)
@@ -281,13 +281,11 @@ def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, su
     return d
 
 # %% ../nbs/method/07_estimator.ipynb #696051b1
-def _certainty(trainer:Trainer, images, e:np.ndarray, random_state:int) -> Certainty:
-    "How sure the assignments are, measured on some images"
-    rows, layer = sample(len(e), random_state), trainer.layer
-    trained = trainer.training_config.joint_epochs > 0
-    some = trainer.extract.embed(images[rows], (layer,), trainer.t)[layer] if trained else e[rows]
-    return certainty(trainer.model, some, random_state)
-
+def _certainty(trainer:Trainer, images, e:np.ndarray, again:np.ndarray, random_state:int) -> Certainty:
+    "How sure the assignments are, from the clusters that some images have `again`"
+    layer, trained = trainer.layer, trainer.training_config.joint_epochs
+    if trained: e = trainer.extract.embed(images, (layer,), trainer.t)[layer]
+    return certainty(trainer.model, e[sample(len(e), random_state)], again)
 
 # %% ../nbs/method/07_estimator.ipynb #d61d5933
 def _training_config(d:DiEC) -> TrainingConfig:
@@ -524,26 +522,33 @@ def _estimate_n_clusters(d:DiEC, extract:Extractor, images, layer:Layer|None) ->
 # arguments of `ClusterModel.start` for each value of `init`
 INITS = {"diffusion": {}, "k-means": {"diffusion": (0,), "n_init": 20, "by_information": False}}
 
-def _initial_model(d:DiEC, extract:Extractor, images, e, K:int, layer:Layer, t:int) -> ClusterModel:
-    "The model before training: computed, or loaded from a file of this very run"
-    if not d.checkpoint: return ClusterModel.start(e, K, random_state=d.seed_, **INITS[d.init])
+def _initial_model(d:DiEC, extract:Extractor, images, e, K:int, layer:Layer, t:int) -> tuple[ClusterModel, np.ndarray]:
+    "The model before training, and the votes of some images: computed, or loaded from a file of this very run"
+    if not d.checkpoint: return _computed_start(d, e, K)
     path = Path(f"{d.checkpoint}.start.safetensors")
     origin = extract.fingerprint(images, layer=layer, t=t, n_clusters=int(K), seed=d.seed_, init=d.init)
-    if model := _saved_initial_model(path, origin): return model
+    if start := _saved_start(path, origin): return start
     barrier() # every process has looked before one writes
-    model = ClusterModel.start(e, K, random_state=d.seed_, **INITS[d.init])
-    state = {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels}
+    model, again = _computed_start(d, e, K)
+    state = {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels,
+             "votes": torch.from_numpy(again)}
     if is_main(): save_state(path, state)
-    return model
+    return model, again
+
+# %% ../nbs/method/07_estimator.ipynb #0376ddd1
+def _computed_start(d:DiEC, e, K:int) -> tuple[ClusterModel, np.ndarray]:
+    "The model before training, and the votes of some images"
+    model, rows = ClusterModel.start(e, K, random_state=d.seed_, **INITS[d.init]), sample(len(e), d.seed_)
+    return model, votes(e[rows], model.start_labels[rows].numpy(), K, d.seed_)
 
 # %% ../nbs/method/07_estimator.ipynb #07514c3f
-def _saved_initial_model(path:Path, origin:str) -> ClusterModel|None:
-    "The model in a file; None if the file is missing, damaged or of another run"
+def _saved_start(path:Path, origin:str) -> tuple[ClusterModel, np.ndarray]|None:
+    "Model and votes of a file; None if the file is missing, damaged or of another run"
     try:
         state = load_state(path)
-        if state["origin"] == origin: return _load_initial_model(state["model"], state["labels"])
-    except (OSError, ValueError, LookupError, TypeError, RuntimeError): pass
-    return None
+        if state["origin"] != origin: return None
+        return _load_initial_model(state["model"], state["labels"]), state["votes"].numpy()
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError): return None
 
 # %% ../nbs/method/07_estimator.ipynb #ffe349dc
 def _load_initial_model(tensors:dict, labels:torch.Tensor) -> ClusterModel:

@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from .confidence import Certainty, certainty, sample, sharpen
+from .confidence import Certainty, certainty, sample, sharpen, votes
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
@@ -108,7 +108,7 @@ DiEC.__doc__ = 'Diffusion Embedded Clustering of images.\n\nDiEC reads an embedd
 def _set_fitted(d: DiEC, trainer: Trainer, K: int, search_result: COTResult | None, sure: Certainty) -> DiEC:
     ...
 
-def _certainty(trainer: Trainer, images, e: np.ndarray, random_state: int) -> Certainty:
+def _certainty(trainer: Trainer, images, e: np.ndarray, again: np.ndarray, random_state: int) -> Certainty:
     ...
 
 def _training_config(d: DiEC) -> TrainingConfig:
@@ -188,10 +188,13 @@ def _estimate_n_clusters(d: DiEC, extract: Extractor, images, layer: Layer | Non
     ...
 INITS = {'diffusion': {}, 'k-means': {'diffusion': (0,), 'n_init': 20, 'by_information': False}}
 
-def _initial_model(d: DiEC, extract: Extractor, images, e, K: int, layer: Layer, t: int) -> ClusterModel:
+def _initial_model(d: DiEC, extract: Extractor, images, e, K: int, layer: Layer, t: int) -> tuple[ClusterModel, np.ndarray]:
     ...
 
-def _saved_initial_model(path: Path, origin: str) -> ClusterModel | None:
+def _computed_start(d: DiEC, e, K: int) -> tuple[ClusterModel, np.ndarray]:
+    ...
+
+def _saved_start(path: Path, origin: str) -> tuple[ClusterModel, np.ndarray] | None:
     ...
 
 def _load_initial_model(tensors: dict, labels: torch.Tensor) -> ClusterModel:

@@ -235,6 +235,8 @@ class TransformerAdapter(Adapter):
         n = len(self.layer_names)
         return tuple(dict.fromkeys(self.layer_names[min(i, n - 1)] for i in (n//3, 2*n//3, n//2)))
 
+    def call(self, xt, t, condition): return self.network(xt, timestep=t, **condition)
+
 # %% ../nbs/method/01b_networks.ipynb #ne000042
 @patch
 def as_map(self:TransformerAdapter, output, xt:torch.Tensor) -> torch.Tensor:
@@ -251,8 +253,6 @@ class DiTAdapter(TransformerAdapter):
     def fixed_condition(self, network):
         return {"class_labels": torch.tensor([network.config.num_embeds_ada_norm])}
 
-    def call(self, xt, t, condition): return self.network(xt, timestep=t, **condition)
-
 # %% ../nbs/method/01b_networks.ipynb #ne000046
 class PixArtAdapter(TransformerAdapter):
     "A `PixArtTransformer2DModel`"
@@ -261,17 +261,6 @@ class PixArtAdapter(TransformerAdapter):
         added = {"resolution": size, "aspect_ratio": size[:, :1]/size[:, 1:]}
         if not self.network.use_additional_conditions: added = dict.fromkeys(added)
         return self.network(xt, timestep=t, added_cond_kwargs=added, **condition)
-
-# %% ../nbs/method/01b_networks.ipynb #ne000048
-class SD3Adapter(TransformerAdapter):
-    "An `SD3Transformer2DModel`"
-    def call(self, xt, t, condition): return self.network(xt, timestep=t, **condition)
-
-# %% ../nbs/method/01b_networks.ipynb #3158468d
-class SanaAdapter(TransformerAdapter):
-    "A `SanaTransformer2DModel`"
-    def call(self, xt, t, condition): return self.network(xt, timestep=t, **condition)
-
 
 # %% ../nbs/method/01b_networks.ipynb #6dc82d24
 class FluxAdapter(TransformerAdapter):
@@ -308,8 +297,8 @@ def call(self:FluxAdapter, xt:torch.Tensor, t:torch.Tensor, condition:dict[str, 
 
 # %% ../nbs/method/01b_networks.ipynb #ne000049
 ADAPTERS = {"UNet2DModel": UNetAdapter, "UNet2DConditionModel": TextUNetAdapter, "DiTTransformer2DModel": DiTAdapter,
-            "PixArtTransformer2DModel": PixArtAdapter, "SD3Transformer2DModel": SD3Adapter,
-            "SanaTransformer2DModel": SanaAdapter, "FluxTransformer2DModel": FluxAdapter}
+            "PixArtTransformer2DModel": PixArtAdapter, "SD3Transformer2DModel": TransformerAdapter,
+            "SanaTransformer2DModel": TransformerAdapter, "FluxTransformer2DModel": FluxAdapter}
 AUTOENCODERS = "AutoencoderKL", "AutoencoderDC", "VQModel"
 # norm_type of a network that was saved as `Transformer2DModel` -> its class today
 _OLD_TRANSFORMERS = {"ada_norm_zero": "DiTTransformer2DModel", "ada_norm_single": "PixArtTransformer2DModel"}

@@ -123,6 +123,9 @@ class TransformerAdapter(Adapter):
     def search_layers(self) -> tuple[str, ...]:
         ...
 
+    def call(self, xt, t, condition):
+        ...
+
     def as_map(self, output, xt: torch.Tensor) -> torch.Tensor:
         ...
 
@@ -132,23 +135,8 @@ class DiTAdapter(TransformerAdapter):
     def fixed_condition(self, network):
         ...
 
-    def call(self, xt, t, condition):
-        ...
-
 class PixArtAdapter(TransformerAdapter):
     """A `PixArtTransformer2DModel`"""
-
-    def call(self, xt, t, condition):
-        ...
-
-class SD3Adapter(TransformerAdapter):
-    """An `SD3Transformer2DModel`"""
-
-    def call(self, xt, t, condition):
-        ...
-
-class SanaAdapter(TransformerAdapter):
-    """A `SanaTransformer2DModel`"""
 
     def call(self, xt, t, condition):
         ...
@@ -172,7 +160,7 @@ class FluxAdapter(TransformerAdapter):
 
 def _positions(h: int, w: int, like: torch.Tensor) -> torch.Tensor:
     ...
-ADAPTERS = {'UNet2DModel': UNetAdapter, 'UNet2DConditionModel': TextUNetAdapter, 'DiTTransformer2DModel': DiTAdapter, 'PixArtTransformer2DModel': PixArtAdapter, 'SD3Transformer2DModel': SD3Adapter, 'SanaTransformer2DModel': SanaAdapter, 'FluxTransformer2DModel': FluxAdapter}
+ADAPTERS = {'UNet2DModel': UNetAdapter, 'UNet2DConditionModel': TextUNetAdapter, 'DiTTransformer2DModel': DiTAdapter, 'PixArtTransformer2DModel': PixArtAdapter, 'SD3Transformer2DModel': TransformerAdapter, 'SanaTransformer2DModel': TransformerAdapter, 'FluxTransformer2DModel': FluxAdapter}
 AUTOENCODERS = ('AutoencoderKL', 'AutoencoderDC', 'VQModel')
 _OLD_TRANSFORMERS = {'ada_norm_zero': 'DiTTransformer2DModel', 'ada_norm_single': 'PixArtTransformer2DModel'}
 _BETAS = ('DDPMScheduler', 'DDIMScheduler', 'PNDMScheduler', 'LMSDiscreteScheduler', 'EulerDiscreteScheduler', 'EulerAncestralDiscreteScheduler', 'HeunDiscreteScheduler', 'KDPM2DiscreteScheduler', 'DEISMultistepScheduler', 'DPMSolverMultistepScheduler', 'DPMSolverSinglestepScheduler', 'UniPCMultistepScheduler', 'LCMScheduler')
