@@ -1,7 +1,7 @@
 """How long a first report takes: `python -m benchmarks.first_report` clusters 435 pictures of many formats.
 
 They are crops of the two photographs of scikit-learn, in nested folders; some are broken. It prints how many are
-clustered, the seconds that `diec cluster` without options takes, and beside them what the command foretold.
+clustered, the seconds that `diec cluster` without options takes, and beside them what the command estimated.
 """
 
 import csv
@@ -130,11 +130,11 @@ def main():
             n = len(list(csv.DictReader(f)))
         print(f"{n} clustered; {wall:.0f} s by the clock, {cpu:.0f} s of the processor")
         assert n == readable
-        stages = re.findall(r"(\w+) (\d+) s \(foretold (\d+) s\)", said.getvalue())
-        for stage, took, foretold in stages:
-            print(f"{stage}: foretold {foretold} s, took {took} s")
-        took, foretold = (sum(int(s[i]) for s in stages) for i in (1, 2))
-        assert 1 / 1.5 <= foretold / took <= 1.5, "the stages together must be foretold within a factor of 1.5"
+        stages = re.findall(r"(\w+) (\d+) s \(estimated (\d+) s\)", said.getvalue())
+        for stage, took, estimated in stages:
+            print(f"{stage}: estimated {estimated} s, took {took} s")
+        took, estimated = (sum(int(s[i]) for s in stages) for i in (1, 2))
+        assert 1 / 1.5 <= estimated / took <= 1.5, "the stages together must be estimated within a factor of 1.5"
 
 
 if __name__ == "__main__":

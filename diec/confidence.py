@@ -52,7 +52,7 @@ def sharpen(q:np.ndarray, temperature:float) -> np.ndarray:
 
 # %% ../nbs/method/06b_confidence.ipynb #f91adb78
 def best_temperature(q:np.ndarray, found:np.ndarray) -> float:
-    "The temperature at which soft assignments (N, K) foretell votes (N,) best, from 0.02 to 50"
+    "The temperature at which soft assignments (N, K) predict votes (N,) best, from 0.02 to 50"
     log_q, rows = _log(q).astype(float), np.arange(len(q))
     def surprise(log_t):
         log_p = log_softmax(log_q/np.exp(log_t), axis=1)

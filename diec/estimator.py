@@ -838,7 +838,11 @@ def from_pretrained(cls:DiEC, path:str|Path, embed:Callable|Mapping|None=None) -
 def _model_folder(path:str|Path) -> tuple[Path, Path|None]:
     "The folder of a model, fetched if a text is the id of one on the hub, and where links in it may lead"
     is_id = isinstance(path, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@.*)?", path)
-    return fetch(path, MODEL_FILES, "path")[:2] if is_id and not Path(path).exists() else (Path(path), None)
+    if is_id and not Path(path).exists(): return fetch(path, MODEL_FILES, "path")[:2]
+    if not Path(path).is_dir():
+        raise FileNotFoundError("path must be a folder that save_pretrained wrote, or the id of a model on the hub "
+                                f"such as 'owner/name', got {str(path)!r}: there is no such folder")
+    return Path(path), None
 
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
 def _read_model(cls, path:Path, within:Path|None=None) -> DiEC:

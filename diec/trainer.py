@@ -708,4 +708,4 @@ def _bar(self:Trainer, progress:bool) -> tqdm:
     "A progress bar over the epochs of both stages"
     total = self.training_config.head_epochs + self.training_config.joint_epochs
     done = len(self.history["epoch"]) # in a run that is resumed
-    return tqdm(total=total, initial=done, desc="refine", unit="epoch", disable=not (progress and is_main()))
+    return tqdm(total=total, initial=done, desc="train", unit="epoch", disable=not (progress and is_main()))

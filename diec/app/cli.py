@@ -274,23 +274,23 @@ def _duration(seconds) -> str:
 
 # %% ../../nbs/app/04_cli.ipynb #9b77cc42
 class _StageTimer:
-    "Seconds by stage, and what was foretold"
-    def __init__(self): self.stages, self.foretold, self.start = {}, {}, time.perf_counter()
+    "Seconds by stage, and how long they were to take"
+    def __init__(self): self.stages, self.estimates, self.start = {}, {}, time.perf_counter()
 
     def lap(self, stage):
         now = time.perf_counter()
         self.stages[stage], self.start = self.stages.get(stage, 0.) + now - self.start, now
 
-    def foretell(self, **stages):
+    def announce(self, **stages):
         "Say how long stages will take"
-        self.foretold |= stages
+        self.estimates |= stages
         each = ", ".join(f"{stage} {_duration(s)}" for stage, s in stages.items())
-        _print_result(f"about {_duration(sum(stages.values()))} ahead, on this machine: {each}")
+        _print_result(f"estimated time: {_duration(sum(stages.values()))} ({each})")
         self.lap("forecast")
 
     def __str__(self):
-        def told(stage): return f" (foretold {_duration(self.foretold[stage])})" if stage in self.foretold else ""
-        stages = ", ".join(f"{stage} {_duration(s)}{told(stage)}" for stage, s in self.stages.items())
+        def estimated(stage): return f" (estimated {_duration(self.estimates[stage])})" if stage in self.estimates else ""
+        stages = ", ".join(f"{stage} {_duration(s)}{estimated(stage)}" for stage, s in self.stages.items())
         return f"{_duration(sum(self.stages.values()))}: {stages}"
 
 # %% ../../nbs/app/04_cli.ipynb #ee00a357
@@ -624,40 +624,40 @@ def _suitable_unet(pack, args, clock) -> tuple:
     return unet
 
 # %% ../../nbs/app/04_cli.ipynb #fo000003
-def _foretells(args) -> bool:
+def _announces(args) -> bool:
     "Whether this run says how long it will take; several processes would measure each other"
     from diec.core.distributed import rank_and_world_size
     return not args.quiet and rank_and_world_size()[1] == 1
 
 
-def _foretell_reading(clock, args, out, unet):
+def _announce_reading(clock, args, out, unet):
     "Say how many files there are, and how long it will take to read them, unless some are read"
-    from diec.app.forecast import foretell_reading
+    from diec.app.forecast import reading_seconds
     from diec.data.folder import list_images
-    if not _foretells(args) or any(args.work.glob("images-*")): return
+    if not _announces(args) or any(args.work.glob("images-*")): return
     files = list_images(args.folder).files
     _print_result(f"{_counted(len(files), 'file')} to read")
-    clock.foretell(read=foretell_reading(args.folder, files, _size_for(args, unet)[0]))
+    clock.announce(read=reading_seconds(args.folder, files, _size_for(args, unet)[0]))
 
 # %% ../../nbs/app/04_cli.ipynb #fo000005
-def _foretell_pretraining(clock, args, pack):
+def _announce_pretraining(clock, args, pack):
     "Say how long pretraining will take"
-    from diec.app.forecast import foretell_pretraining
-    if not _foretells(args): return
-    clock.foretell(pretrain=foretell_pretraining(pack.images, _recipe(args)))
+    from diec.app.forecast import pretraining_seconds
+    if not _announces(args): return
+    clock.announce(pretrain=pretraining_seconds(pack.images, _recipe(args)))
 
 # %% ../../nbs/app/04_cli.ipynb #fo000006
-def _foretell(clock, args, pack, unet, X):
+def _announce_fit(clock, args, pack, unet, X):
     "Say how long the fit and the page will take"
-    from diec.app.forecast import foretell_fit, foretell_report
+    from diec.app.forecast import fit_seconds, report_seconds
     from diec.core.distributed import device
     from diec.embeddings import GivenEmbeddings
     from diec.features import Extractor
-    if args.fine_tune or not _foretells(args): return
+    if args.fine_tune or not _announces(args): return
     with warnings.catch_warnings(): # few images may have fewer clusters; the fit itself will say what matters
         warnings.simplefilter("ignore")
         extract = Extractor(unet[0].to(device()), unet[1]) if unet else GivenEmbeddings({"vectors": X.shape[1]})
-        clock.foretell(fit=foretell_fit(extract, X, args.n_clusters), report=foretell_report(pack, SHOWN))
+        clock.announce(fit=fit_seconds(extract, X, args.n_clusters), report=report_seconds(pack, SHOWN))
 
 # %% ../../nbs/app/04_cli.ipynb #f8298401
 def _pretrain_for(args, out, pack, clock):
@@ -665,7 +665,7 @@ def _pretrain_for(args, out, pack, clock):
     from diec.core.distributed import is_main
     from diec.core.files import note_settings
     from diec.unet import save_unet
-    _foretell_pretraining(clock, args, pack)
+    _announce_pretraining(clock, args, pack)
     trained = _pretrained(pack, args.work, args)
     if is_main(): note_settings(out/MANIFEST, _settings(args, *_CLUSTER))
     save_unet(out/"unet", trained.unet, trained.scheduler)
@@ -702,7 +702,7 @@ def _cluster(args, out) -> list: # files that could not be copied
     if is_main(): clear_partial(out)
     _check_same_folder(out/"work"/"folder", args)
     unet = load_network(args.unet) if args.unet else None
-    _foretell_reading(clock, args, out, unet)
+    _announce_reading(clock, args, out, unet)
     pack = _read_folder(args, out, unet)
     clock.lap("read")
     if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args, clock)
@@ -712,7 +712,7 @@ def _cluster(args, out) -> list: # files that could not be copied
         unet = _pretrain_for(args, out, pack, clock)
         source = _content_of_source(args, unet)
     X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
-    _foretell(clock, args, pack, unet, X)
+    _announce_fit(clock, args, pack, unet, X)
     diec = _fit(args, out, unet, source, X, pack.state)
     clock.lap("fit")
     said, missing = _write_out(out, diec, X, pack, clock, args)

@@ -5,6 +5,7 @@
 # %% ../../nbs/app/03b_forecast.ipynb #fc000003
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..estimator import COUNT_SIZE
 from ..features import Extractor, Layer
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
 from ..losses import adaptive_graph
-from ..search import CommonSpace, initial_clusters, searched_layers, searched_timesteps, subset_size
+from ..search import CommonSpace, initial_clusters, n_starts, searched_layers, searched_timesteps, subset_size
 from ..trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 # %% auto #0
-__all__ = ['foretell_reading', 'foretell_fit', 'foretell_pretraining', 'foretell_report']
+__all__ = ['reading_seconds', 'fit_seconds', 'pretraining_seconds', 'report_seconds']
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000006
 def _seconds(call:Callable[[], object]) -> float:
@@ -46,8 +47,8 @@ def _some(n:int, most:int, random_state:int=0) -> np.ndarray:
     return np.sort(np.random.default_rng(random_state).permutation(n)[:most])
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000009
-def foretell_reading(folder:str|Path, files:list[str], size:int, n_measured:int=12) -> float:
-    """Foretell how long it takes to read images.
+def reading_seconds(folder:str|Path, files:list[str], size:int, n_measured:int=12) -> float:
+    """Estimate how long it takes to read images.
 
     Parameters
     ----------
@@ -82,16 +83,23 @@ def _prepared(extract, images) -> torch.Tensor:
 # %% ../../nbs/app/03b_forecast.ipynb #fc000011
 EPOCHS = TrainingConfig().head_epochs
 
-def _train(extract, images, e, n_clusters, layer, n_epochs):
-    "Some epochs of the head, from a quick start"
-    model = ClusterModel.start(e, n_clusters, diffusion=(0,), n_init=1)
-    config = TrainingConfig(head_epochs=n_epochs, joint_epochs=0)
-    Trainer(extract, model, layer, 0, LossWeights(), config).fit(images, e)
+def _seconds_an_epoch(extract, images, e, n_clusters, layer) -> float:
+    "Time epochs of the head, without what comes before the first"
+    def train(n_epochs):
+        config = TrainingConfig(head_epochs=n_epochs, joint_epochs=0)
+        Trainer(extract, copy.deepcopy(begun), layer, 0, LossWeights(), config).fit(images, e)
+    begun = ClusterModel.start(e, n_clusters, diffusion=(0,), n_init=1)
+    first = _seconds(lambda: train(1))
+    return max(0., _seconds(lambda: train(5)) - first)/4
 
+# %% ../../nbs/app/03b_forecast.ipynb #f49cb4c2
+STARTS = 5 # of k-means that are timed after each length of diffusion
 
-def _start(z, K) -> tuple: # seconds
+def _start_seconds(z, K) -> tuple:
     "Time initial clusters: what a start takes for any number of images, and for each image more"
-    def of(z): return _seconds(lambda: initial_clusters(z, adaptive_graph(z, min(10, len(z) - 2)), K))
+    def of(z):
+        graph = adaptive_graph(z, min(10, len(z) - 2))
+        return _seconds(lambda: initial_clusters(z, graph, K, n_init=STARTS))*max(1., n_starts(K)/STARTS)
     whole, some = of(z), z[::3]
     each = max(0., whole - of(some))/(len(z) - len(some)) if len(some) >= 2*K + 2 else whole/len(z)
     return max(0., whole - each*len(z)), each
@@ -105,12 +113,12 @@ def _rehearse(extract, images, layer, n_clusters) -> tuple: # seconds
     e = found[layer]
     z, tree = CommonSpace.fit(e).transform(e), ReverseHierarchicalDiffusion()
     if K is None: estimate, K = _seconds(lambda: tree.fit(z)), max(2, tree.n_clusters_)
-    epoch = _seconds(lambda: _train(extract, images, e, K, layer, 4))/4
-    return embedding/len(z), estimate/len(z), *_start(z, K), epoch/len(z)
+    epoch = _seconds_an_epoch(extract, images, e, K, layer)
+    return embedding/len(z), estimate/len(z), *_start_seconds(z, K), epoch/len(z)
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000012
-def foretell_fit(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tensor, n_clusters:int|None=None) -> float:
-    """Foretell how long `DiEC.fit` takes with its default settings.
+def fit_seconds(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tensor, n_clusters:int|None=None) -> float:
+    """Estimate how long `DiEC.fit` takes with its default settings.
 
     Parameters
     ----------
@@ -127,7 +135,7 @@ def foretell_fit(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tens
         Seconds.
     """
     N, layers, vectors = len(images), searched_layers(extract.unet), extract.T == 1
-    some = _prepared(extract, images[_some(N, max(300, N//(10 if vectors else 50), 2*(n_clusters or 1)))])
+    some = _prepared(extract, images[_some(N, max(300, N//(5 if vectors else 50), 2*(n_clusters or 1)))])
     embedding, estimate, fixed, start, epoch = _rehearse(extract, some, Layer(layers[-1]), n_clusters)
     n_timesteps = int(len(layers) > 1) if vectors else len(searched_timesteps(extract.T))
     m, counted = min(N, subset_size(n_clusters or 10, N)), min(N, COUNT_SIZE)*(n_clusters is None)
@@ -137,8 +145,8 @@ def foretell_fit(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tens
 
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000015
-def foretell_pretraining(images:np.ndarray|torch.Tensor, recipe:Recipe, n_measured:int=3) -> float:
-    """Foretell how long it takes to pretrain a U-Net.
+def pretraining_seconds(images:np.ndarray|torch.Tensor, recipe:Recipe, n_measured:int=3) -> float:
+    """Estimate how long it takes to pretrain a U-Net.
 
     Parameters
     ----------
@@ -160,8 +168,8 @@ def foretell_pretraining(images:np.ndarray|torch.Tensor, recipe:Recipe, n_measur
     return first + max(0., steps(n) - first)/max(1, n - 1)*(recipe.n_steps - 1)
 
 # %% ../../nbs/app/03b_forecast.ipynb #fc000018
-def foretell_report(pack:ImagePack, n_shown:int, n_measured:int=200) -> float:
-    """Foretell how long it takes to write the page.
+def report_seconds(pack:ImagePack, n_shown:int, n_measured:int=200) -> float:
+    """Estimate how long it takes to write the page.
 
     Parameters
     ----------
