@@ -289,8 +289,8 @@ class _StageTimer:
         self.lap("forecast")
 
     def __str__(self):
-        def estimated(stage): return f" (estimated {_duration(self.estimates[stage])})" if stage in self.estimates else ""
-        stages = ", ".join(f"{stage} {_duration(s)}{estimated(stage)}" for stage, s in self.stages.items())
+        def told(stage): return f" (estimated {_duration(self.estimates[stage])})" if stage in self.estimates else ""
+        stages = ", ".join(f"{stage} {_duration(s)}{told(stage)}" for stage, s in self.stages.items())
         return f"{_duration(sum(self.stages.values()))}: {stages}"
 
 # %% ../../nbs/app/04_cli.ipynb #ee00a357

@@ -234,5 +234,5 @@ def check_known(path, files, folder):
     def is_inside(name): return not Path(name).is_absolute() and ".." not in Path(name).parts
     unknown = [name for name in files if not is_inside(name) or not (place/name).is_file()]
     if not unknown: return
-    rest = f"{unknown[0]} and {len(unknown) - 1:,} more, which are not" if len(unknown) > 1 else f"{unknown[0]}, which is not"
-    raise ValueError(f"{path} must name files in --photos {folder}, got {rest} there")
+    rest = f" and {len(unknown) - 1:,} more, which are" if len(unknown) > 1 else ", which is"
+    raise ValueError(f"{path} must name files in --photos {folder}, got {unknown[0]}{rest} not there")
