@@ -23,6 +23,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from diec import confidence, search
 from diec.core.compat import mend_torchvision
 from diec.data.datasets import load_dataset
 from diec.unet import load_unet, new_scheduler, new_unet
@@ -47,6 +48,25 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def one_thread_in_each_test():
     torch.set_num_threads(1)  # whatever a test before this one has left
+
+
+N_STARTS = search.n_starts, confidence.N_STARTS
+
+
+@pytest.fixture(scope="module")
+def few_starts():
+    "For a file whose tests do not ask how good the clusters are: k-means starts twice, not fifty times"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "n_starts", lambda n_clusters: 2)
+        patch.setattr(confidence, "N_STARTS", 2)
+        yield
+
+
+@pytest.fixture
+def all_starts(few_starts, monkeypatch):
+    "For a test in such a file that does ask"
+    monkeypatch.setattr(search, "n_starts", N_STARTS[0])
+    monkeypatch.setattr(confidence, "N_STARTS", N_STARTS[1])
 
 
 @pytest.fixture(scope="session")

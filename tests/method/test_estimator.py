@@ -25,6 +25,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import diec.confidence
 import diec.data.images
 import diec.estimator as E
 import diec.search
@@ -35,6 +36,7 @@ from diec.features import Layer
 from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import new_scheduler, new_unet
 
+pytestmark = pytest.mark.usefixtures("few_starts")
 QUICK = TrainingConfig(head_epochs=2, joint_epochs=1, batch_size=64)
 
 
@@ -144,7 +146,9 @@ def test_the_start_is_the_one_asked_for(digits, monkeypatch, init, wanted):
     seen, real = [], diec.trainer.initial_clusters
     monkeypatch.setattr(diec.trainer, "initial_clusters", lambda *args: seen.append(args[4:]) or real(*args))
     quick(init=init).fit(digits)
-    assert seen[0] == wanted and {again[1] for again in seen[1:]} == {10}  # and both halves, for the temperature
+    assert seen[0] == wanted and {again[1] for again in seen[1:]} == {
+        diec.confidence.N_STARTS
+    }  # and both halves, for the temperature
 
 
 def test_as_published_head_and_unet_learn_together_from_the_first_epoch(digits, digits_unet, same):
@@ -265,7 +269,7 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     )
 
 
-def test_it_finds_the_digits(digits):
+def test_it_finds_the_digits(digits, all_starts):
     "A smoke test of the whole: far better than chance, with few images and epochs"
     truth = load_dataset("digits").labels[:200]
     model = DiEC(

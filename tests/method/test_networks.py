@@ -23,6 +23,7 @@ from diec.search import SEARCH_LAYERS, searched_layers
 from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import denoising_loss, load_unet, measure_cost, new_scheduler
 
+pytestmark = pytest.mark.usefixtures("few_starts")
 LEVELS = dict(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=8)
 PIXELS = dict(down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, add_attention=False)
 TOKENS = dict(num_layers=6, num_attention_heads=2, attention_head_dim=8, sample_size=8, patch_size=2, in_channels=4)
