@@ -138,6 +138,28 @@ def _rows_for_starts(z:np.ndarray, n_clusters:int, random_state:int) -> np.ndarr
     n = max(10_000, 20*n_clusters)
     return z if len(z) <= n else z[np.random.default_rng(random_state).permutation(len(z))[:n]]
 
+# %% ../nbs/method/04_search.ipynb #8e464331
+def _first_centers(z:np.ndarray, n_clusters:int, seeds:np.ndarray) -> np.ndarray:
+    "The rows (S, K) at which k-means++ starts for each of S seeds"
+    n, n_tried, each = len(z), 2 + int(np.log(n_clusters)), np.arange(len(seeds))
+    draws = np.stack([np.random.RandomState(s).random_sample(1 + (n_clusters - 1)*n_tried) for s in seeds])
+    x = (z - z.mean(0)).astype(float)
+    squares = np.einsum("ij,ij->i", x, x)
+    def distances(rows): # squared, from some rows to all
+        found = (x[rows.ravel()] @ x.T)*-2 + squares[rows.ravel(), None] + squares
+        return np.maximum(found, 0).astype(z.dtype).reshape(*rows.shape, n)
+    share = np.full(n, 1/n, z.dtype).astype(float).cumsum()
+    chosen = np.empty((len(seeds), n_clusters), int)
+    chosen[:, 0] = (share/share[-1]).searchsorted(draws[:, 0], side="right")
+    nearest = distances(chosen[:, 0])
+    for k in range(1, n_clusters):
+        wanted = draws[:, 1 + (k - 1)*n_tried:1 + k*n_tried]*nearest.sum(1)[:, None]
+        tried = np.stack([c.searchsorted(w) for c, w in zip(nearest.cumsum(1), wanted)]).clip(max=n - 1)
+        nearer = np.minimum(distances(tried), nearest[:, None])
+        best = nearer.sum(2).argmin(1)
+        nearest, chosen[:, k] = nearer[each, best], tried[each, best]
+    return chosen
+
 # %% ../nbs/method/04_search.ipynb #1f80ac11
 def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near:np.ndarray|None=None) -> KMeans:
     """Run k-means from several starts and return the best.
@@ -167,8 +189,10 @@ def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near
     seeds = np.random.RandomState(random_state).randint(2**31 - 1, size=n_init)
     with warnings.catch_warnings(): # diffusion may leave fewer distinct points than clusters
         warnings.simplefilter("ignore", ConvergenceWarning)
-        starts = (KMeans(n_clusters, n_init=1, random_state=s).fit(some) for s in seeds)
-        best = max(starts, key=lambda found: neighbor_information(found.predict(z), near))
+        starts = (KMeans(n_clusters, n_init=1, init=some[rows]).fit(some)
+                  for rows in _first_centers(some, n_clusters, seeds))
+        def labels(found): return found.labels_ if some is z else found.predict(z)
+        best = max(starts, key=lambda found: neighbor_information(labels(found), near))
     return best if len(some) == len(z) else KMeans(n_clusters, n_init=1, init=best.cluster_centers_).fit(z)
 
 # %% ../nbs/method/04_search.ipynb #sr000003

@@ -33,8 +33,9 @@ mend_torchvision()  # some tests import diffusers themselves
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    "The order is random (pytest-randomly), but for the baselines, which come last: see there"
-    items.sort(key=lambda test: test.path.name == "test_baselines.py")
+    "The order is random (pytest-randomly), but for the batch, which takes longest, and the baselines: see there"
+    place = {"test_batch.py": 0, "test_baselines.py": 2}
+    items.sort(key=lambda test: place.get(test.path.name, 1))
 
 
 @pytest.fixture(autouse=True, scope="session")
