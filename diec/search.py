@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from scipy.optimize import minimize_scalar
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
+from sklearn.utils import assert_all_finite
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -185,10 +187,11 @@ def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near
     """
     z = np.asarray(z)
     if near is None: return KMeans(n_clusters, n_init=n_init, random_state=random_state).fit(z)
+    assert_all_finite(z, input_name="z") # once, not at each start
     some = _rows_for_starts(z, n_clusters, random_state)
     seeds = np.random.RandomState(random_state).randint(2**31 - 1, size=n_init)
-    with warnings.catch_warnings(): # diffusion may leave fewer distinct points than clusters
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with config_context(skip_parameter_validation=True, assume_finite=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning) # diffusion may leave fewer distinct points than clusters
         starts = (KMeans(n_clusters, n_init=1, init=some[rows]).fit(some)
                   for rows in _first_centers(some, n_clusters, seeds))
         def labels(found): return found.labels_ if some is z else found.predict(z)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.datasets import make_moons
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
@@ -481,6 +481,25 @@ def test_the_starts_that_neighbors_choose_among_are_those_of_the_seed():
         assert (
             kmeans(x, 5, seed, 6).cluster_centers_ == KMeans(5, n_init=6, random_state=seed).fit(x).cluster_centers_
         ).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, float])
+@pytest.mark.parametrize(
+    "x", [np.random.default_rng(0).normal(3, 1, (300, 5)), np.eye(4, 6).repeat(9, 0)], ids=["", "few"]
+)
+def test_the_first_centers_are_those_of_scikit_learn(x, dtype):
+    x = x.astype(dtype)
+    for n_clusters in (2, 6):
+        found = C._first_centers(x, n_clusters, np.arange(20))
+        wanted = [kmeans_plusplus(x - x.mean(0), n_clusters, random_state=seed)[1] for seed in range(20)]
+        assert found.tolist() == [rows.tolist() for rows in wanted]
+
+
+def test_values_that_are_not_finite_are_refused():
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    x[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        kmeans(x, 2, near=np.zeros((20, 1), int))
 
 
 def test_of_many_points_the_starts_see_a_part(monkeypatch):
