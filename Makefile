@@ -43,6 +43,7 @@ keep: env ## after PLAN=full: replace the committed results by results/full, if 
 	test -d $(NEW) && mkdir -p $(KEPT)
 	$(RUN) python -m workflow.check $(NEW) $(KEPT) || test -n "$(FORCE)"
 	cp -R $(NEW)/. $(KEPT)/
+	$(RUN) python -m workflow.records keep $(if $(filter quick,$(PLAN)),full,$(PLAN))
 
 test: env ## check style, exports and README, and run all notebooks and all tests that are not slow (15 minutes)
 	$(RUN) bash tools/test.sh

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow import batch, restore
+from workflow import batch, records
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = ROOT / "tests" / "workflow" / "plan.yaml"
@@ -222,22 +222,42 @@ def test_a_plan_writes_where_nothing_is_committed(plan):  # in a fresh clone, a 
 
 
 @pytest.mark.slow
-def test_records_come_back_from_a_main_table(made, tmp_path):
+def test_records_are_kept_with_the_results_and_come_back(made, tmp_path, capsys):
+    def plan(name, runs):
+        (tmp_path / name).write_text(yaml.safe_dump(yaml.safe_load(PLAN.read_text()) | {"runs": str(runs)}))
+        return [str(tmp_path / name), "--results", str(tmp_path / "kept")]
+
+    records.main(["keep", *plan("made.yaml", made[0] / "runs")])
+    assert "; 0 of the plan" in capsys.readouterr().out
+    back = plan("back.yaml", tmp_path / "runs")
+    records.main(["restore", *back])
+    paths = [Path(p) for p in records.records(batch.Plan(yaml.safe_load(Path(back[0]).read_text())))]
+    assert len(paths) > 10 and all(p.is_file() for p in paths)
     shutil.copytree(made[0] / "out", tmp_path / "out")
-    restore.main([str(tmp_path / "out"), str(tmp_path / "runs")])
-    settings = yaml.safe_load(PLAN.read_text()) | {"runs": str(tmp_path / "runs")}
-    found, names = batch.Plan(settings), ("tables/main", "timings/main")
-    paths = found.records("cluster") + found.records("baselines") + found.records("autoencoder")
-    assert paths and all(Path(p).is_file() for p in paths)
-    before = {f"{n}{s}": (tmp_path / "out" / f"{n}{s}").read_bytes() for n in names for s in (".csv", ".md")}
-    for name in before:
+    names = [f"{name}{suffix}" for name in ("tables/main", "timings/main") for suffix in (".csv", ".md")]
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in names}
+    for name in names:
         (tmp_path / "out" / name).unlink()
     status, out, err = finish(reproduce(tmp_path, "--", str(tmp_path / "out" / "tables" / "main.md")))
     assert status == 0, out[-2000:] + err[-2000:]
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in before} == before
-    kept = {p: Path(p).read_bytes() for p in paths}
-    restore.main([str(tmp_path / "out"), str(tmp_path / "runs")])  # again: what is there stays
-    assert kept == {p: Path(p).read_bytes() for p in paths}
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in names} == before
+    paths[0].write_text("{}")
+    records.main(["restore", *back])  # again: what is there stays
+    assert paths[0].read_text() == "{}" and "0 records copied" in capsys.readouterr().out
+
+
+def test_a_record_of_other_settings_is_not_kept(tmp_path, capsys):
+    settings = {"name": "x", "out": str(tmp_path), "runs": str(tmp_path / "runs"), "datasets": ["digits"], "seeds": [0]}
+    settings |= {"baselines": ["k-means"], "only": ["search"]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(settings))
+    record = tmp_path / "runs" / "search" / "digits" / "0.json"
+    record.parent.mkdir(parents=True)
+    for n_grid, copied in ((25, 1), (4, 0)):  # 25 is the notebook's own
+        record.write_text(json.dumps({"provenance": {"parameters": {"dataset": "digits", "n_grid": n_grid}}}))
+        records.main(["keep", str(tmp_path / "plan.yaml"), "--results", str(tmp_path / "kept")])
+        said = capsys.readouterr().out
+        assert f"{copied} records copied" in said and ("n_grid" in said) == (not copied)
+    assert json.loads((tmp_path / "kept" / "records" / "search" / "digits" / "0.json").read_text())
 
 
 def test_unknown_plan_is_refused():

@@ -1,0 +1,81 @@
+"""Keep the records of single runs with the results, and bring them back.
+
+`python -m workflow.records keep full` copies the records that the plan has made so far from runs/ to results/records.
+`python -m workflow.records restore full` copies those that are missing back, where the batch takes them for its own. So
+you can add a seed, a baseline or a data set, or go on with an unfinished plan on another machine, without days of
+computing. Each record names the commit of its code. Fitted models and weights are not kept: a figure that needs them
+makes them again. Do not restore records for an independent reproduction.
+"""
+import argparse
+import ast
+import json
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from diec.core.files import atomic_file
+from workflow.batch import Plan
+from workflow.registry import NOTEBOOKS, ROOT, Experiment
+
+
+def kept(name: str) -> Path:
+    "Where the results of a plan are committed; the quick plan is a part of the full one"
+    return ROOT/"results" if name in ("quick", "full") else ROOT/"results"/name
+
+
+def defaults(e: Experiment) -> dict:
+    "The parameters of a notebook, as it sets them"
+    cells = json.loads((NOTEBOOKS/f"{e.name}.ipynb").read_text())["cells"]
+    source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+
+
+def other_settings(record: dict, wanted: dict) -> list:
+    "Names of the parameters that a record was not made with"
+    made = record["provenance"]["parameters"]
+    return [k for k, v in wanted.items() if None not in (v, made.get(k)) and made[k] != v]
+
+
+def records(plan: Plan) -> dict:
+    "The file of each record of a plan -> its parameters"
+    return {plan.file(e, name, w): defaults(e) | plan.parameters(e, w)
+            for e in plan.experiments for w in plan.runs(e) for name, kind in e.leaves.items() if kind == "record"}
+
+
+def copy(plan: Plan, source: Path, target: Path, replace: bool) -> tuple: # numbers of records
+    "Copy the records of a plan; those of other settings are named and left out"
+    copied, missing = 0, 0
+    for file, settings in records(plan).items():
+        name = Path(file).relative_to(plan.runs_folder)
+        if not (source/name).is_file():
+            missing += 1
+        elif odd := other_settings(json.loads((source/name).read_text()), settings):
+            print(f"left out: {name} was made with other settings: {', '.join(odd)}")
+            missing += 1
+        elif replace or not (target/name).is_file():
+            (target/name).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(target/name) as f: shutil.copyfile(source/name, f)
+            copied += 1
+    return copied, missing
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("do", choices=["keep", "restore"])
+    parser.add_argument("plan", help="a name in workflow/plans/ or a YAML file")
+    parser.add_argument("--results", type=Path, help="where records/ is or will be (default: results, or results/PLAN)")
+    args = parser.parse_args(argv)
+    path = Path(args.plan) if args.plan.endswith((".yaml", ".yml")) else ROOT/"workflow"/"plans"/f"{args.plan}.yaml"
+    if not path.is_file(): parser.error(f"plan must be a YAML file or a name in workflow/plans/, got {args.plan!r}")
+    plan = Plan(yaml.safe_load(path.read_text()))
+    here, there = ROOT/plan.runs_folder, (args.results or kept(plan.name))/"records"
+    source, target = (here, there) if args.do == "keep" else (there, here)
+    copied, missing = copy(plan, source, target, replace=args.do == "keep")
+    where = os.path.relpath(target), os.path.relpath(source)
+    print(f"{copied} records copied to {where[0]}; {missing} of the plan are not in {where[1]}")
+
+
+if __name__ == "__main__":
+    main()
