@@ -266,11 +266,19 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     model, again = _initial_model(self, extract, images, e, K, layer, t)
     trainer = Trainer(extract, model, layer, t, self.loss_weights or LossWeights(), _training_config(self))
     self.labels_ = trainer.fit(images, e, self.checkpoint, progress=self.progress)
+    _say_unused(self.labels_, K)
     sure = _certainty(trainer, images, e, again, self.seed_)
     if extract.cache_dir: _finish_cache(extract, images, layer, t)
     self.files_ = files
     _set_columns(self, X)
     return _set_fitted(self, trainer, K, search_result, sure)
+
+# %% ../nbs/method/07_estimator.ipynb #83827fd0
+def _say_unused(labels:np.ndarray, K:int):
+    "Say that clusters hold no image in the end"
+    if (n := len(np.unique(labels))) < K:
+        logging.getLogger("diec").warning("only %d of %d clusters hold images: ask for fewer, or check whether the "
+                                          "images (or their embeddings) differ", n, K)
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
 def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, sure:Certainty) -> DiEC:
@@ -322,6 +330,7 @@ def _check_input(d:DiEC, X) -> tuple:
     extract = extract or _make_extractor(d, images)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
+    if not _is_auto(d.unet): _say_if_reduced(images, extract.unet)
     images = _fit_to_unet(extract, images)
     if d.checkpoint: extract.cache_dir = f"{d.checkpoint}.embeddings"
     return extract, images, layer, getattr(images, "files", None)
@@ -453,13 +462,18 @@ def _make_extractor(d:DiEC, images:torch.Tensor|None=None) -> Extractor:
 def _chosen_unet(images:torch.Tensor, random_state:int) -> str:
     "The name of a U-Net of the package; says if the images are much larger than it"
     name = choose_unet(images, random_state=random_state)
-    side, own = max(images.shape[2:]), load_unet(name)[0].config.sample_size
-    log = logging.getLogger("diec")
-    if side <= 2*own: log.info("unet='auto': %s is taken", name)
-    else:
-        log.warning("unet='auto': %s is taken, and images of %d pixels are reduced to %d; a larger model (unet=...) or "
-                    "other embeddings (embed=...) would see the detail", name, side, own)
+    logging.getLogger("diec").info("unet='auto': %s is taken", name)
+    _say_if_reduced(images, load_unet(name)[0], f"unet='auto': {name} is taken, and ")
     return name
+
+
+def _say_if_reduced(images:torch.Tensor, unet, before:str=""):
+    "Say it if images are much larger than those of the U-Net"
+    side, own = max(images.shape[2:]), max(input_shape(unet.config)[1:])
+    if side > 2*own:
+        logging.getLogger("diec").warning(
+            "%simages of %d pixels are reduced to %d; a larger model (unet=...) or other embeddings (embed=...) would "
+            "see the detail", before, side, own)
 
 # %% ../nbs/method/07_estimator.ipynb #ceb82c66
 def _unet_and_scheduler(unet) -> tuple:
@@ -842,7 +856,8 @@ def _model_folder(path:str|Path) -> tuple[Path, Path|None]:
     if not Path(path).is_dir():
         raise FileNotFoundError("path must be a folder that save_pretrained wrote, or the id of a model on the hub "
                                 f"such as 'owner/name', got {str(path)!r}: there is no such folder")
-    return Path(path), None
+    own, inside = Path(path), Path(path)/"model" # of a result of `diec cluster`
+    return (own if (own/MODEL_FILES[0]).exists() or not inside.is_dir() else inside), None
 
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
 def _read_model(cls, path:Path, within:Path|None=None) -> DiEC:

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from scipy.optimize import minimize_scalar
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, mutual_info_score
+from sklearn.utils import assert_all_finite
 from torch import nn
 from tqdm.auto import tqdm
 from .core.distributed import barrier, is_main
@@ -61,6 +63,9 @@ def neighbor_information(labels: np.ndarray, near: np.ndarray) -> float:
     ...
 
 def _rows_for_starts(z: np.ndarray, n_clusters: int, random_state: int) -> np.ndarray:
+    ...
+
+def _first_centers(z: np.ndarray, n_clusters: int, seeds: np.ndarray) -> np.ndarray:
     ...
 
 def kmeans(z: np.ndarray, n_clusters: int, random_state: int=0, n_init: int=10, near: np.ndarray | None=None) -> KMeans:

@@ -336,6 +336,7 @@ class Trainer:
         self.loss_weights, self.training_config = loss_weights, training_config
         loss_weights.check()
         training_config.check()
+        self.said_empty = False
         self._set_start()
 
 # %% ../nbs/method/06_trainer.ipynb #2f781cec
@@ -590,6 +591,17 @@ def _restore_best(self:Trainer):
     self.model.load_state_dict(self.best["model"])
     self.model.start_centers, self.labels = self.best["start_centers"], self.best["labels"]
 
+# %% ../nbs/method/06_trainer.ipynb #ea0093da
+@patch
+def _say_empty(self:Trainer, empty:list):
+    "Say that clusters had no images, once a fit"
+    if not self.said_empty:
+        logging.getLogger("diec").warning(
+            "epoch %d of the %s stage: no image was in %s; each center without images is moved to an image far from "
+            "its own center, here and in later epochs", self.epoch + 1, self.stage,
+            f"cluster{'s' if len(empty) > 1 else ''} {', '.join(map(str, empty))}")
+    self.said_empty = True
+
 # %% ../nbs/method/06_trainer.ipynb #addc7159
 @patch
 def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
@@ -599,9 +611,7 @@ def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
     with _add_epoch_to_error(self):
         view = EpochView(self.model, x, self.loss_weights, self.graph, fixed_labels)
     if empty := _reseed(self.model, view):
-        logging.getLogger("diec").warning(
-            "epoch %d of the %s stage: no image was in cluster %s; its center is moved to an image far from its own "
-            "center", self.epoch + 1, self.stage, ", ".join(map(str, empty)))
+        self._say_empty(empty)
         view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels)
     view.partners = self._partners(x)
     self._keep_best(x, view)
@@ -692,6 +702,7 @@ def fit(self:Trainer, images:torch.Tensor, e:np.ndarray|None=None, checkpoint:st
                 if self.stage == "joint": self.x, self.near = None, None # the U-Net has changed
             if checkpoint and is_main(): self.save(checkpoint, origin)
             barrier() # no process is ahead of the checkpoint
+        if self.stage == "done": bar.total = bar.n # the labels settled before the last epoch
     self.x = None
     return self.labels.numpy().astype(np.int64)
 

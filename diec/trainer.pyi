@@ -193,6 +193,9 @@ class Trainer:
     def _restore_best(self):
         ...
 
+    def _say_empty(self, empty: list):
+        ...
+
     def refresh(self, x: torch.Tensor) -> tuple[EpochView, float | None]:
         ...
 

@@ -163,6 +163,8 @@ def _check_model(args):
 def _check_predict(args):
     "Refuse a missing model or image, and a file that is not ours to replace"
     if Path(args.out).is_dir(): raise ValueError(f"--out must be a file to write, got the folder {args.out}")
+    if Path(args.out).name in TABLES and Path(args.out).with_name(MANIFEST).is_file():
+        raise ValueError(f"--out must not be a file of a result of diec cluster, got {args.out}; choose another name")
     _check_model(args)
     for name in args.folder: _check_images_exist(name, len(args.folder) == 1)
     if args.embeddings: _check_embeddings(args)
@@ -330,7 +332,7 @@ def _counted(n, what) -> str: return f"{n:,} {what}{'' if n == 1 else 's'}"
 # %% ../../nbs/app/04_cli.ipynb #e85429a4
 KINDS = { # words in the reason why a file is left out -> what it is
     "(0 bytes)": "empty", "cannot be read (": "broken", "exceeds limit": "too large", "pillow-heif": "HEIC",
-    "pillow-jxl-plugin": "JPEG XL", "no image": "no image", "raw or vector": "raw or vector", "a link": "link"}
+    "pillow-jxl-plugin": "JPEG XL", "not an image": "not an image", "raw or vector": "raw or vector", "a link": "link"}
 
 def _left_out(pack) -> str:
     "How many files are left out, by what they are"
@@ -424,9 +426,9 @@ def cluster(
     quiet : bool, default False
         Show no progress bars.
     image_size : int or None, default None
-        With --refine: side of the images for pretraining, in pixels, up to 256 (default: 32).
+        Side of the images for pretraining, in pixels, up to 256 (default: 32); implies --refine.
     steps : int or None, default None
-        With --refine: steps of pretraining; fewer are faster and cluster worse (default: those of the recipe).
+        Steps of pretraining; fewer are faster and cluster worse (default: those of the recipe); implies --refine.
     embeddings : str or None, default None
         File of vectors of these images, such as CLIP's, which take the place of a U-Net: .npy, .csv or .parquet, with
         names in a column "file" (of the .npy: in a .csv of its name, or labels.csv, beside it).
@@ -489,6 +491,8 @@ def _folders(args) -> tuple:
 def _check_out(out, args):
     "Refuse a folder for results that cannot be written to, or that holds what is not ours to replace"
     _check_utf8("--out", out)
+    if out.resolve() == Path(args.folder).resolve():
+        raise ValueError(f"--out must not be the folder of the pictures itself, got {out}; a folder in it may be")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         kind = "link" if out.is_symlink() else "file"
         raise ValueError(f"--out must be a folder or not exist yet, got the {kind} {out}")
@@ -607,7 +611,7 @@ def _read_folder(args, out, unet):
     size, mode = _size_for(args, unet)
     pack = _pack_images(args.folder, args.work/f"images-{_settings_hash(size, mode)}", size, mode, not args.quiet)
     color = "color" if pack.images.shape[1] == 3 else "gray"
-    _print_result(f"{_counted(len(pack), 'image')} of {size}x{size} in {color}; {_left_out(pack)}")
+    _print_result(f"{_counted(len(pack), 'image')} read at {size}x{size} in {color}; {_left_out(pack)}")
     _check_images(pack.images, args) # now, not after an hour of pretraining
     if is_main():
         with atomic_file(out/"work"/"folder") as f: f.write_bytes(_folder_bytes(args))

@@ -43,6 +43,7 @@ from diec.core.files import atomic_file
 from diec.core.names import printable
 from diec.core.neighbors import nearest_neighbors
 from diec.core.validation import check_integer
+from diec.data.folder import are_paths, find_files, read_files, sample_files
 from diec.data.images import as_array, as_images, fit_to, in_unit_range
 from diec.embeddings import as_vectors
 from diec.estimator import DiEC
@@ -52,7 +53,7 @@ from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.hierarchy.graph import grains
 from diec.networks import load_network
 from diec.search import CommonSpace, searched_layers
-from diec.unet import choose_unet
+from diec.unet import choose_unet, input_shape
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -345,6 +346,17 @@ def _check_model(model):
         raise TypeError("model must be None, a fitted DiEC, the name or folder of a U-Net, or a pair "
                         f"(UNet2DModel, scheduler), got {type(model).__name__}")
 
+# %% ../../nbs/app/06_explore.ipynb #b87c32d8
+SIDE = 64 # of pictures that are read from files, in pixels
+
+def _read_pictures(paths, model) -> tuple: # uint8 (n, C, SIDE, SIDE), names
+    "The pictures of files or folders, in color unless all are gray or the U-Net of an estimator takes gray ones"
+    found = find_files(paths)
+    unet = getattr(model, "unet_", None) if isinstance(model, DiEC) else None
+    channels = sample_files(found, SIDE).shape[1] if unet is None else input_shape(unet.config)[0]
+    read = read_files(found, (channels, SIDE, SIDE))
+    return np.asarray(read.pixels), [file.name for file in read.files]
+
 # %% ../../nbs/app/06_explore.ipynb #ex000049
 def _checked_images(images, model, given, n_images, random_state) -> tuple: # rows, X, images, number of all
     "The images that are shown: as they came, and as `as_images` returns them; `given`: the model takes vectors"
@@ -402,14 +414,15 @@ def explore(
 
     Parameters
     ----------
-    images : array, list or data set
-        Images, as for `DiEC.fit`. Floats that all lie in [0, 1] are taken to be in that range.
+    images : array, list, data set or path
+        Images, as for `DiEC.fit`: also a folder, or a list of files. Floats that all lie in [0, 1] are taken to be in
+        that range.
     model : DiEC, str, Path, (UNet2DModel, scheduler) or None, default None
         A fitted estimator, or a U-Net as for `DiEC`. None: the U-Net of the package that suits the images.
     timesteps : iterable of int or None, default None
         Timesteps to show, from 0 to T - 1, at most 16; an estimator's own is added. None: five from T/50 to T/2.
     names : iterable of str or None, default None
-        Names of the images, such as those of their files. None: their numbers.
+        Names of the images, such as those of their files. None: those of the files, or numbers.
     embeddings : ndarray of shape (N, D), dict of these or None, default None
         Vectors in place of a network's. With an estimator that was fitted to vectors (`embed`), those that its
         `predict` takes.
@@ -436,6 +449,9 @@ def explore(
     Exploration of 100 images at t = 20, t = 200
     """
     _check_model(model)
+    if are_paths(images):
+        images, files = _read_pictures(images, model)
+        names = files if names is None else names
     rows, X, pictures, n = _checked_images(images, model, embeddings is not None, n_images, random_state)
     names = _checked_names(names, rows, n)
     if embeddings is not None: embeddings = _picked(embeddings, rows, n)

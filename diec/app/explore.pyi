@@ -26,6 +26,7 @@ from diec.core.files import atomic_file
 from diec.core.names import printable
 from diec.core.neighbors import nearest_neighbors
 from diec.core.validation import check_integer
+from diec.data.folder import are_paths, find_files, read_files, sample_files
 from diec.data.images import as_array, as_images, fit_to, in_unit_range
 from diec.embeddings import as_vectors
 from diec.estimator import DiEC
@@ -35,7 +36,7 @@ from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.hierarchy.graph import grains
 from diec.networks import load_network
 from diec.search import CommonSpace, searched_layers
-from diec.unet import choose_unet
+from diec.unet import choose_unet, input_shape
 from diffusers import DDPMScheduler, UNet2DModel
 from diec.networks import Adapter, FlowSchedule
 __all__ = ['Exploration', 'explore']
@@ -155,6 +156,10 @@ def _states(model, X, images, embeddings, timesteps, random_state) -> tuple:
     ...
 
 def _check_model(model):
+    ...
+SIDE = 64
+
+def _read_pictures(paths, model) -> tuple:
     ...
 
 def _checked_images(images, model, given, n_images, random_state) -> tuple:

@@ -256,7 +256,7 @@ def _open_image(path, size):
     except UnidentifiedImageError:
         if not Path(path).stat().st_size: raise DataError(f"{path}: the file is empty (0 bytes)") from None
         needed = PLUGINS.get(Path(path).suffix.lower())
-        raise DataError(f"{path}: no image of a format that is read"
+        raise DataError(f"{path}: not an image in a format that is read"
                         + (f" (without the package {needed}: pip install {needed})" if needed else "")) from None
     except Exception as e:  # Pillow's decoders raise a dozen kinds of exceptions for damaged files
         if isinstance(e, OSError) and e.errno: raise

@@ -353,7 +353,9 @@ def _check_fit(images, size, channels: int) -> tuple[int, int]:
     if len(pair) != 2 or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 1 for s in pair):
         raise ValueError(f"size must be a positive int or a pair (height, width) of them, got {size!r}")
     if images.shape[1] != channels:
-        raise ValueError(f"images have {images.shape[1]} channel(s), but the U-Net takes {channels}")
+        hint = {1: "X.mean(1, keepdims=True)", 3: "X.repeat(3, 1)"}.get(channels, "another U-Net")
+        raise ValueError(f"images have {images.shape[1]} channel(s), but the U-Net takes {channels}; convert them "
+                         f"({hint}), or take a U-Net that suits them (unet='auto')")
     return int(pair[0]), int(pair[1])
 
 # %% ../../nbs/data/00_images.ipynb #648dbd87

@@ -84,4 +84,7 @@ def vectors_for(path:str|Path, files:list, folder:str) -> np.ndarray:
     if missing := [f for f in files if f not in row]:
         raise ValueError(f"{path} must have a vector for each image; {len(missing):,} of {len(files):,} have none, "
                          f"such as {missing[0]!r}")
-    return vectors[[row[f] for f in files]]
+    found = vectors[[row[f] for f in files]]
+    if bad := int((~np.isfinite(found).all(1)).sum()):
+        raise ValueError(f"{path} must hold finite numbers, got NaN or infinite ones in {bad:,} of {len(found):,} rows")
+    return found

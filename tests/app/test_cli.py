@@ -576,7 +576,7 @@ def test_what_is_not_read_is_listed(tmp_path):
     skipped = dict(pack_folder(folder, tmp_path / "store" / "images", 8).skipped)
     assert (
         skipped.keys() == {"a.webp", "a.dng", "link", "pipe.png"}
-        and "no image of a format that is read" in skipped["a.webp"]
+        and "not an image in a format that is read" in skipped["a.webp"]
         and skipped["a.dng"] == "a raw or vector image"
         and "regular" in skipped["pipe.png"]
     )

@@ -25,6 +25,31 @@ NAMES = ["</script><b onclick=alert(1)>.png", *(f"{i:03d}.png" for i in range(1,
 
 
 @pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "Twelve gray pictures and a broken one"
+    place = tmp_path_factory.mktemp("pictures")
+    for i, image in enumerate(diec.load_dataset("digits").images[:12]):
+        Image.fromarray(np.uint8((image[0] + 1) * 127.5)).save(place / f"{i:02}.png")
+    (place / "broken.png").write_bytes(b"\x89PNG")
+    return place
+
+
+def test_a_folder_is_shown_with_the_names_of_its_files(folder):
+    with pytest.warns(UserWarning, match="1 of 13 files left out"):
+        found = diec.explore(folder, "digits", timesteps=(100, 200))
+    assert len(found.rows) == 12 and "03.png" in found.page and "broken.png" not in found.page
+    few = diec.explore([folder / "01.png", *sorted(folder.glob("0[3-9].png"))], timesteps=[100], names="abcdefgh")
+    assert len(few.rows) == 8 and "03.png" not in few.page
+
+
+def test_an_estimator_sees_files_as_its_unet_takes_them(folder):
+    files = sorted(folder.glob("[0-9]*.png"))
+    fitted = DiEC(2, "digits", "mid_block", 100, n_draws=1, random_state=0).fit(files)
+    found = diec.explore(files, fitted, timesteps=[100])
+    assert len(found.rows) == 12 and "11.png" in found.page
+
+
+@pytest.fixture(scope="module")
 def images():
     return diec.load_dataset("digits").images[:N]
 

@@ -441,7 +441,7 @@ def test_files_and_folders_are_predicted(place, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     rows = read("some.csv")
     assert list(rows) == sorted(["-x.png", "no ending", "more/a/1.png", str(place / "photos" / "7.png")])
-    assert "4 images" in said.out and said.err == "left out: more/broken.png: no image of a format that is read\n"
+    assert "4 images" in said.out and said.err == "left out: more/broken.png: not an image in a format that is read\n"
     main(["predict", str(place / "result"), str(place / "photos" / "7.png"), "--out", "one.csv", "--quiet"])
     assert list(read("one.csv").values()) == [rows[str(place / "photos" / "7.png")]]
     main(["predict", str(place / "result"), str(place / "photos"), "--out", "all.csv", "--quiet"])

@@ -1093,12 +1093,12 @@ def test_jpeg_cmyk_and_exif(tmp_path):
     "content, words",
     [
         (b"", "empty"),
-        (b"GIF89a not really", "no image of a format"),
-        (png("L")[:60], "cannot be read|no image of a format"),
+        (b"GIF89a not really", "not an image in a format"),
+        (png("L")[:60], "cannot be read|not an image in a format"),
         (png("RGB")[:-40], "cannot be read"),
         (jpeg()[:200], "cannot be read"),
-        (b"\xff\xd8\xff", "no image of a format|cannot be read"),
-        (b"\x89PNG\r\n\x1a\n", "no image of a format|cannot be read"),
+        (b"\xff\xd8\xff", "not an image in a format|cannot be read"),
+        (b"\x89PNG\r\n\x1a\n", "not an image in a format|cannot be read"),
     ],
 )
 def test_damaged_images(tmp_path, content, words):
@@ -1113,7 +1113,7 @@ def test_damaged_images(tmp_path, content, words):
 def test_a_format_that_runs_programs_is_not_opened(tmp_path, name):
     Image.new("L", (4, 4)).save(tmp_path / "a", "EPS")
     (tmp_path / "a").rename(tmp_path / name)
-    with pytest.raises(DataError, match="no image of a format that is read"):
+    with pytest.raises(DataError, match="not an image in a format that is read"):
         read_image(tmp_path / name)
 
 

@@ -111,7 +111,9 @@ function choose(title, among, mayBeNew) { // the number of a cluster, or null
 // --- Images in lists
 
 const link = (i, text) => data.link ? make("a", { href: data.link[i], target: "_blank", rel: "noopener" }, text) : make("span", {}, text)
-const facts = i => `${nameOf(state.label[i])}, confidence ${data.confidence[i].toFixed(2)}`
+// Confidence and distance are of the cluster that was found
+const moved = i => state.label[i] !== data.label[i]
+const facts = i => `${nameOf(state.label[i])}, ${moved(i) ? "moved by you" : `confidence ${data.confidence[i].toFixed(2)}`}`
 
 function tile(i) {
   const name = data.name[i]
@@ -145,18 +147,19 @@ function clusterView(k) {
     ...Object.keys(ORDERS).map(o => make("option", {}, o)))
   const input = make("input", { type: "text", id: `name-${k}`, maxlength: 60, "aria-label": `Name of cluster ${k}`, onchange: e => rename(k, e.target.value), oninput: e => e.target.setCustomValidity("") })
   const title = make("span"), size = make("small"), dot = make("span", { class: "dot" }), tiles = make("div", { class: "tiles" })
-  const more = make("button", { onclick: () => { view.limit += 5 * STEP; view.dirty = true; view.fill() } })
+  const more = make("button", { hidden: true, onclick: () => { view.limit += 5 * STEP; view.dirty = true; view.fill() } })
   const acts = make("div", { class: "acts" }, make("label", {}, "Name ", input),
     make("button", { class: "merge", onclick: () => merge(k) }, "Merge into…"),
     make("button", { class: "all", onclick: () => select(members.get(k).filter(shown), true) }, "Select all"), sorted)
   dot.style.background = colorOf(k)
-  view.element = make("details", { class: "cluster", id: `cluster-${k}`, "data-cluster": k, open: true }, make("summary", {}, dot, title, size), acts, tiles, more)
+  view.element = make("details", { class: "cluster", id: `cluster-${k}`, "data-cluster": k, open: true }, make("summary", {}, dot, title, " ", size), acts, tiles, more)
 
   view.update = () => {
-    const all = members.get(k), mean = all.reduce((sum, i) => sum + data.confidence[i], 0) / all.length
+    const all = members.get(k), found = all.filter(i => !moved(i)), mean = found.reduce((sum, i) => sum + data.confidence[i], 0) / found.length
+    const about = [found.length ? `mean confidence ${mean.toFixed(2)}` : "", found.length < all.length ? `${(all.length - found.length).toLocaleString("en")} moved by you` : ""]
     view.rows = all.filter(shown)
     title.textContent = nameOf(k)
-    size.textContent = `${isDefault(k) ? "" : `number ${k}, `}${counted(all.length, "image")}, mean confidence ${mean.toFixed(2)}${view.rows.length < all.length ? `, ${view.rows.length.toLocaleString("en")} shown` : ""}`
+    size.textContent = `${isDefault(k) ? "" : `number ${k}, `}${[counted(all.length, "image"), ...about].filter(Boolean).join(", ")}${view.rows.length < all.length ? `, ${view.rows.length.toLocaleString("en")} shown` : ""}`
     if (document.activeElement !== input || input.validity.valid) input.value = nameOf(k)
     view.dirty = true
     view.element.hidden = !view.rows.length
@@ -211,7 +214,7 @@ function detail(i) {
   last = i
   const go = make("a", { href: `#cluster-${state.label[i]}` }, nameOf(state.label[i]))
   $("detail").replaceChildren(picture(i, 112), make("div", {}, make("p", {}, link(i, data.name[i])), make("p", {}, go),
-    make("p", {}, `confidence ${data.confidence[i].toFixed(2)}, distance to the center ${data.distance[i].toFixed(2)}`)))
+    make("p", {}, moved(i) ? "moved by you" : `confidence ${data.confidence[i].toFixed(2)}, distance to the center ${data.distance[i].toFixed(2)}`)))
 }
 
 document.addEventListener("click", e => {
@@ -244,7 +247,7 @@ function drawFindings() {
     const content = make("div", { class: "tiles" })
     const fill = () => { if (!content.children.length) content.append(...f.sets.map(s => s.length > 1 ? make("div", { class: "set tiles" }, ...s.map(tile)) : tile(s[0]))) }
     const size = `${f.sets.length.toLocaleString("en")}${f.more ? ` of ${(f.sets.length + f.more).toLocaleString("en")}` : ""}`
-    return make("details", { ontoggle: fill, open: open[n] ?? false }, make("summary", {}, f.what, make("small", {}, f.sets.length ? size : "none")), make("p", {}, f.rule), content)
+    return make("details", { ontoggle: fill, open: open[n] ?? false }, make("summary", {}, f.what, " ", make("small", {}, f.sets.length ? size : "none")), make("p", {}, f.rule), content)
   }))
 }
 
@@ -263,7 +266,7 @@ function drawTree() {
     if (parts.length < 2) return parts[0] ?? null
     parts.sort((p, q) => q.size - p.size)
     const size = parts[0].size + parts[1].size, count = parts[0].count + parts[1].count
-    const text = `${counted(count, "cluster")}, ${counted(size, "image")}; they join at ${height.toFixed(1)}`
+    const text = `${counted(count, "cluster")}, ${counted(size, "image")}; they join at height ${height.toFixed(1)}`
     return { k: parts[0].k, size, count, element: make("details", { open: leaves <= 12 || n > 2 * leaves - 4 }, make("summary", {}, line(parts[0].k, text)), ...parts.map(p => p.element)) }
   }
   const root = node(2 * leaves - 2)
@@ -323,7 +326,7 @@ function labels() {
   const named = Object.keys(state.names).length > 0
   const name = k => named ? [state.names[k] ?? ""] : []
   return csv([["file", "cluster", "confidence", "distance", ...(named ? ["name"] : [])],
-    ...rows.map(i => [data.cell[i], state.label[i], data.confidence[i].toFixed(4), data.distance[i].toFixed(4), ...name(state.label[i])])])
+    ...rows.map(i => [data.cell[i], state.label[i], ...(moved(i) ? ["", ""] : [data.confidence[i].toFixed(4), data.distance[i].toFixed(4)]), ...name(state.label[i])])])
 }
 
 const filepaths = () => csv([["filepath", "label"], ...rows.map(i => [data.cell[i], state.names[state.label[i]] ?? `cluster-${state.label[i]}`])])
