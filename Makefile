@@ -29,7 +29,7 @@ $(VENV)/.ready: $(wildcard requirements*.lock) settings.ini setup.py
 	@$(PIP) --quiet --no-deps --no-build-isolation -r requirements-clustpy.lock || echo "ClustPy could not be built (it needs a C compiler and the Python headers): the tables will lack its methods, everything else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
-reproduce: env ## make every table and figure and results/quick/report.html (35 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (days); PLAN=paper: the paper's data sets, whole (days)
+reproduce: env ## make every table and figure and results/quick/report.html (20 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (days); PLAN=paper: the paper's data sets, whole (days)
 	$(RUN) python -m workflow.reproduce --plan $(PLAN) $(ARGS)
 
 check: env ## run the quick plan from scratch and compare its numbers with the committed results
@@ -45,7 +45,7 @@ keep: env ## after PLAN=full: replace the committed results by results/full, if 
 	cp -R $(NEW)/. $(KEPT)/
 	$(RUN) python -m workflow.records keep $(if $(filter quick,$(PLAN)),full,$(PLAN))
 
-test: env ## check style, exports and README, and run all notebooks and all tests that are not slow (15 minutes)
+test: env ## check style, exports and README, and run all notebooks and all tests that are not slow (20 minutes)
 	$(RUN) bash tools/test.sh
 
 test-slow: env ## run the slow tests: repeated kills, the complete batch, several processes, an installation

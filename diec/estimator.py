@@ -857,7 +857,7 @@ def _model_folder(path:str|Path) -> tuple[Path, Path|None]:
         raise FileNotFoundError("path must be a folder that save_pretrained wrote, or the id of a model on the hub "
                                 f"such as 'owner/name', got {str(path)!r}: there is no such folder")
     own, inside = Path(path), Path(path)/"model" # of a result of `diec cluster`
-    return (own if (own/MODEL_FILES[0]).exists() or not inside.is_dir() else inside), None
+    return (own if (own/"config.json").exists() or not inside.is_dir() else inside), None
 
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
 def _read_model(cls, path:Path, within:Path|None=None) -> DiEC:
