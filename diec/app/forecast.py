@@ -135,7 +135,7 @@ def fit_seconds(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tenso
         Seconds.
     """
     N, layers, vectors = len(images), searched_layers(extract.unet), extract.T == 1
-    some = _prepared(extract, images[_some(N, max(300, N//(5 if vectors else 50), 2*(n_clusters or 1)))])
+    some = _prepared(extract, images[_some(N, max(300, N//(10 if vectors else 50), 2*(n_clusters or 1)))])
     embedding, estimate, fixed, start, epoch = _rehearse(extract, some, Layer(layers[-1]), n_clusters)
     n_timesteps = int(len(layers) > 1) if vectors else len(searched_timesteps(extract.T))
     m, counted = min(N, subset_size(n_clusters or 10, N)), min(N, COUNT_SIZE)*(n_clusters is None)
