@@ -23,7 +23,7 @@ from ..estimator import COUNT_SIZE
 from ..features import Extractor, Layer
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
 from ..losses import adaptive_graph
-from ..search import CommonSpace, initial_clusters, n_starts, searched_layers, searched_timesteps, subset_size
+from ..search import CommonSpace, initial_clusters, searched_layers, searched_timesteps, subset_size
 from ..trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 
 if TYPE_CHECKING:
@@ -89,17 +89,16 @@ def _seconds_an_epoch(extract, images, e, n_clusters, layer) -> float:
         config = TrainingConfig(head_epochs=n_epochs, joint_epochs=0)
         Trainer(extract, copy.deepcopy(begun), layer, 0, LossWeights(), config).fit(images, e)
     begun = ClusterModel.start(e, n_clusters, diffusion=(0,), n_init=1)
+    train(1) # allocates
     first = _seconds(lambda: train(1))
     return max(0., _seconds(lambda: train(5)) - first)/4
 
 # %% ../../nbs/app/03b_forecast.ipynb #f49cb4c2
-STARTS = 5 # of k-means that are timed after each length of diffusion
-
 def _start_seconds(z, K) -> tuple:
     "Time initial clusters: what a start takes for any number of images, and for each image more"
     def of(z):
         graph = adaptive_graph(z, min(10, len(z) - 2))
-        return _seconds(lambda: initial_clusters(z, graph, K, n_init=STARTS))*max(1., n_starts(K)/STARTS)
+        return _seconds(lambda: initial_clusters(z, graph, K))
     whole, some = of(z), z[::3]
     each = max(0., whole - of(some))/(len(z) - len(some)) if len(some) >= 2*K + 2 else whole/len(z)
     return max(0., whole - each*len(z)), each

@@ -35,7 +35,7 @@ def clock(monkeypatch):
 def test_a_fit_is_estimated_from_passes_starts_and_epochs(clock):
     images = load_dataset("digits").images[:400]
     found = forecast.fit_seconds(Extractor(*load_unet("digits")), images, 10)
-    passes, starts, epochs = 5 * 400 + 400, (5 * 3 + 1) * 50 / forecast.STARTS, 400 * forecast.EPOCHS / 2
+    passes, starts, epochs = 5 * 400 + 400, 5 * 3 + 1, 400 * forecast.EPOCHS / 2
     assert len(clock) == 5 and found == pytest.approx((passes + epochs) / 300 + starts)
 
 
@@ -49,18 +49,16 @@ def test_with_an_unknown_number_of_clusters_it_is_estimated_once_more(clock):
 def test_one_file_of_vectors_needs_no_search(clock):
     vectors = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
     found = forecast.fit_seconds(GivenEmbeddings({"vectors": 16}), vectors, 3)
-    assert found == pytest.approx((500 + 500 * forecast.EPOCHS / 2) / 300 + 50 / forecast.STARTS)
+    assert found == pytest.approx((500 + 500 * forecast.EPOCHS / 2) / 300 + 1)
 
 
 def test_a_start_has_a_part_that_does_not_grow_with_the_images(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(forecast.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(forecast, "initial_clusters", lambda z, *_, **__: now.append(now.pop() + 2 + 0.01 * len(z)))
+    monkeypatch.setattr(forecast, "initial_clusters", lambda z, *_: now.append(now.pop() + 2 + 0.01 * len(z)))
     z = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
-    assert forecast._start_seconds(z, 5) == pytest.approx((20, 0.1))
-    assert forecast._start_seconds(z, 60) == pytest.approx(
-        (0, 5 * 8 / 5 / 300)
-    )  # a third would hold too few for so many clusters
+    assert forecast._start_seconds(z, 5) == pytest.approx((2, 0.01))
+    assert forecast._start_seconds(z, 60) == pytest.approx((0, 5 / 300))  # a third would hold too few
 
 
 def test_reading_is_estimated_from_some_files(clock, tmp_path):
