@@ -330,8 +330,8 @@ def _check_input(d:DiEC, X) -> tuple:
     extract = extract or _make_extractor(d, images)
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
-    if not _is_auto(d.unet): _say_if_reduced(images, extract.unet)
-    images = _fit_to_unet(extract, images)
+    side, images = max(images.shape[2:]), _fit_to_unet(extract, images)
+    if not _is_auto(d.unet): _say_if_reduced(side, extract.unet)
     if d.checkpoint: extract.cache_dir = f"{d.checkpoint}.embeddings"
     return extract, images, layer, getattr(images, "files", None)
 
@@ -463,13 +463,13 @@ def _chosen_unet(images:torch.Tensor, random_state:int) -> str:
     "The name of a U-Net of the package; says if the images are much larger than it"
     name = choose_unet(images, random_state=random_state)
     logging.getLogger("diec").info("unet='auto': %s is taken", name)
-    _say_if_reduced(images, load_unet(name)[0], f"unet='auto': {name} is taken, and ")
+    _say_if_reduced(max(images.shape[2:]), load_unet(name)[0], f"unet='auto': {name} is taken, and ")
     return name
 
 
-def _say_if_reduced(images:torch.Tensor, unet, before:str=""):
+def _say_if_reduced(side:int, unet, before:str=""):
     "Say it if images are much larger than those of the U-Net"
-    side, own = max(images.shape[2:]), max(input_shape(unet.config)[1:])
+    own = max(input_shape(unet.config)[1:])
     if side > 2*own:
         logging.getLogger("diec").warning(
             "%simages of %d pixels are reduced to %d; a larger model (unet=...) or other embeddings (embed=...) would "

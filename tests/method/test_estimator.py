@@ -269,6 +269,22 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     )
 
 
+def test_images_much_larger_than_the_unet_are_said(digits, caplog):
+    large = np.kron(digits[:40], np.ones((1, 1, 3, 3), np.float32))
+    with caplog.at_level("WARNING", logger="diec"):
+        quick().fit(digits[:40])
+        assert not caplog.messages
+        quick().fit(large)
+    assert "images of 24 pixels are reduced to 8" in caplog.messages[0]
+
+
+def test_clusters_without_images_are_said(digits, caplog):
+    none = TrainingConfig(head_epochs=0, joint_epochs=0)
+    with caplog.at_level("WARNING", logger="diec"):
+        quick(training_config=none).fit(digits[:3].repeat(10, 0))
+    assert "only 3 of 4 clusters hold images" in caplog.text
+
+
 def test_it_finds_the_digits(digits, all_starts):
     "A smoke test of the whole: far better than chance, with few images and epochs"
     truth = load_dataset("digits").labels[:200]
