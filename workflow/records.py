@@ -35,12 +35,17 @@ def defaults(e: Experiment) -> dict:
 def other_settings(record: dict, wanted: dict) -> list:
     "Names of the parameters that a record was not made with"
     made = record["provenance"]["parameters"]
-    return [k for k, v in wanted.items() if None not in (v, made.get(k)) and made[k] != v]
+    def same(name, a, b): # a: wanted; a record may have the whole recipe, or fewer images, where there are no more
+        if isinstance(a, dict) and isinstance(b, dict): return all(b.get(key) == value for key, value in a.items())
+        return a == b or (name == "n_images" and b < a and b == record["provenance"]["data"]["images"])
+    return [k for k, v in wanted.items() if None not in (v, made.get(k)) and not same(k, v, made[k])]
 
 
 def records(plan: Plan) -> dict:
     "The file of each record of a plan -> its parameters"
-    return {plan.file(e, name, w): defaults(e) | plan.parameters(e, w)
+    def settings(e, w): # how many images there are may follow from an input
+        return {k: v for k, v in defaults(e).items() if k != "n_images"} | plan.parameters(e, w)
+    return {plan.file(e, name, w): settings(e, w)
             for e in plan.experiments for w in plan.runs(e) for name, kind in e.leaves.items() if kind == "record"}
 
 
