@@ -29,7 +29,7 @@ from .confidence import Certainty, certainty, sample, sharpen, votes
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
-from .core.files import MANIFEST, atomic_folder
+from .core.files import MANIFEST, atomic_folder, model_within
 from .core.neighbors import nearest_neighbors
 from diec.core.schema import (
     BATCH_SIZE,
@@ -856,8 +856,7 @@ def _model_folder(path:str|Path) -> tuple[Path, Path|None]:
     if not Path(path).is_dir():
         raise FileNotFoundError("path must be a folder that save_pretrained wrote, or the id of a model on the hub "
                                 f"such as 'owner/name', got {str(path)!r}: there is no such folder")
-    own, inside = Path(path), Path(path)/"model" # of a result of `diec cluster`
-    return (own if (own/"config.json").exists() or not inside.is_dir() else inside), None
+    return model_within(path), None
 
 # %% ../nbs/method/07_estimator.ipynb #bd35bbb8
 def _read_model(cls, path:Path, within:Path|None=None) -> DiEC:

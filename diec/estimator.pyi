@@ -23,7 +23,7 @@ from .confidence import Certainty, certainty, sample, sharpen, votes
 from .core.checkpoint import load_state, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
-from .core.files import MANIFEST, atomic_folder
+from .core.files import MANIFEST, atomic_folder, model_within
 from .core.neighbors import nearest_neighbors
 from diec.core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, ModelSettings, blamed, check_header, check_values, checked, find_file, read_header, read_json
 from .core.validation import check_integer, check_seed
@@ -171,7 +171,7 @@ def _make_extractor(d: DiEC, images: torch.Tensor | None=None) -> Extractor:
 def _chosen_unet(images: torch.Tensor, random_state: int) -> str:
     ...
 
-def _say_if_reduced(images: torch.Tensor, unet, before: str=''):
+def _say_if_reduced(side: int, unet, before: str=''):
     ...
 
 def _unet_and_scheduler(unet) -> tuple:

@@ -7,7 +7,6 @@ computing. Each record names the commit of its code. Fitted models and weights a
 makes them again. Do not restore records for an independent reproduction.
 """
 import argparse
-import ast
 import json
 import os
 import shutil
@@ -17,19 +16,13 @@ import yaml
 
 from diec.core.files import atomic_file
 from workflow.batch import Plan
-from workflow.registry import NOTEBOOKS, ROOT, Experiment
+from workflow.registry import NOTEBOOKS, ROOT, notebook_parameters
+from workflow.reproduce import plan_file
 
 
 def kept(name: str) -> Path:
     "Where the results of a plan are committed; the quick plan is a part of the full one"
     return ROOT/"results" if name in ("quick", "full") else ROOT/"results"/name
-
-
-def defaults(e: Experiment) -> dict:
-    "The parameters of a notebook, as it sets them"
-    cells = json.loads((NOTEBOOKS/f"{e.name}.ipynb").read_text())["cells"]
-    source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
 
 
 def other_settings(record: dict, wanted: dict) -> list:
@@ -44,7 +37,8 @@ def other_settings(record: dict, wanted: dict) -> list:
 def records(plan: Plan) -> dict:
     "The file of each record of a plan -> its parameters"
     def settings(e, w): # how many images there are may follow from an input
-        return {k: v for k, v in defaults(e).items() if k != "n_images"} | plan.parameters(e, w)
+        own = notebook_parameters(NOTEBOOKS/f"{e.name}.ipynb")
+        return {k: v for k, v in own.items() if k != "n_images"} | plan.parameters(e, w)
     return {plan.file(e, name, w): settings(e, w)
             for e in plan.experiments for w in plan.runs(e) for name, kind in e.leaves.items() if kind == "record"}
 
@@ -72,7 +66,7 @@ def main(argv=None):
     parser.add_argument("plan", help="a name in workflow/plans/ or a YAML file")
     parser.add_argument("--results", type=Path, help="where records/ is or will be (default: results, or results/PLAN)")
     args = parser.parse_args(argv)
-    path = Path(args.plan) if args.plan.endswith((".yaml", ".yml")) else ROOT/"workflow"/"plans"/f"{args.plan}.yaml"
+    path = plan_file(args.plan)
     if not path.is_file(): parser.error(f"plan must be a YAML file or a name in workflow/plans/, got {args.plan!r}")
     plan = Plan(yaml.safe_load(path.read_text()))
     here, there = ROOT/plan.runs_folder, (args.results or kept(plan.name))/"records"

@@ -1,4 +1,5 @@
 """Reads and checks the registry of experiments, nbs/experiments/experiments.yaml, which explains each field."""
+import ast
 import json
 import re
 from dataclasses import dataclass, field, fields
@@ -58,7 +59,7 @@ class Experiment:
         path = NOTEBOOKS/f"{self.name}.ipynb"
         if not path.is_file():
             raise ValueError(f"{where}: {path} does not exist; an experiment is named like its notebook")
-        if unknown := names - notebook_parameters(path):
+        if unknown := names - set(notebook_parameters(path)):
             raise ValueError(f"{where}: the `parameters` cell of {path.name} does not set {', '.join(sorted(unknown))}")
 
 
@@ -95,12 +96,12 @@ def make(kind, where: str, given: dict):
     return kind(**given, **({"name": where} if kind is Experiment else {}))
 
 
-def notebook_parameters(path: Path) -> set:
-    "Names that the cell tagged `parameters` of a notebook sets"
+def notebook_parameters(path: Path) -> dict:
+    "What the cell tagged `parameters` of a notebook sets: names -> values"
     cells = json.loads(path.read_text())["cells"]
     tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
     if not tagged: raise ValueError(f"{path.name}: tag the cell that sets the parameters `parameters`")
-    return set(re.findall(r"^(\w+)\s*=", tagged[0], re.M))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged[0]).body}
 
 
 def _check_experiment(e: Experiment, names: set):

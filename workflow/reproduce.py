@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+PLANS = ROOT/"workflow"/"plans"
 # Snakemake with the plugin that prints the progress
 SNAKEMAKE = "import sys; sys.path.append('workflow/plugins'); from snakemake.cli import main; main()"
 DRY_RUN = {"-n", "--dry-run", "--dryrun"}
@@ -59,6 +60,11 @@ def snakemake(plan: Path, config: dict, cores: str, more: list) -> int:
         return subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": path}).returncode
 
 
+def plan_file(plan: str) -> Path:
+    "The file of a plan: a YAML file, or a name in workflow/plans/"
+    return Path(plan) if plan.endswith((".yaml", ".yml")) else PLANS/f"{plan}.yaml"
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", default="quick", help="a name in workflow/plans/ or a YAML file (default: quick)")
@@ -69,10 +75,9 @@ def main(argv=None):
     parser.add_argument("more", nargs=argparse.REMAINDER, help="after --: files to make, or options of Snakemake")
     args = parser.parse_args(argv)
     os.chdir(ROOT)
-    plans = ROOT/"workflow"/"plans"
-    plan = Path(args.plan) if args.plan.endswith((".yaml", ".yml")) else plans/f"{args.plan}.yaml"
+    plan = plan_file(args.plan)
     if not plan.is_file():
-        known = ", ".join(sorted(p.stem for p in plans.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in PLANS.glob("*.yaml")))
         parser.error(f"--plan must be a YAML file or one of {known}, got {args.plan!r}")
     settings = yaml.safe_load(plan.read_text())
     out, runs = args.out or settings["out"], args.runs or settings.get("runs", "runs/batch")

@@ -39,7 +39,16 @@ from fastcore.script import anno_parser
 from diec import __version__
 from diec.app.locks import OWN_FILES, exclusive_target, exclusive_work_folder
 from diec.app.sort import check_into, check_known, check_sorted, read_corrected, sort_into
-from diec.core.files import MANIFEST, MARK, check_file, check_replaceable, check_settings, check_work, read_record
+from diec.core.files import (
+    MANIFEST,
+    MARK,
+    check_file,
+    check_replaceable,
+    check_settings,
+    check_work,
+    model_within,
+    read_record,
+)
 from diec.core.interrupt import SIGNALS, handle_signals, stop_at_once
 from diec.core.names import cell_of, find_unet, printable, unet_names
 from diec.core.schema import N_CLUSTERS
@@ -1062,13 +1071,8 @@ def _scores(args):
     return Clusterability(extract, extract.prepare(images), args.n_clusters, args.criterion, random_state=args.seed,
                           cache_file=stored)
 
-# %% ../../nbs/app/04_cli.ipynb #9c4070d5
+# %% ../../nbs/app/04_cli.ipynb #8576511b
 _PREDICT = "model", "folder", "embeddings", "seed" # what predictions depend on
-
-def _model_of(name) -> Path:
-    "The folder of a model, which may be that of a result of `diec cluster`"
-    inside = Path(name)/"model"
-    return inside if (inside/"config.json").is_file() and not (Path(name)/"config.json").is_file() else Path(name)
 
 # %% ../../nbs/app/04_cli.ipynb #0c333886
 def predict(
@@ -1107,7 +1111,7 @@ def predict(
     diec predict photos-groups new-photos --embeddings new.npy
     diec predict photos-groups a.jpg b.jpg --out two.csv
     """
-    args = SimpleNamespace(**locals() | {"model": str(_model_of(model))})
+    args = SimpleNamespace(**locals() | {"model": str(model_within(model))})
     _check_predict(args)
     _import("diec.estimator", "diec.app.html_report")
     place = Path(work or f"{out}.work")
@@ -1226,7 +1230,7 @@ def _input_of(diec) -> str:
 def _about(model) -> dict:
     "What `diec info` shows"
     from diec.estimator import DiEC
-    diec = DiEC.from_pretrained(_model_of(model))
+    diec = DiEC.from_pretrained(model_within(model))
     sizes = np.bincount(diec.labels_, minlength=diec.n_clusters_)
     return {"clusters": diec.n_clusters_, "images": f"{len(diec.labels_):,}",
             "cluster sizes": ", ".join(map(str, sizes)),

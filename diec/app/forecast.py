@@ -96,9 +96,7 @@ def _seconds_an_epoch(extract, images, e, n_clusters, layer) -> float:
 # %% ../../nbs/app/03b_forecast.ipynb #f49cb4c2
 def _start_seconds(z, K) -> tuple:
     "Time initial clusters: what a start takes for any number of images, and for each image more"
-    def of(z):
-        graph = adaptive_graph(z, min(10, len(z) - 2))
-        return _seconds(lambda: initial_clusters(z, graph, K))
+    def of(z): return _seconds(lambda: initial_clusters(z, adaptive_graph(z, min(10, len(z) - 2)), K))
     whole, some = of(z), z[::3]
     each = max(0., whole - of(some))/(len(z) - len(some)) if len(some) >= 2*K + 2 else whole/len(z)
     return max(0., whole - each*len(z)), each

@@ -251,6 +251,12 @@ def _known(record:Path) -> dict:
                               "move it away, or choose another --out")
     return facts or {"format": "diec-result-1", "settings": None, "files": {}}
 
+# %% ../../nbs/core/01_files.ipynb #ba599fc4
+def model_within(folder) -> Path:
+    "The folder of a model, which may be that of a result of `diec cluster`"
+    inside = Path(folder)/"model"
+    return inside if (inside/"config.json").is_file() and not (Path(folder)/"config.json").is_file() else Path(folder)
+
 # %% ../../nbs/core/01_files.ipynb #aabeb6aa
 def check_file(
     path, # the file to be written
