@@ -343,7 +343,9 @@ class Trainer:
 @patch
 def _set_start(self:Trainer):
     "The state before the first epoch"
-    self.start = {"unet": fingerprint(self.extract.unet.state_dict().values()), "n_clusters": len(self.model.centers),
+    tensors = [*self.model.state_dict().values(), self.model.start_labels]
+    self.start = {"start": fingerprint(t for t in tensors if t is not None), "n_clusters": len(self.model.centers),
+                  "extractor": self.extract.with_draws(1).fingerprint(torch.zeros(0)), # draws and images: see `origin`
                   "noise": int(self.extract.random_state)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
     self.labels, self.graph = None, None

@@ -126,6 +126,18 @@ def test_a_checkpoint_resumes_the_same_vectors_alone(digits, vectors, tmp_path):
         quick(vectors + 1, checkpoint=checkpoint).fit(digits)
 
 
+def test_a_checkpoint_is_of_one_split_of_the_vectors(digits, vectors, tmp_path):
+    "The same numbers side by side, once with the layer b in the last four columns, once in the last eight"
+    for cut in (12, 8):
+        parts = {"a": vectors[:, :cut], "b": vectors[:, cut:]}
+        model = quick(parts, layer="a+b", checkpoint=tmp_path / "run.safetensors")
+        if cut == 12:
+            model.fit(digits)
+            continue
+        with pytest.raises(ValueError, match="another run"):
+            model.fit(digits)
+
+
 def test_a_saved_model_takes_vectors_or_the_function(digits, tmp_path):
     fitted = quick({"a": pixels, "b": Network()}, layer="a+b").fit(digits)
     fitted.save_pretrained(tmp_path / "model")

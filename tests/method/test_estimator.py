@@ -451,6 +451,8 @@ def test_a_checkpoint_resumes_a_fit(digits, tmp_path, monkeypatch, same):
         dict(unet="digits"),
         dict(n_draws=3),
         dict(fine_tune_unet=False),
+        dict(init="k-means"),
+        dict(unet=(tiny()[0], new_scheduler(beta_schedule="linear"))),
     ):
         with pytest.raises(ValueError, match="another run"):
             quick(**{**dict(fine_tune_unet=True, checkpoint=tmp_path / "c"), **other}).fit(digits)
