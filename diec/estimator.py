@@ -258,6 +258,16 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     DiEC
         This object, fitted.
     """
+    before = dict(vars(self))
+    try: return _fit(self, X)
+    except BaseException: # a fit that fails or is interrupted leaves the previous one in place
+        vars(self).clear()
+        vars(self).update(before)
+        raise
+
+# %% ../nbs/method/07_estimator.ipynb #293bcb80
+def _fit(self:DiEC, X) -> DiEC:
+    "The steps of `fit`"
     extract, images, layer, files = _check_input(self, X)
     K = self.n_clusters or _estimate_n_clusters(self, extract, images, layer)
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
@@ -282,7 +292,7 @@ def _say_unused(labels:np.ndarray, K:int):
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
 def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, sure:Certainty) -> DiEC:
-    "Set the fitted attributes, after everything has succeeded: a fit that fails leaves the previous one in place"
+    "Set the fitted attributes, after everything has succeeded"
     d.n_clusters_, d.layer_, d.timestep_, d.search_result_ = K, trainer.layer, trainer.t, search_result
     d.extract_, d.model_, d.history_ = trainer.extract, trainer.model, trainer.history
     d.temperature_, d.stability_ = sure
@@ -309,7 +319,7 @@ def _read_input(d:DiEC, X) -> tuple[Any, dict]:
     X = as_array(X, "X", d.image_shape)
     if unit := in_unit_range(X):
         warnings.warn("all values of X are in [0, 1]: they are scaled to [-1, 1] by 2*X - 1, here and in predict. "
-                      "Images in [-1, 1] that have no value below 0 must be given as uint8", stacklevel=4)
+                      "Images in [-1, 1] that have no value below 0 must be given as uint8", stacklevel=5)
     return X, {"unit_range": unit, "image_shape": d.image_shape}
 
 

@@ -259,14 +259,17 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     def fail(*args, **kwargs):
         raise FloatingPointError("boom")
 
-    monkeypatch.setattr(E.Trainer, "fit", fail)
-    with pytest.raises(FloatingPointError):
-        model.set_params(layer="conv_in", timestep=900).fit(digits)
-    assert (
-        np.array_equal(model.predict(digits), before[0])
-        and (model.layer_, model.timestep_) == before[1:3]
-        and model.labels_ is before[3]
-    )
+    for owner, name in ((E.Trainer, "fit"), (E, "_certainty")):
+        with monkeypatch.context() as patch, pytest.raises(FloatingPointError):
+            patch.setattr(owner, name, fail)
+            model.set_params(layer="conv_in", timestep=900, random_state=5).fit(digits)
+        assert (
+            np.array_equal(model.predict(digits), before[0])
+            and (model.layer_, model.timestep_) == before[1:3]
+            and model.labels_ is before[3]
+            and model.seed_ == 0
+            and model.get_params()["random_state"] == 5
+        )
 
 
 def test_images_much_larger_than_the_unet_are_said(digits, caplog):
