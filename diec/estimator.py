@@ -625,9 +625,20 @@ def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
     if are_paths(X): X = _read_again(d, X)
     _check_columns(d, X)
+    given = isinstance(d.extract_, GivenEmbeddings)
     how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
-    if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
+    if not given or _sees_images(d.embed): X = _as_in_fit(d, X)
+    if given: return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
     return _fit_to_unet(d.extract_, as_images(X, argument="X", **how))
+
+# %% ../nbs/method/07_estimator.ipynb #76ac0e61
+def _as_in_fit(d:DiEC, X):
+    "X as an array; says so if its values seem to lie in [0, 1], where those of `fit` did not"
+    X = as_array(X, "X", d.image_shape)
+    if not d.extract_.unit_range and in_unit_range(X):
+        warnings.warn("all values of X are in [0, 1], but those of fit were not: they are read as values in [-1, 1]. "
+                      "Images in [0, 1] must be given as uint8, or scaled to [-1, 1] by 2*X - 1", stacklevel=6)
+    return X
 
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch

@@ -223,6 +223,9 @@ def _check_columns(d: DiEC, X):
 
 def _prepare(d: DiEC, X) -> torch.Tensor:
     ...
+
+def _as_in_fit(d: DiEC, X):
+    ...
 NOT_SAVED = ('checkpoint', 'device')
 
 def _config(d: DiEC) -> dict:

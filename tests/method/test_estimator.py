@@ -960,6 +960,12 @@ def test_floats_from_zero_to_one_are_recognized_and_remembered(digits, tmp_path)
     np.testing.assert_array_equal(again.predict(unit), fitted.labels_)
     with pytest.raises(ValueError, match=r"X must lie in \[0, 1\]"):
         again.predict(digits)
+    by_function = DiEC(4, embed=lambda x: x.flatten(1), training_config=QUICK, random_state=0).fit(digits)
+    for model in (expected, by_function):
+        with pytest.warns(UserWarning, match=r"all values of X are in \[0, 1\], but those of fit were not") as said:
+            model.predict(unit)
+        assert Path(said[0].filename).name == Path(__file__).name
+        model.predict(((digits + 1) * 127.5).round().astype(np.uint8))  # says nothing
 
 
 def test_flat_rows_and_data_sets(digits, tmp_path):
