@@ -545,11 +545,10 @@ def _check_images(images, args):
                          f"of the {n:,} there {'is' if found == 1 else 'are'} only {found} different")
 
 # %% ../../nbs/app/04_cli.ipynb #cc492031
-def _content_of_source(args, unet) -> str|None:
-    "A hash of the U-Net or of the file of vectors; None if the U-Net is still to be pretrained"
-    from diec.core.files import content_of
+def _content_of_source(args, unet, X) -> str|None:
+    "A hash of the U-Net or of the vectors of the images; None if the U-Net is still to be pretrained"
     from diec.unet import unet_fingerprint
-    if args.embeddings: return content_of(args.embeddings)
+    if args.embeddings: return hashlib.sha256(repr(X.shape).encode() + X.tobytes()).hexdigest()
     return unet_fingerprint(*unet) if unet else None
 
 
@@ -719,12 +718,12 @@ def _cluster(args, out) -> list: # files that could not be copied
     pack = _read_folder(args, out, unet)
     clock.lap("read")
     if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args, clock)
-    key = _result_key(args, source := _content_of_source(args, unet), pack)
+    X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
+    key = _result_key(args, source := _content_of_source(args, unet, X), pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
     if args.refine:
         unet = _pretrain_for(args, out, pack, clock)
-        source = _content_of_source(args, unet)
-    X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
+        source = _content_of_source(args, unet, X)
     _announce_fit(clock, args, pack, unet, X)
     diec = _fit(args, out, unet, source, X, pack.state)
     clock.lap("fit")

@@ -85,6 +85,16 @@ def test_the_same_again_is_done_at_once_and_other_vectors_are_not(made, photos, 
     np.save(file, vectors[::-1])
     run(*words, file)
     assert "nothing has changed" not in capsys.readouterr().out
+    file.with_suffix(".csv").write_text("file\n" + "\n".join(names[::-1]) + "\n")  # the first vectors again
+    run(*words, file)
+    assert "nothing has changed" not in capsys.readouterr().out
+    link = tmp_path / "link.npy"
+    link.symlink_to(file)
+    run(*words, link, "--force")
+    capsys.readouterr()
+    np.save(file, vectors[::-1] + 1)
+    run(*words, link)
+    assert "nothing has changed" not in capsys.readouterr().out
 
 
 def test_information(made, capsys):
