@@ -697,7 +697,7 @@ def _fit(args, out, unet, source, X, state):
     "The estimator, fitted to images of this state, or to their vectors"
     from diec.core.distributed import is_main
     from diec.estimator import DiEC
-    name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, source, state)
+    name = _settings_hash(__version__, args.n_clusters, args.seed, args.fine_tune, source, state)
     given = {"unet": unet, "fine_tune_unet": args.fine_tune} if unet else {"embed": "precomputed"}
     return DiEC(args.n_clusters, **given, random_state=args.seed, checkpoint=out/"work"/f"fit-{name}.safetensors",
                 progress=not args.quiet and is_main()).fit(X)

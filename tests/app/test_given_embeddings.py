@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diec.app import cli
 from diec.app.cli import main
 from diec.data.vectors import vectors_for
 
@@ -95,6 +96,15 @@ def test_the_same_again_is_done_at_once_and_other_vectors_are_not(made, photos, 
     np.save(file, vectors[::-1] + 1)
     run(*words, link)
     assert "nothing has changed" not in capsys.readouterr().out
+
+
+def test_another_version_takes_no_result_of_this_one(photos, tmp_path, monkeypatch, capsys):
+    words = "cluster", photos / "photos", "-k", 3, "--out", tmp_path / "out", "--quiet", "--embeddings"
+    for version in ("1", "2"):
+        monkeypatch.setattr(cli, "__version__", version)
+        run(*words, photos / "clip.npy")
+        assert "nothing has changed" not in capsys.readouterr().out
+    assert len([f for f in (tmp_path / "out" / "work").glob("fit-*") if f.name.count(".") == 1]) == 2
 
 
 def test_information(made, capsys):
