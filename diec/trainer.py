@@ -24,7 +24,7 @@ from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size,
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.neighbors import nearest_neighbors
 from .core.rng import Stream, generator
-from .core.validation import check_integer, check_number
+from .core.validation import check_integer, check_number, plain
 from .features import Extractor, Layer, activations, join_features
 from diec.losses import (
     Graph,
@@ -151,6 +151,11 @@ def _set_centers(self:ClusterModel, z:np.ndarray, labels:np.ndarray, centers:np.
     self.centers.data.copy_(torch.from_numpy(centers)*self.scale)
     self.start_labels = torch.from_numpy(labels).long()
 
+# %% ../nbs/method/06_trainer.ipynb #16b84816
+def _make_plain(settings):
+    "Replace NumPy's numbers, which neither a checkpoint nor JSON can hold, in a frozen dataclass"
+    for name, value in vars(settings).items(): object.__setattr__(settings, name, plain(value))
+
 # %% ../nbs/method/06_trainer.ipynb #8390dd53
 @dataclass(frozen=True)
 class LossWeights:
@@ -162,6 +167,8 @@ class LossWeights:
     lambda_stay:float=0.1
     n_neighbors:int=10
     eta:float=0.1
+
+    def __post_init__(self): _make_plain(self)
 
     def check(self):
         "Raise an error for a value out of range"
@@ -207,6 +214,8 @@ class TrainingConfig:
     patience:int=3
     random_state:int=0
     restore_best:bool=True
+
+    def __post_init__(self): _make_plain(self)
 
     def check(self):
         "Raise an error for a value out of range"

@@ -38,6 +38,13 @@ def check_seed(random_state) -> int:
         allowed = "None, an int of 0 or more, or a RandomState"
         raise ValueError(f"random_state must be {allowed}, got {random_state!r}") from e
 
+# %% ../../nbs/core/00_validation.ipynb #7e23e151
+def plain(value):
+    "A value with Python's numbers in place of NumPy's, inside of lists, tuples and dicts too."
+    if isinstance(value, np.generic): return value.item()
+    if isinstance(value, dict): return {k: plain(v) for k, v in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
 # %% ../../nbs/core/00_validation.ipynb #25f2269e
 def one_line(e: BaseException) -> str:
     "The kind of an error and the first line of its message."

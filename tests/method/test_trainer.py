@@ -676,6 +676,16 @@ def test_bad_settings_are_named(build, name, value):
     assert name in str(e.value) and repr(value) in str(e.value) and "must be" in str(e.value)
 
 
+def test_numbers_of_numpy_become_those_of_python(tmp_path):
+    numpy_one = replace(SHORT, head_epochs=np.int64(2), lr_head=np.float32(0.5), restore_best=np.bool_(True))
+    assert numpy_one == replace(SHORT, head_epochs=2, lr_head=0.5, restore_best=True)
+    weights_of = LossWeights(lambda_kl=np.float64(1), n_neighbors=np.int32(5))
+    assert {type(v) for v in (*vars(numpy_one).values(), *vars(weights_of).values())} == {int, float, bool}
+    trainer, images = subprocess_cases.trainer(training_config=numpy_one, loss_weights=weights_of)
+    trainer.fit(images, checkpoint=tmp_path / "c", stop_after=1)
+    assert (tmp_path / "c").exists()
+
+
 def test_the_smallest_settings_are_allowed():
     LossWeights(**OFF, n_neighbors=1, eta=0.0).check()
     TrainingConfig(0, 0, 0, 1, 0.0, 0.0, -1.0, 1, 0).check()
