@@ -47,7 +47,7 @@ from diec.core.schema import (
     read_header,
     read_json,
 )
-from .core.validation import check_integer, check_seed
+from .core.validation import check_integer, check_seed, plain
 from .data.folder import are_paths, find_files, read_files, sample_files
 from .data.images import StoredImages, as_array, as_images, in_unit_range
 from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
@@ -625,7 +625,7 @@ def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
     if are_paths(X): X = _read_again(d, X)
     _check_columns(d, X)
-    given = isinstance(d.extract_, GivenEmbeddings)
+    given = _takes_vectors(d)
     how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
     if not given or _sees_images(d.embed): X = _as_in_fit(d, X)
     if given: return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
@@ -762,7 +762,7 @@ def cluster_centers_(self:DiEC) -> np.ndarray:
 def unet_(self:DiEC) -> UNet2DModel|Adapter:
     "The U-Net as it is after `fit`"
     check_is_fitted(self, "model_")
-    if self.embed is not None: raise AttributeError("unet_ does not exist with embed: there is no U-Net")
+    if _takes_vectors(self): raise AttributeError("unet_ does not exist with embed: there is no U-Net")
     return self.extract_.unet
 
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
@@ -800,13 +800,19 @@ def _config(d:DiEC) -> dict:
     "The content of config.json: parameters, layer and timestep, the search, the history"
     elsewhere = *NOT_SAVED, "unet", "embed", "random_state"
     params = {k: v for k, v in d.get_params(deep=False).items() if k not in elsewhere}
-    params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
-    return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
-            "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
-            "unit_range": d.extract_.unit_range, "temperature": d.temperature_, "stability": d.stability_,
-            "embeddings": d.extract_.sizes if d.embed is not None else None,
-            "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
+    params |= {"n_clusters": params["n_clusters"] and d.n_clusters_, "progress": bool(d.progress)} # it may be set anew
+    return plain({
+        "format": "diec-model-3", "params": params, "seed": d.seed_, "n_draws": d.extract_.n_draws, "layer": d.layer_,
+        "timestep": d.timestep_, "num_train_timesteps": d.extract_.T, "unit_range": d.extract_.unit_range,
+        "temperature": d.temperature_, "stability": d.stability_,
+        "embeddings": d.extract_.sizes if _takes_vectors(d) else None,
+        "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_})
+
+
+def _takes_vectors(d:DiEC) -> bool:
+    "Whether the fitted model has no U-Net"
+    return isinstance(d.extract_, GivenEmbeddings)
 
 # %% ../nbs/method/07_estimator.ipynb #fef53ab7
 @patch
@@ -826,13 +832,15 @@ def save_pretrained(self:DiEC, path:str|Path) -> None:
 # %% ../nbs/method/07_estimator.ipynb #1083687b
 def _write_model(d:DiEC, path:str|Path, card:str=""):
     "Write the folder of a fitted model, for the hub with a card"
-    tensors = {**d.model_.state_dict(), "labels": torch.from_numpy(d.labels_)}
+    tensors, config = {**d.model_.state_dict(), "labels": torch.from_numpy(d.labels_)}, _config(d)
     rules = {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}
     check_values(tensors, rules, "model.safetensors")
+    checked(ModelSettings, config, "config.json") # what could not be read again is not written
+    _check_layer_and_timestep(d, d.extract_)
     with atomic_folder(path, MANIFEST) as folder:
-        if d.embed is None: save_network(folder/"unet", d.unet_, d.extract_.scheduler)
+        if not _takes_vectors(d): save_network(folder/"unet", d.unet_, d.extract_.scheduler)
         write_tensors(tensors, folder/"model.safetensors")
-        (folder/"config.json").write_text(json.dumps(_config(d), indent=2) + "\n")
+        (folder/"config.json").write_text(json.dumps(config, indent=2) + "\n")
         if card: (folder/"README.md").write_text(card)
 
 # %% ../nbs/method/07_estimator.ipynb #d5525d7b
@@ -1064,5 +1072,5 @@ def _card(d:DiEC, repo_id:str) -> str:
     from huggingface_hub import ModelCardData
     facts = ModelCardData(library_name="diec", tags=["clustering", "diec"])
     source, embed = f"a diffusion U-Net, at the layer `{d.layer_}` and the timestep {d.timestep_}", ""
-    if d.embed is not None: source, embed = f"the embedding `{d.layer_}`, which is not part of it", ", embed=..."
+    if _takes_vectors(d): source, embed = f"the embedding `{d.layer_}`, which is not part of it", ", embed=..."
     return CARD.format(facts=facts.to_yaml(), name=repo_id, K=d.n_clusters_, source=source, embed=embed)

@@ -26,7 +26,7 @@ from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder, model_within
 from .core.neighbors import nearest_neighbors
 from diec.core.schema import BATCH_SIZE, HEAD_TENSORS, MODEL_TENSORS, N_CLUSTERS, N_DRAWS, SEARCH_SIZE, ModelSettings, blamed, check_header, check_values, checked, find_file, read_header, read_json
-from .core.validation import check_integer, check_seed
+from .core.validation import check_integer, check_seed, plain
 from .data.folder import are_paths, find_files, read_files, sample_files
 from .data.images import StoredImages, as_array, as_images, in_unit_range
 from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
@@ -229,6 +229,9 @@ def _as_in_fit(d: DiEC, X):
 NOT_SAVED = ('checkpoint', 'device')
 
 def _config(d: DiEC) -> dict:
+    ...
+
+def _takes_vectors(d: DiEC) -> bool:
     ...
 
 def _write_model(d: DiEC, path: str | Path, card: str=''):

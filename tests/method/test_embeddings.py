@@ -155,6 +155,14 @@ def test_a_saved_model_takes_vectors_or_the_function(digits, tmp_path):
     assert one == two
 
 
+@pytest.mark.parametrize("size", [1e-7, 1e7])
+def test_vectors_of_any_size_can_be_saved(digits, vectors, tmp_path, size):
+    fitted = quick(size * vectors + size).fit(digits)
+    fitted.set_params(embed=None).save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(size * vectors + size), fitted.labels_)
+
+
 def test_a_model_with_a_unet_takes_no_function(digits, tmp_path):
     DiEC(4, layer="mid_block", timestep=9, training_config=QUICK, random_state=0).fit(digits).save_pretrained(
         tmp_path / "model"

@@ -1,5 +1,6 @@
 "The scikit-learn face: conventions, kinds of input, saving and loading, and errors that name the argument."
 
+import copy
 import json
 import os
 import shutil
@@ -479,6 +480,40 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
     assert same(numpy_one.model_, quick(**{name: int(value)}).fit(digits).model_)
     numpy_one.save_pretrained(tmp_path / "model")
     assert np.array_equal(DiEC.from_pretrained(tmp_path / "model").predict(digits), numpy_one.labels_)
+
+
+def test_numbers_of_numpy_can_be_saved(digits, tmp_path):
+    config = TrainingConfig(head_epochs=np.int64(2), lr_head=np.float64(1e-3), restore_best=np.bool_(True))
+    model = quick(
+        training_config=config,
+        loss_weights=LossWeights(lambda_kl=np.float32(1)),
+        fine_tune_unet=np.bool_(False),
+        image_shape=(np.int64(8), np.int64(8)),
+        progress=1,
+    )
+    rows = digits[:50].reshape(50, -1)
+    model.fit(rows).save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.predict(rows), model.labels_) and again.progress is True
+    assert again.training_config == model.training_config and again.loss_weights == model.loss_weights
+
+
+@pytest.mark.parametrize("params", [dict(n_clusters=5), dict(n_clusters=None), dict(embed=lambda x: x.flatten(1))])
+def test_a_model_is_saved_as_it_was_fitted(digits, tmp_path, same, params):
+    model = quick().fit(digits[:50])
+    labels = model.predict(digits)
+    model.set_params(**params).save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.predict(digits), labels) and again.n_clusters in (4, None) and again.n_clusters_ == 4
+    assert same(again.unet_, model.unet_)
+
+
+def test_what_could_not_be_read_again_is_not_written(digits, tmp_path):
+    model = quick().fit(digits[:50])
+    for params, said in ((dict(batch_size=0), "params.batch_size must be"), (dict(layer="middle"), "layer must be")):
+        with pytest.raises(ValueError, match=said):
+            copy.copy(model).set_params(**params).save_pretrained(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
 
 
 def test_as_many_draws_as_the_noise_needs(digits, tmp_path):
