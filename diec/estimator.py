@@ -167,7 +167,7 @@ precision : {"auto", "float32", "bfloat16"}, default="auto"
 embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
     Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
     of the images of `fit`; a dict holds several functions or several arrays by name, and the search takes the best.
-    "precomputed": X holds vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
+    "precomputed": X holds vectors. With it, `unet`, `n_draws` and `device` must be left as they are.
 image_shape : tuple of int or None, default=None
     Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D). Where X holds paths, the shape at which
     functions in `embed` see the images; None: (3, 224, 224).
@@ -348,9 +348,8 @@ def _check_input(d:DiEC, X) -> tuple:
 # %% ../nbs/method/07_estimator.ipynb #em000001
 def _check_vectors(d:DiEC, X) -> tuple:
     "The same for embeddings from elsewhere: what answers as the extractor, their rows, the layer, and the files"
-    if d.fine_tune_unet is True: raise ValueError("fine_tune_unet must be False with embed: there is no U-Net to train")
-    if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
-    check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
+    _check_settings(d) # before functions in embed compute anything
+    _check_no_unet(d)
     d.seed_ = check_seed(d.random_state)
     X = _read_again(d, X) if are_paths(X) else X
     files = X.files if isinstance(X, StoredImages) else None
@@ -361,6 +360,16 @@ def _check_vectors(d:DiEC, X) -> tuple:
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer, files
+
+# %% ../nbs/method/07_estimator.ipynb #ff809444
+def _check_no_unet(d:DiEC):
+    "Refuse parameters of a U-Net beside `embed`, which takes its place"
+    for name, without in (("unet", "auto"), ("n_draws", "auto"), ("device", None), ("fine_tune_unet", False)):
+        value = getattr(d, name)
+        if value is not without and not (isinstance(value, (str, bool, np.bool_)) and value == without):
+            shown = type(value).__name__ if name == "unet" and not isinstance(value, (str, Path)) else repr(value)
+            raise ValueError(f"{name} must be {without!r} with embed, which takes the place of a U-Net, got {shown}")
+    if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
 
 # %% ../nbs/method/07_estimator.ipynb #3e5f0733
 def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
@@ -426,13 +435,25 @@ def _check_params(d:DiEC, n_images:int):
     try: d.n_clusters is None or check_integer("n_clusters", d.n_clusters, 2, min(n_images - 2, N_CLUSTERS))
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
     _check_or_auto("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
+    _check_settings(d)
+
+# %% ../nbs/method/07_estimator.ipynb #edbaad4b
+def _check_settings(d:DiEC):
+    "The same for the parameters that do not depend on the images"
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     _check_types(d)
     _check_choices(d)
+    if isinstance(d.random_state, (int, np.integer)): check_seed(d.random_state)
     for name, kind in (("loss_weights", LossWeights), ("training_config", TrainingConfig)):
-        if not isinstance(getattr(d, name), (kind, type(None))):
-            raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, "
-                            f"got {type(getattr(d, name)).__name__}")
+        if not isinstance(given := getattr(d, name), (kind, type(None))):
+            raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, got {type(given).__name__}")
+        if given is not None: _check_within(given, name)
+
+# %% ../nbs/method/07_estimator.ipynb #cab8b14b
+def _check_within(settings:LossWeights|TrainingConfig, name:str):
+    "Check the values of a dataclass; errors name it, too"
+    try: settings.check()
+    except ValueError as e: raise ValueError(f"{name}.{e}") from e
 
 # %% ../nbs/method/07_estimator.ipynb #6897a610
 def _check_types(d:DiEC):
@@ -443,6 +464,9 @@ def _check_types(d:DiEC):
         raise ValueError(f"fine_tune_unet must be True or False, got {d.fine_tune_unet!r}")
     if not isinstance(d.checkpoint, (str, Path, type(None))):
         raise TypeError(f"checkpoint must be None or a path, got {d.checkpoint!r}")
+    if d.checkpoint and Path(d.checkpoint).is_dir():
+        raise ValueError(f"checkpoint must be a file to resume from and to write to, got the folder {d.checkpoint}: "
+                         "name a file in it, such as fit.safetensors")
 
 # %% ../nbs/method/07_estimator.ipynb #fffe4d07
 def _check_choices(d:DiEC):
@@ -745,10 +769,11 @@ def hierarchy(self:DiEC, X:Any) -> ReverseHierarchicalDiffusion:
     Returns
     -------
     ReverseHierarchicalDiffusion
-        The fitted hierarchy, with K of this model.
+        The fitted hierarchy, with K of this model, or as many clusters as there are distinct points if those are fewer.
     """
     z = self.embed_and_assign(X)[0]
-    return ReverseHierarchicalDiffusion(min(self.n_clusters_, len(z)), random_state=self.seed_).fit(z)
+    K = min(self.n_clusters_, len(np.unique(z, axis=0))) # images may repeat
+    return ReverseHierarchicalDiffusion(K, random_state=self.seed_).fit(z)
 
 # %% ../nbs/method/07_estimator.ipynb #7c649716
 @patch(as_prop=True)
@@ -964,8 +989,7 @@ def _read_settings(kind:type, given:dict|None, key:str):
     if unknown := sorted(given.keys() - {f.name for f in fields(kind)}):
         raise ValueError(f"config.json: {key}.{unknown[0]} is not a key of this file")
     settings = kind(**given)
-    try: settings.check()
-    except ValueError as e: raise ValueError(f"config.json: {key}.{e}") from e
+    _check_within(settings, f"config.json: {key}")
     return settings
 
 # %% ../nbs/method/07_estimator.ipynb #5693ef6d

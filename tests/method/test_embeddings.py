@@ -194,6 +194,20 @@ def test_clone_and_params(vectors):
     assert clone(model).embed is not vectors and model.get_params()["embed"] is vectors
 
 
+def test_settings_are_checked_before_a_function_runs(digits):
+    def too_late(batch):
+        raise AssertionError("something was computed")
+
+    for kwargs, said in (
+        (dict(loss_weights=LossWeights(eta=-1.0)), "loss_weights.eta must be"),
+        (dict(training_config=TrainingConfig(patience=0)), "training_config.patience must be"),
+        (dict(random_state=2**32), "random_state must be .* 0..4294967295"),
+        (dict(init="random"), "init must be"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            quick(too_late, **kwargs).fit(digits)
+
+
 def wrong(batch):
     return batch
 
@@ -214,7 +228,12 @@ def growing(batch):
         (wrong, {}, ValueError, r"what embed returns must be vectors of shape \(200, D\)"),
         (growing, {"batch_size": 150}, ValueError, "what embed returns must have the same length in every batch"),
         (pixels, {"fine_tune_unet": True}, ValueError, "fine_tune_unet must be False with embed"),
+        (pixels, {"fine_tune_unet": np.bool_(True)}, ValueError, "fine_tune_unet must be False with embed"),
         (pixels, {"criterion": "stable_chi"}, ValueError, "criterion must not be 'stable_chi'"),
+        (pixels, {"unet": "digits"}, ValueError, "unet must be 'auto' with embed.*got 'digits'"),
+        (pixels, {"unet": (1, 2)}, ValueError, "unet must be 'auto' with embed.*got tuple"),
+        (pixels, {"n_draws": 2}, ValueError, "n_draws must be 'auto' with embed.*got 2"),
+        (pixels, {"device": "cpu"}, ValueError, "device must be None with embed.*got 'cpu'"),
         (pixels, {"timestep": 5}, ValueError, "timestep must be 0"),
         (pixels, {"layer": "mid_block"}, ValueError, r"layer must be one of \('embed',\)"),
         (pixels, {"batch_size": 0}, ValueError, "batch_size"),

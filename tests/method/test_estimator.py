@@ -425,6 +425,7 @@ def test_the_hierarchy_of_a_fitted_model(fitted, digits):
     assert tree.n_clusters_ == 4 and len(tree.labels_) == len(digits) == len(tree.cut(7)) and len(set(tree.cut(7))) == 7
     assert adjusted_rand_score(tree.labels_, fitted.labels_) > 0
     assert fitted.hierarchy(digits[:3]).n_clusters_ <= 3
+    assert fitted.hierarchy(digits[[0, 1, 2] * 4]).n_clusters_ == 3
     with pytest.raises(NotFittedError):
         quick().hierarchy(digits)
 
@@ -1180,11 +1181,14 @@ def test_the_columns_of_transform_have_names(digits):
     assert fitted.hierarchy(digits).n_clusters_ == 4 and fitted.score(digits) > 0
 
 
+OF_VECTORS = dict(unet="auto", timestep="search", n_draws="auto", device=None, embed="precomputed")
+
+
 def test_tables_leave_the_number_and_the_names_of_their_columns(digits):
     pandas = pytest.importorskip("pandas")
     rows = digits.reshape(len(digits), -1)[:, 8:40]
     table = pandas.DataFrame(rows, columns=[f"pixel {i}" for i in range(32)])
-    fitted = quick(unet="auto", timestep="search", embed="precomputed").fit(table)
+    fitted = quick(**OF_VECTORS).fit(table)
     assert fitted.n_features_in_ == 32 and list(fitted.feature_names_in_) == list(table.columns)
     np.testing.assert_array_equal(fitted.predict(table), fitted.labels_)
     np.testing.assert_array_equal(fitted.predict(rows), fitted.labels_)
@@ -1197,7 +1201,7 @@ def test_tables_leave_the_number_and_the_names_of_their_columns(digits):
 
 def test_in_a_pipeline_and_a_search(digits):
     rows = digits.reshape(len(digits), -1)
-    whole = make_pipeline(StandardScaler(), quick(unet="auto", timestep="search", embed="precomputed"))
+    whole = make_pipeline(StandardScaler(), quick(**OF_VECTORS))
     labels = clone(whole).fit_predict(rows)
     whole.set_output(transform="pandas" if find_spec("pandas") else "default").fit(rows)
     np.testing.assert_array_equal(whole[-1].labels_, labels)
