@@ -26,7 +26,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils.validation import check_is_fitted
 
 from .confidence import Certainty, certainty, sample, sharpen, votes
-from .core.checkpoint import load_state, save_state, write_tensors
+from .core.checkpoint import check_origin, fingerprint, load_state, read_origin, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder, model_within
@@ -65,7 +65,7 @@ from diec.search import (
     search_timestep,
     searched_layers,
 )
-from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
+from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig, settings_origin, start_fingerprint
 from .unet import choose_unet, fetch, input_shape, largest_side, load_unet
 
 if TYPE_CHECKING:
@@ -269,6 +269,7 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
 def _fit(self:DiEC, X) -> DiEC:
     "The steps of `fit`"
     extract, images, layer, files = _check_input(self, X)
+    _check_checkpoint(self, extract, images, layer)
     K = self.n_clusters or _estimate_n_clusters(self, extract, images, layer)
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
     extract = _with_enough_draws(self, extract, images, layer, t)
@@ -520,6 +521,19 @@ def _unet_and_scheduler(unet) -> tuple:
         raise TypeError(f"unet must be a pair (UNet2DModel, scheduler), got {type(unet[1]).__name__} for the scheduler")
     return copy.deepcopy(unet[0]), unet[1]
 
+# %% ../nbs/method/07_estimator.ipynb #84123195
+def _check_checkpoint(d:DiEC, extract:Extractor, images, layer:Layer|None):
+    "Refuse the checkpoint of another run by what is known before the search"
+    if not d.checkpoint or not Path(d.checkpoint).exists(): return
+    known = settings_origin(extract, d.loss_weights or LossWeights(), _training_config(d))
+    given = plain({"layer": layer, "t": _given_timestep(d, extract), "n_clusters": d.n_clusters})
+    _check_stored(d, known | {"images": fingerprint([images])} | {k: v for k, v in given.items() if v is not None})
+
+
+def _check_stored(d:DiEC, known:dict):
+    "Compare entries of the origin of the checkpoint, if there is one; what is damaged is said when it is read"
+    if Path(d.checkpoint).exists() and (stored := read_origin(d.checkpoint)): check_origin(d.checkpoint, stored, known)
+
 # %% ../nbs/method/07_estimator.ipynb #e9d5f11b
 def _check_layer_and_timestep(d:DiEC, extract:Extractor) -> Layer|None:
     "The layer, parsed, or None if it is to be searched; raises `ValueError` if the U-Net has no such layer or timestep"
@@ -549,6 +563,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
     m = None if _is_auto(d.search_size) else max(d.search_size, K + 1) # K may be an estimate
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
+    if cache_file and Path(d.checkpoint).exists() and not S.evaluations: S.cache_file = None # it is of another run
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, searched_layers(extract.unet), None if t is None else (t,), d.progress)
     return found.layer, found.t, found
@@ -578,6 +593,7 @@ def _initial_model(d:DiEC, extract:Extractor, images, e, K:int, layer:Layer, t:i
     if start := _saved_start(path, origin): return start
     barrier() # every process has looked before one writes
     model, again = _computed_start(d, e, K)
+    _check_stored(d, {"start": start_fingerprint(model)}) # before the file is replaced
     state = {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels,
              "votes": torch.from_numpy(again)}
     if is_main(): save_state(path, state)

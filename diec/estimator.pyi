@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from .confidence import Certainty, certainty, sample, sharpen, votes
-from .core.checkpoint import load_state, save_state, write_tensors
+from .core.checkpoint import check_origin, fingerprint, load_state, read_origin, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder, model_within
@@ -34,7 +34,7 @@ from .features import PRECISIONS, Extractor, Layer, activations, join_features
 from .hierarchy.estimator import ReverseHierarchicalDiffusion
 from .networks import Adapter, load_network, read_design, read_weights, save_network
 from diec.search import CRITERIA, Clusterability, CommonSpace, COTResult, Evaluation, neighbor_information, search_layer, search_timestep, searched_layers
-from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
+from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig, settings_origin, start_fingerprint
 from .unet import choose_unet, fetch, input_shape, largest_side, load_unet
 from diffusers import DDPMScheduler, UNet2DModel
 from diec.networks import FlowSchedule
@@ -187,6 +187,12 @@ def _say_if_reduced(side: int, unet, before: str=''):
     ...
 
 def _unet_and_scheduler(unet) -> tuple:
+    ...
+
+def _check_checkpoint(d: DiEC, extract: Extractor, images, layer: Layer | None):
+    ...
+
+def _check_stored(d: DiEC, known: dict):
     ...
 
 def _check_layer_and_timestep(d: DiEC, extract: Extractor) -> Layer | None:

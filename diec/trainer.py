@@ -19,7 +19,7 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .core.checkpoint import fingerprint, load_state, save_state
+from .core.checkpoint import check_origin, fingerprint, load_state, save_state
 from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.neighbors import nearest_neighbors
@@ -320,6 +320,18 @@ def _clustering_terms(model:ClusterModel, view:EpochView, loss_weights:LossWeigh
         terms["stay"] = w.lambda_stay*stay_loss(z, model.centers[k], x, model.start_centers[k])
     return terms
 
+# %% ../nbs/method/06_trainer.ipynb #c07660bb
+def settings_origin(extract:Extractor, loss_weights:LossWeights, training_config:TrainingConfig) -> dict:
+    "What is known of `Trainer.origin` before the layer, the timestep and the initial clusters are"
+    return {"loss_weights": asdict(loss_weights), "training_config": asdict(training_config),
+            "precision": extract.precision, "noise": int(extract.random_state),
+            "extractor": extract.with_draws(1).fingerprint(torch.zeros(0))} # whatever images and number of draws
+
+
+def start_fingerprint(model:ClusterModel) -> str:
+    "A checksum of a model and its initial clusters"
+    return fingerprint(t for t in (*model.state_dict().values(), model.start_labels) if t is not None)
+
 # %% ../nbs/method/06_trainer.ipynb #85a4fbe6
 class Trainer:
     """Refine a clustering at a layer and timestep of a U-Net.
@@ -352,10 +364,8 @@ class Trainer:
 @patch
 def _set_start(self:Trainer):
     "The state before the first epoch"
-    tensors = [*self.model.state_dict().values(), self.model.start_labels]
-    self.start = {"start": fingerprint(t for t in tensors if t is not None), "n_clusters": len(self.model.centers),
-                  "extractor": self.extract.with_draws(1).fingerprint(torch.zeros(0)), # draws and images: see `origin`
-                  "noise": int(self.extract.random_state)}
+    self.start = {**settings_origin(self.extract, self.loss_weights, self.training_config),
+                  "start": start_fingerprint(self.model), "n_clusters": len(self.model.centers)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
     self.labels, self.graph = None, None
     self.model.start_centers = self.model.centers.detach().clone()
@@ -401,10 +411,8 @@ def next_stage(self:Trainer):
 @patch
 def origin(self:Trainer, images:torch.Tensor) -> dict:
     "What a checkpoint must have in common with the run that resumes it"
-    return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config),
-            "layer": self.layer, "t": self.t, "images": fingerprint([images]), "n_draws": self.extract.n_draws,
-            "precision": self.extract.precision,
-            **self.start}
+    return {**self.start, "images": fingerprint([images]), "layer": str(self.layer), "t": self.t,
+            "n_draws": self.extract.n_draws}
 
 # %% ../nbs/method/06_trainer.ipynb #0fc8db34
 @patch
@@ -421,9 +429,7 @@ def save(self:Trainer, path:str|Path, origin:dict):
 def load(self:Trainer, path:str|Path, origin:dict):
     "Resume from a checkpoint of this run; raises `ValueError` for another's"
     state = load_state(path)
-    if state.get("origin") != origin:
-        raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
-                         f"now asked for {origin}")
+    check_origin(path, state.get("origin"), origin)
     warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
     self.begun, self.best, self.graph = state.get("begun"), state["best"], state["graph"] and Graph(*state["graph"])

@@ -11,7 +11,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
-from .core.checkpoint import fingerprint, load_state, save_state
+from .core.checkpoint import check_origin, fingerprint, load_state, save_state
 from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.neighbors import nearest_neighbors
@@ -111,6 +111,12 @@ def _reseed(model: ClusterModel, view: EpochView) -> list:
 TERMS = ('kl', 'graph', 'ent', 'nbr', 'stay', 'diff')
 
 def _clustering_terms(model: ClusterModel, view: EpochView, loss_weights: LossWeights, index: torch.Tensor, x: torch.Tensor) -> dict:
+    ...
+
+def settings_origin(extract: Extractor, loss_weights: LossWeights, training_config: TrainingConfig) -> dict:
+    ...
+
+def start_fingerprint(model: ClusterModel) -> str:
     ...
 
 class Trainer:

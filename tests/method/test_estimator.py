@@ -465,6 +465,29 @@ def test_a_checkpoint_resumes_a_fit(digits, tmp_path, monkeypatch, same):
         quick(fine_tune_unet=True, checkpoint=tmp_path / "c").fit(digits[::-1].copy())
 
 
+def test_a_checkpoint_that_is_refused_keeps_its_files_and_says_what_differs(digits, tmp_path):
+    def fit(**kwargs):
+        settings = dict(layer="search", timestep="search", search_size=40, n_draws=1, checkpoint=tmp_path / "c")
+        return quick(**{**settings, **kwargs}).fit(digits[:50])
+
+    def files():
+        return {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+
+    fit()
+    before = files()
+    assert before.keys() == {"c", "c.search.json", "c.start.safetensors"}
+    for kwargs, said in (
+        (dict(n_clusters=5), "n_clusters 4 there, 5 here"),
+        (dict(random_state=1), "training_config.random_state 0 there, 1 here; random_state 0 there, 1 here"),
+        (dict(loss_weights=LossWeights(lambda_kl=2)), "loss_weights.lambda_kl 1.0 there, 2 here"),
+        (dict(init="k-means"), "other initial clusters"),
+        (dict(timestep=999, layer="conv_in", criterion="chi"), "layer .* there, 'conv_in' here; timestep .*, 999 here"),
+    ):
+        with pytest.raises(ValueError, match=f"belongs to another run .*{said}.*: delete it, or choose another file"):
+            fit(**kwargs)
+        assert files() == before, kwargs
+
+
 @pytest.mark.parametrize(
     "name, value",
     [
