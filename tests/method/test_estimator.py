@@ -675,6 +675,15 @@ def test_bad_images_are_named(X, words, fitted):
         assert all(w in str(e.value) for w in words), str(e.value)
 
 
+def test_the_advice_on_channels_leads_to_images_that_fit(digits):
+    pixels = ((digits[:20] + 1) * 127.5).round().astype(np.uint8)
+    for X, channels in ((np.repeat(pixels, 3, 1), 1), (pixels, 3), (pixels[:, 0], 3)):
+        with pytest.raises(ValueError, match="channel") as e:
+            quick(unet=tiny(channels)).fit(X)
+        advice = str(e.value).partition("convert them (")[2].partition("), or take")[0]
+        quick(unet=tiny(channels)).fit(eval(advice, {"X": X, "np": np}))
+
+
 def test_three_images_are_enough_to_predict(fitted, unseen):
     assert len(fitted.predict(unseen[:3])) == 3
 
@@ -1218,6 +1227,9 @@ def test_tables_leave_the_number_and_the_names_of_their_columns(digits):
     with pytest.raises(ValueError, match="X must have the columns of fit in their order, got 'pixel 31' in place"):
         fitted.predict(table[table.columns[::-1]])
     assert fitted.fit(rows).n_features_in_ == 32 and not hasattr(fitted, "feature_names_in_")
+    whole = pandas.DataFrame(digits.reshape(len(digits), -1))
+    images = quick(image_shape=(8, 8)).fit(whole)
+    np.testing.assert_array_equal(images.predict(whole), images.labels_)
     assert quick(image_shape=(8, 8)).fit(digits.reshape(len(digits), -1)).n_features_in_ == 64
     assert not hasattr(quick().fit(digits), "n_features_in_")
 
