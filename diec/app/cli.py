@@ -181,6 +181,7 @@ def _check_predict(args):
     record = _record_of(args)
     check_file(args.out, record, args.force)
     known = read_record(record, "diec-result-1") if Path(args.out).exists() else None
+    if known and isinstance(known.get("settings"), dict): known["settings"].pop("seed", None) # of an earlier version
     check_settings(known, _settings(args, *_PREDICT), f"--out: {args.out}", args.force)
 
 # %% ../../nbs/app/04_cli.ipynb #ed63edf3
@@ -1071,11 +1072,11 @@ def _scores(args):
                           cache_file=stored)
 
 # %% ../../nbs/app/04_cli.ipynb #8576511b
-_PREDICT = "model", "folder", "embeddings", "seed" # what predictions depend on
+_PREDICT = "model", "folder", "embeddings" # what predictions depend on
 
 # %% ../../nbs/app/04_cli.ipynb #0c333886
 def predict(
-    model: str, folder: list[str], out: str = "labels.csv", work: str | None = None, force: bool = False, seed: int = 0,
+    model: str, folder: list[str], out: str = "labels.csv", work: str | None = None, force: bool = False,
     quiet: bool = False, embeddings: str | None = None
 ) -> None:
     """Assign new images to the clusters of a fitted model.
@@ -1092,8 +1093,6 @@ def predict(
         Folder for the packed images, which stays (default: one beside the file, removed at the end).
     force : bool, default False
         Replace a file that diec did not write, and predictions of other settings.
-    seed : int, default 0
-        Seed of everything that is random.
     quiet : bool, default False
         Show no progress bars.
     embeddings : str or None, default None
@@ -1259,6 +1258,11 @@ def _text(text):
     if not text: raise argparse.ArgumentTypeError("must not be empty")
     return text
 
+
+def _path(text):
+    "A path with the home folder in place of ~, as a type for argparse"
+    return os.path.expanduser(_text(text))
+
 # %% ../../nbs/app/04_cli.ipynb #193aef2c
 def _counts(text):
     "A number of clusters, or several with commas between, as a type for argparse"
@@ -1268,7 +1272,7 @@ def _counts(text):
     return numbers[0] if len(numbers) == 1 else numbers
 
 _TYPES = {"seed": _within(0, 2**32 - 1), "steps": _within(1, 2**31 - 1), "image_size": _within(1, LARGEST_SIZE),
-          "n_clusters": _counts} # all others are texts
+          "n_clusters": _counts, "layer": _text} # all others are paths, or may be
 _SHORT = {"n_clusters": "-k"}
 
 # %% ../../nbs/app/04_cli.ipynb #536dbafb
@@ -1282,8 +1286,10 @@ def _adapt(action, parameter):
         action.required = parameter.default is Parameter.empty
     if get_origin(anno) is list: action.nargs = "+"
     if get_origin(anno) is Literal: action.choices = get_args(anno)
-    if anno is not bool: action.type = _TYPES.get(action.dest, _text)
-    if action.option_strings and anno is not bool: action.metavar = "N" if action.type in _TYPES.values() else None
+    if get_origin(anno) is Literal: action.type = _text
+    elif anno is not bool: action.type = _TYPES.get(action.dest, _path)
+    numeric = action.type not in (_text, _path) and anno is not bool
+    if action.option_strings and anno is not bool: action.metavar = "N" if numeric else None
     text = action.help.replace("\n", " ").removesuffix(" (default: False)")
     action.help = text.replace(". (default: ", " (default: ") # which `anno_parser` adds
     return action
@@ -1307,7 +1313,7 @@ def _add_verb(verbs, function):
                             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for action in anno_parser(function)._actions:
         if action.dest in parameters: verb._add_action(_adapt(action, parameters[action.dest]))
-    verb.add_argument("--log", metavar="FILE", type=_text,
+    verb.add_argument("--log", metavar="FILE", type=_path,
                       help="also append what is said to FILE, with the time, and the traceback of an error")
     verb.set_defaults(run=function)
 
@@ -1377,7 +1383,7 @@ def _logged_to(path, argv):
     if path is None or os.environ.get("RANK", "0") != "0":
         yield
         return
-    try: file = open(Path(path).expanduser(), "a", encoding="utf-8", errors="backslashreplace")
+    try: file = open(path, "a", encoding="utf-8", errors="backslashreplace")
     except OSError as e: _fail(f"--log must be a file that can be written, got {path}: {e.strerror}")
     def log(line): print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file, flush=True)
     with file, redirect_stdout(_Teed(sys.stdout, log)), redirect_stderr(_Teed(sys.stderr, log)):
