@@ -246,6 +246,30 @@ def test_records_are_kept_with_the_results_and_come_back(made, tmp_path, capsys)
     assert paths[0].read_text() == "{}" and "0 records copied" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "made, wanted, odd",
+    [
+        (dict(unet="digits"), dict(unet=None), []),
+        (dict(unet=None), dict(unet="digits"), []),
+        (dict(unet="usps"), dict(unet=None), ["unet"]),
+        (dict(unet=None), dict(unet="usps"), ["unet"]),
+        (dict(n_images=50), dict(n_images=None), ["n_images"]),
+        (dict(n_images=70), dict(n_images=None), []),  # there are only 50
+        (dict(n_images=None), dict(n_images=50), []),
+        (dict(n_images=None), dict(n_images=49), ["n_images"]),
+        (dict(n_images=50), dict(n_images=70), []),
+        (dict(n_images=50), dict(n_images=49), ["n_images"]),
+        (dict(layer=None), dict(layer="mid_block"), ["layer"]),
+        (dict(layer="mid_block"), dict(layer=None), ["layer"]),
+        ({}, dict(layer="mid_block"), []),  # an old record, from before there was such a parameter
+        (dict(recipe={"n_steps": 2, "augment": 0}), dict(recipe={"n_steps": 2}), []),
+    ],
+)
+def test_what_counts_as_another_setting(made, wanted, odd):
+    record = {"provenance": {"parameters": {"dataset": "digits"} | made, "data": {"images": 50}}}
+    assert records.other_settings(record, {"dataset": "digits"} | wanted) == odd
+
+
 def test_a_record_of_other_settings_is_not_kept(tmp_path, capsys):
     settings = {"name": "x", "out": str(tmp_path), "runs": str(tmp_path / "runs"), "datasets": ["digits"], "seeds": [0]}
     settings |= {"baselines": ["k-means"], "only": ["search"]}
