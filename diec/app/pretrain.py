@@ -640,7 +640,7 @@ def main(argv=None):
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     args = parser.parse_args(argv)
     recipe = UNTIL_RIPE if args.early_stopping else Recipe()
-    if args.n_steps: recipe = replace(recipe, n_steps=args.n_steps)
+    if args.n_steps is not None: recipe = replace(recipe, n_steps=args.n_steps)
     make_unet(args.name, args.out, args.checkpoint, recipe, not args.quiet)
 
 # %% ../../nbs/app/00_pretrain.ipynb #118f992f
