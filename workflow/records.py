@@ -45,7 +45,8 @@ def records(plan: Plan) -> dict:
     "The file of each record of a plan -> its parameters"
     def settings(e, w): # how many images there are may follow from an input
         own = notebook_parameters(NOTEBOOKS/f"{e.name}.ipynb")
-        handed = {*e.inputs, *e.leaves, *(r.to for r in e.results.values())} # paths
+        inputs = (k for k, source in e.inputs.items() if source != "unet" or plan.unet(w["dataset"])) # None: by name
+        handed = {*inputs, *e.leaves, *(r.to for r in e.results.values())} # paths
         if own.get("n_images") is not None: handed.add("n_images")
         return {k: v for k, v in own.items() if k not in handed} | plan.parameters(e, w)
     return {plan.file(e, name, w): settings(e, w)

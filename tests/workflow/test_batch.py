@@ -276,11 +276,16 @@ def test_a_record_of_other_settings_is_not_kept(tmp_path, capsys):
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(settings))
     record = tmp_path / "runs" / "search" / "digits" / "0.json"
     record.parent.mkdir(parents=True)
-    for n_grid, copied in ((25, 1), (4, 0)):  # 25 is the notebook's own
-        record.write_text(json.dumps({"provenance": {"parameters": {"dataset": "digits", "n_grid": n_grid}}}))
+    for name, value, copied in (  # 25 is the notebook's own; the U-Net is that of the data set
+        ("n_grid", 25, 1),
+        ("n_grid", 4, 0),
+        ("unet", "digits", 1),
+        ("unet", "usps", 0),
+    ):
+        record.write_text(json.dumps({"provenance": {"parameters": {"dataset": "digits", name: value}}}))
         records.main(["keep", str(tmp_path / "plan.yaml"), "--results", str(tmp_path / "kept")])
         said = capsys.readouterr().out
-        assert f"{copied} records copied" in said and ("n_grid" in said) == (not copied)
+        assert f"{copied} records copied" in said and (name in said) == (not copied)
     assert json.loads((tmp_path / "kept" / "records" / "search" / "digits" / "0.json").read_text())
 
 
