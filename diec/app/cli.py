@@ -627,10 +627,18 @@ def _read_folder(args, out, unet):
     return pack
 
 # %% ../../nbs/app/04_cli.ipynb #rf000002
-def _suitable_unet(pack, args, clock) -> tuple:
-    "The U-Net of the package that suits the images, and its scheduler"
-    from diec.unet import choose_unet, load_unet
-    args.chosen = args.chosen or choose_unet(pack.images, random_state=args.seed)
+def _suitable_unet(args, out, clock) -> tuple:
+    "The U-Net of the package that suits the images, at their own size, and its scheduler"
+    from diec.data.folder import find_files, sample_files
+    from diec.data.images import DataError
+    from diec.unet import choose_unet, largest_side, load_unet
+    if not args.chosen:
+        found = find_files(args.folder)
+        try: some = sample_files(found, largest_side())
+        except DataError: # no file can be read, which reading them all says at length
+            _read_folder(args, out, None)
+            raise
+        args.chosen = choose_unet(some, random_state=args.seed)
     _print_result(f"U-Net {args.chosen}, of those that come with diec the one that suits these images best")
     unet = load_unet(args.chosen)
     clock.lap("choose")
@@ -715,10 +723,10 @@ def _cluster(args, out) -> list: # files that could not be copied
     if is_main(): clear_partial(out)
     _check_same_folder(out/"work"/"folder", args)
     unet = load_network(args.unet) if args.unet else None
+    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(args, out, clock)
     _announce_reading(clock, args, out, unet)
     pack = _read_folder(args, out, unet)
     clock.lap("read")
-    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args, clock)
     X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
     key = _result_key(args, source := _content_of_source(args, unet, X), pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
