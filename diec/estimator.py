@@ -660,6 +660,11 @@ def _check_columns(d:DiEC, X):
         odd = next(((a, b) for a, b in zip(known, names) if a != b), (len(known), len(names)))
         raise ValueError(f"X must have the columns of fit in their order, got {odd[1]!r} in place of {odd[0]!r}")
 
+# %% ../nbs/method/07_estimator.ipynb #3c4acb62
+def _takes_vectors(d:DiEC) -> bool:
+    "Whether the fitted model has no U-Net"
+    return isinstance(d.extract_, GivenEmbeddings)
+
 # %% ../nbs/method/07_estimator.ipynb #em000002
 def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
@@ -849,11 +854,6 @@ def _config(d:DiEC) -> dict:
         "temperature": d.temperature_, "stability": d.stability_,
         "embeddings": d.extract_.sizes if _takes_vectors(d) else None,
         "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_})
-
-
-def _takes_vectors(d:DiEC) -> bool:
-    "Whether the fitted model has no U-Net"
-    return isinstance(d.extract_, GivenEmbeddings)
 
 # %% ../nbs/method/07_estimator.ipynb #fef53ab7
 @patch

@@ -236,6 +236,9 @@ def _set_columns(d: DiEC, X):
 def _check_columns(d: DiEC, X):
     ...
 
+def _takes_vectors(d: DiEC) -> bool:
+    ...
+
 def _prepare(d: DiEC, X) -> torch.Tensor:
     ...
 
@@ -244,9 +247,6 @@ def _as_in_fit(d: DiEC, X):
 NOT_SAVED = ('checkpoint', 'device')
 
 def _config(d: DiEC) -> dict:
-    ...
-
-def _takes_vectors(d: DiEC) -> bool:
     ...
 
 def _write_model(d: DiEC, path: str | Path, card: str=''):
