@@ -26,7 +26,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.utils.validation import check_is_fitted
 
 from .confidence import Certainty, certainty, sample, sharpen, votes
-from .core.checkpoint import load_state, save_state, write_tensors
+from .core.checkpoint import check_origin, fingerprint, load_state, read_origin, save_state, write_tensors
 from .core.distributed import barrier, is_main
 from .core.distributed import device as default_device
 from .core.files import MANIFEST, atomic_folder, model_within
@@ -47,7 +47,7 @@ from diec.core.schema import (
     read_header,
     read_json,
 )
-from .core.validation import check_integer, check_seed
+from .core.validation import check_integer, check_seed, plain
 from .data.folder import are_paths, find_files, read_files, sample_files
 from .data.images import StoredImages, as_array, as_images, in_unit_range
 from .embeddings import PRECOMPUTED, GivenEmbeddings, named, vectors_again, vectors_of
@@ -65,7 +65,7 @@ from diec.search import (
     search_timestep,
     searched_layers,
 )
-from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
+from .trainer import ClusterModel, LossWeights, Trainer, TrainingConfig, settings_origin, start_fingerprint
 from .unet import choose_unet, fetch, input_shape, largest_side, load_unet
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ precision : {"auto", "float32", "bfloat16"}, default="auto"
 embed : callable, torch module, array of shape (N, D), dict of these, "precomputed" or None, default=None
     Embeddings that take the place of the U-Net's: a function from images (B, C, H, W) to vectors (B, D), or the vectors
     of the images of `fit`; a dict holds several functions or several arrays by name, and the search takes the best.
-    "precomputed": X holds vectors. With it, `unet`, `n_draws`, `device` and `precision` play no part.
+    "precomputed": X holds vectors. With it, `unet`, `n_draws` and `device` must be left as they are.
 image_shape : tuple of int or None, default=None
     Shape (C, H, W) or (H, W) of the images, where X holds them as rows (N, D). Where X holds paths, the shape at which
     functions in `embed` see the images; None: (3, 224, 224).
@@ -258,7 +258,18 @@ def fit(self:DiEC, X:Any, y:None=None) -> DiEC:
     DiEC
         This object, fitted.
     """
+    before = dict(vars(self))
+    try: return _fit(self, X)
+    except BaseException: # a fit that fails or is interrupted leaves the previous one in place
+        vars(self).clear()
+        vars(self).update(before)
+        raise
+
+# %% ../nbs/method/07_estimator.ipynb #293bcb80
+def _fit(self:DiEC, X) -> DiEC:
+    "The steps of `fit`"
     extract, images, layer, files = _check_input(self, X)
+    _check_checkpoint(self, extract, images, layer)
     K = self.n_clusters or _estimate_n_clusters(self, extract, images, layer)
     layer, t, search_result = _find_layer_and_timestep(self, extract, images, layer, K)
     extract = _with_enough_draws(self, extract, images, layer, t)
@@ -282,7 +293,7 @@ def _say_unused(labels:np.ndarray, K:int):
 
 # %% ../nbs/method/07_estimator.ipynb #5e669e79
 def _set_fitted(d:DiEC, trainer:Trainer, K:int, search_result:COTResult|None, sure:Certainty) -> DiEC:
-    "Set the fitted attributes, after everything has succeeded: a fit that fails leaves the previous one in place"
+    "Set the fitted attributes, after everything has succeeded"
     d.n_clusters_, d.layer_, d.timestep_, d.search_result_ = K, trainer.layer, trainer.t, search_result
     d.extract_, d.model_, d.history_ = trainer.extract, trainer.model, trainer.history
     d.temperature_, d.stability_ = sure
@@ -309,7 +320,7 @@ def _read_input(d:DiEC, X) -> tuple[Any, dict]:
     X = as_array(X, "X", d.image_shape)
     if unit := in_unit_range(X):
         warnings.warn("all values of X are in [0, 1]: they are scaled to [-1, 1] by 2*X - 1, here and in predict. "
-                      "Images in [-1, 1] that have no value below 0 must be given as uint8", stacklevel=4)
+                      "Images in [-1, 1] that have no value below 0 must be given as uint8", stacklevel=5)
     return X, {"unit_range": unit, "image_shape": d.image_shape}
 
 
@@ -338,9 +349,8 @@ def _check_input(d:DiEC, X) -> tuple:
 # %% ../nbs/method/07_estimator.ipynb #em000001
 def _check_vectors(d:DiEC, X) -> tuple:
     "The same for embeddings from elsewhere: what answers as the extractor, their rows, the layer, and the files"
-    if d.fine_tune_unet is True: raise ValueError("fine_tune_unet must be False with embed: there is no U-Net to train")
-    if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
-    check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
+    _check_settings(d) # before functions in embed compute anything
+    _check_no_unet(d)
     d.seed_ = check_seed(d.random_state)
     X = _read_again(d, X) if are_paths(X) else X
     files = X.files if isinstance(X, StoredImages) else None
@@ -351,6 +361,16 @@ def _check_vectors(d:DiEC, X) -> tuple:
     extract.unit_range = how["unit_range"]
     layer = _check_layer_and_timestep(d, extract)
     return extract, rows, Layer(*sizes) if len(sizes) == 1 else layer, files
+
+# %% ../nbs/method/07_estimator.ipynb #ff809444
+def _check_no_unet(d:DiEC):
+    "Refuse parameters of a U-Net beside `embed`, which takes its place"
+    for name, without in (("unet", "auto"), ("n_draws", "auto"), ("device", None), ("fine_tune_unet", False)):
+        value = getattr(d, name)
+        if value is not without and not (isinstance(value, (str, bool, np.bool_)) and value == without):
+            shown = type(value).__name__ if name == "unet" and not isinstance(value, (str, Path)) else repr(value)
+            raise ValueError(f"{name} must be {without!r} with embed, which takes the place of a U-Net, got {shown}")
+    if d.criterion == "stable_chi": raise ValueError("criterion must not be 'stable_chi' with embed: there is no noise")
 
 # %% ../nbs/method/07_estimator.ipynb #3e5f0733
 def _fit_to_unet(extract:Extractor, images:torch.Tensor) -> torch.Tensor:
@@ -416,13 +436,25 @@ def _check_params(d:DiEC, n_images:int):
     try: d.n_clusters is None or check_integer("n_clusters", d.n_clusters, 2, min(n_images - 2, N_CLUSTERS))
     except ValueError as e: raise ValueError(f"{e} (X has {n_images} images)") from None
     _check_or_auto("search_size", d.search_size, (d.n_clusters or 2) + 1, SEARCH_SIZE)
+    _check_settings(d)
+
+# %% ../nbs/method/07_estimator.ipynb #edbaad4b
+def _check_settings(d:DiEC):
+    "The same for the parameters that do not depend on the images"
     check_integer("batch_size", d.batch_size, 1, BATCH_SIZE)
     _check_types(d)
     _check_choices(d)
+    if isinstance(d.random_state, (int, np.integer)): check_seed(d.random_state)
     for name, kind in (("loss_weights", LossWeights), ("training_config", TrainingConfig)):
-        if not isinstance(getattr(d, name), (kind, type(None))):
-            raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, "
-                            f"got {type(getattr(d, name)).__name__}")
+        if not isinstance(given := getattr(d, name), (kind, type(None))):
+            raise TypeError(f"{name} must be None or a diec.trainer.{kind.__name__}, got {type(given).__name__}")
+        if given is not None: _check_within(given, name)
+
+# %% ../nbs/method/07_estimator.ipynb #cab8b14b
+def _check_within(settings:LossWeights|TrainingConfig, name:str):
+    "Check the values of a dataclass; errors name it, too"
+    try: settings.check()
+    except ValueError as e: raise ValueError(f"{name}.{e}") from e
 
 # %% ../nbs/method/07_estimator.ipynb #6897a610
 def _check_types(d:DiEC):
@@ -433,6 +465,9 @@ def _check_types(d:DiEC):
         raise ValueError(f"fine_tune_unet must be True or False, got {d.fine_tune_unet!r}")
     if not isinstance(d.checkpoint, (str, Path, type(None))):
         raise TypeError(f"checkpoint must be None or a path, got {d.checkpoint!r}")
+    if d.checkpoint and Path(d.checkpoint).is_dir():
+        raise ValueError(f"checkpoint must be a file to resume from and to write to, got the folder {d.checkpoint}: "
+                         "name a file in it, such as fit.safetensors")
 
 # %% ../nbs/method/07_estimator.ipynb #fffe4d07
 def _check_choices(d:DiEC):
@@ -486,6 +521,19 @@ def _unet_and_scheduler(unet) -> tuple:
         raise TypeError(f"unet must be a pair (UNet2DModel, scheduler), got {type(unet[1]).__name__} for the scheduler")
     return copy.deepcopy(unet[0]), unet[1]
 
+# %% ../nbs/method/07_estimator.ipynb #84123195
+def _check_checkpoint(d:DiEC, extract:Extractor, images, layer:Layer|None):
+    "Refuse the checkpoint of another run by what is known before the search"
+    if not d.checkpoint or not Path(d.checkpoint).exists(): return
+    known = settings_origin(extract, d.loss_weights or LossWeights(), _training_config(d))
+    given = plain({"layer": layer, "t": _given_timestep(d, extract), "n_clusters": d.n_clusters})
+    _check_stored(d, known | {"images": fingerprint([images])} | {k: v for k, v in given.items() if v is not None})
+
+
+def _check_stored(d:DiEC, known:dict):
+    "Compare entries of the origin of the checkpoint, if there is one; what is damaged is said when it is read"
+    if Path(d.checkpoint).exists() and (stored := read_origin(d.checkpoint)): check_origin(d.checkpoint, stored, known)
+
 # %% ../nbs/method/07_estimator.ipynb #e9d5f11b
 def _check_layer_and_timestep(d:DiEC, extract:Extractor) -> Layer|None:
     "The layer, parsed, or None if it is to be searched; raises `ValueError` if the U-Net has no such layer or timestep"
@@ -515,6 +563,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     cache_file = d.checkpoint and f"{d.checkpoint}.search.json"
     m = None if _is_auto(d.search_size) else max(d.search_size, K + 1) # K may be an estimate
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
+    if cache_file and Path(d.checkpoint).exists() and not S.evaluations: S.cache_file = None # it is of another run
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
     else: found = search_layer(S, searched_layers(extract.unet), None if t is None else (t,), d.progress)
     return found.layer, found.t, found
@@ -544,6 +593,7 @@ def _initial_model(d:DiEC, extract:Extractor, images, e, K:int, layer:Layer, t:i
     if start := _saved_start(path, origin): return start
     barrier() # every process has looked before one writes
     model, again = _computed_start(d, e, K)
+    _check_stored(d, {"start": start_fingerprint(model)}) # before the file is replaced
     state = {"origin": origin, "model": dict(model.state_dict()), "labels": model.start_labels,
              "votes": torch.from_numpy(again)}
     if is_main(): save_state(path, state)
@@ -610,14 +660,30 @@ def _check_columns(d:DiEC, X):
         odd = next(((a, b) for a, b in zip(known, names) if a != b), (len(known), len(names)))
         raise ValueError(f"X must have the columns of fit in their order, got {odd[1]!r} in place of {odd[0]!r}")
 
+# %% ../nbs/method/07_estimator.ipynb #3c4acb62
+def _takes_vectors(d:DiEC) -> bool:
+    "Whether the fitted model has no U-Net"
+    return isinstance(d.extract_, GivenEmbeddings)
+
 # %% ../nbs/method/07_estimator.ipynb #em000002
 def _prepare(d:DiEC, X) -> torch.Tensor:
     "Images as the U-Net takes them; with `embed`, the rows of their embeddings"
     if are_paths(X): X = _read_again(d, X)
     _check_columns(d, X)
+    given = _takes_vectors(d)
     how = {"unit_range": d.extract_.unit_range, "image_shape": d.image_shape}
-    if isinstance(d.extract_, GivenEmbeddings): return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
+    if not given or _sees_images(d.embed): X = _as_in_fit(d, X)
+    if given: return vectors_again(d.embed, X, d.extract_.sizes, d.batch_size, **how)
     return _fit_to_unet(d.extract_, as_images(X, argument="X", **how))
+
+# %% ../nbs/method/07_estimator.ipynb #76ac0e61
+def _as_in_fit(d:DiEC, X):
+    "X as an array; says so if its values seem to lie in [0, 1], where those of `fit` did not"
+    X = as_array(X, "X", d.image_shape)
+    if not d.extract_.unit_range and in_unit_range(X):
+        warnings.warn("all values of X are in [0, 1], but those of fit were not: they are read as values in [-1, 1]. "
+                      "Images in [0, 1] must be given as uint8, or scaled to [-1, 1] by 2*X - 1", stacklevel=6)
+    return X
 
 # %% ../nbs/method/07_estimator.ipynb #83c1ba8b
 @patch
@@ -724,10 +790,11 @@ def hierarchy(self:DiEC, X:Any) -> ReverseHierarchicalDiffusion:
     Returns
     -------
     ReverseHierarchicalDiffusion
-        The fitted hierarchy, with K of this model.
+        The fitted hierarchy, with K of this model, or as many clusters as there are distinct points if those are fewer.
     """
     z = self.embed_and_assign(X)[0]
-    return ReverseHierarchicalDiffusion(min(self.n_clusters_, len(z)), random_state=self.seed_).fit(z)
+    K = min(self.n_clusters_, len(np.unique(z, axis=0))) # images may repeat
+    return ReverseHierarchicalDiffusion(K, random_state=self.seed_).fit(z)
 
 # %% ../nbs/method/07_estimator.ipynb #7c649716
 @patch(as_prop=True)
@@ -741,7 +808,7 @@ def cluster_centers_(self:DiEC) -> np.ndarray:
 def unet_(self:DiEC) -> UNet2DModel|Adapter:
     "The U-Net as it is after `fit`"
     check_is_fitted(self, "model_")
-    if self.embed is not None: raise AttributeError("unet_ does not exist with embed: there is no U-Net")
+    if _takes_vectors(self): raise AttributeError("unet_ does not exist with embed: there is no U-Net")
     return self.extract_.unet
 
 # %% ../nbs/method/07_estimator.ipynb #9a9e7002
@@ -779,13 +846,14 @@ def _config(d:DiEC) -> dict:
     "The content of config.json: parameters, layer and timestep, the search, the history"
     elsewhere = *NOT_SAVED, "unet", "embed", "random_state"
     params = {k: v for k, v in d.get_params(deep=False).items() if k not in elsewhere}
-    params = {k: int(v) if isinstance(v, np.integer) else v for k, v in params.items()}
     params |= {k: asdict(params[k]) if params[k] else None for k in ("loss_weights", "training_config")}
-    return {"format": "diec-model-3", "params": params, "seed": int(d.seed_), "n_draws": d.extract_.n_draws,
-            "layer": d.layer_, "timestep": d.timestep_, "num_train_timesteps": d.extract_.T,
-            "unit_range": d.extract_.unit_range, "temperature": d.temperature_, "stability": d.stability_,
-            "embeddings": d.extract_.sizes if d.embed is not None else None,
-            "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_}
+    params |= {"n_clusters": params["n_clusters"] and d.n_clusters_, "progress": bool(d.progress)} # it may be set anew
+    return plain({
+        "format": "diec-model-3", "params": params, "seed": d.seed_, "n_draws": d.extract_.n_draws, "layer": d.layer_,
+        "timestep": d.timestep_, "num_train_timesteps": d.extract_.T, "unit_range": d.extract_.unit_range,
+        "temperature": d.temperature_, "stability": d.stability_,
+        "embeddings": d.extract_.sizes if _takes_vectors(d) else None,
+        "search_result": d.search_result_ and asdict(d.search_result_), "history": d.history_})
 
 # %% ../nbs/method/07_estimator.ipynb #fef53ab7
 @patch
@@ -805,13 +873,15 @@ def save_pretrained(self:DiEC, path:str|Path) -> None:
 # %% ../nbs/method/07_estimator.ipynb #1083687b
 def _write_model(d:DiEC, path:str|Path, card:str=""):
     "Write the folder of a fitted model, for the hub with a card"
-    tensors = {**d.model_.state_dict(), "labels": torch.from_numpy(d.labels_)}
+    tensors, config = {**d.model_.state_dict(), "labels": torch.from_numpy(d.labels_)}, _config(d)
     rules = {k: v for k, v in (MODEL_TENSORS | HEAD_TENSORS).items() if k in tensors}
     check_values(tensors, rules, "model.safetensors")
+    checked(ModelSettings, config, "config.json") # what could not be read again is not written
+    _check_layer_and_timestep(d, d.extract_)
     with atomic_folder(path, MANIFEST) as folder:
-        if d.embed is None: save_network(folder/"unet", d.unet_, d.extract_.scheduler)
+        if not _takes_vectors(d): save_network(folder/"unet", d.unet_, d.extract_.scheduler)
         write_tensors(tensors, folder/"model.safetensors")
-        (folder/"config.json").write_text(json.dumps(_config(d), indent=2) + "\n")
+        (folder/"config.json").write_text(json.dumps(config, indent=2) + "\n")
         if card: (folder/"README.md").write_text(card)
 
 # %% ../nbs/method/07_estimator.ipynb #d5525d7b
@@ -935,8 +1005,7 @@ def _read_settings(kind:type, given:dict|None, key:str):
     if unknown := sorted(given.keys() - {f.name for f in fields(kind)}):
         raise ValueError(f"config.json: {key}.{unknown[0]} is not a key of this file")
     settings = kind(**given)
-    try: settings.check()
-    except ValueError as e: raise ValueError(f"config.json: {key}.{e}") from e
+    _check_within(settings, f"config.json: {key}")
     return settings
 
 # %% ../nbs/method/07_estimator.ipynb #5693ef6d
@@ -1043,5 +1112,5 @@ def _card(d:DiEC, repo_id:str) -> str:
     from huggingface_hub import ModelCardData
     facts = ModelCardData(library_name="diec", tags=["clustering", "diec"])
     source, embed = f"a diffusion U-Net, at the layer `{d.layer_}` and the timestep {d.timestep_}", ""
-    if d.embed is not None: source, embed = f"the embedding `{d.layer_}`, which is not part of it", ", embed=..."
+    if _takes_vectors(d): source, embed = f"the embedding `{d.layer_}`, which is not part of it", ", embed=..."
     return CARD.format(facts=facts.to_yaml(), name=repo_id, K=d.n_clusters_, source=source, embed=embed)

@@ -695,9 +695,11 @@ def score_map(S:Clusterability, layers:Iterable[str]|None=None, timesteps:Iterab
     ScoreMap
         The scores.
     """
-    layers = split_layers(layers or layer_names(S.extract.unet))
+    layers = split_layers(layer_names(S.extract.unet) if layers is None else layers)
     if timesteps is None: timesteps = np.linspace(0, S.extract.T - 1, 20).round()
     ts = tuple(int(t) for t in timesteps)
+    for name, given in (("layers", layers), ("timesteps", ts)):
+        if not given: raise ValueError(f"{name} must hold one or more, or be None for the default, got none")
     columns = [S.at(layers, t) for t in tqdm(ts, desc="map", unit="timestep", disable=not progress)]
     return ScoreMap(layers, ts, [list(row) for row in zip(*columns)])
 

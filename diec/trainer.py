@@ -19,12 +19,12 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .core.checkpoint import fingerprint, load_state, save_state
+from .core.checkpoint import check_origin, fingerprint, load_state, save_state
 from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.neighbors import nearest_neighbors
 from .core.rng import Stream, generator
-from .core.validation import check_integer, check_number
+from .core.validation import check_integer, check_number, plain
 from .features import Extractor, Layer, activations, join_features
 from diec.losses import (
     Graph,
@@ -151,6 +151,11 @@ def _set_centers(self:ClusterModel, z:np.ndarray, labels:np.ndarray, centers:np.
     self.centers.data.copy_(torch.from_numpy(centers)*self.scale)
     self.start_labels = torch.from_numpy(labels).long()
 
+# %% ../nbs/method/06_trainer.ipynb #16b84816
+def _make_plain(settings):
+    "Replace NumPy's numbers, which neither a checkpoint nor JSON can hold, in a frozen dataclass"
+    for name, value in vars(settings).items(): object.__setattr__(settings, name, plain(value))
+
 # %% ../nbs/method/06_trainer.ipynb #8390dd53
 @dataclass(frozen=True)
 class LossWeights:
@@ -162,6 +167,8 @@ class LossWeights:
     lambda_stay:float=0.1
     n_neighbors:int=10
     eta:float=0.1
+
+    def __post_init__(self): _make_plain(self)
 
     def check(self):
         "Raise an error for a value out of range"
@@ -207,6 +214,8 @@ class TrainingConfig:
     patience:int=3
     random_state:int=0
     restore_best:bool=True
+
+    def __post_init__(self): _make_plain(self)
 
     def check(self):
         "Raise an error for a value out of range"
@@ -311,6 +320,18 @@ def _clustering_terms(model:ClusterModel, view:EpochView, loss_weights:LossWeigh
         terms["stay"] = w.lambda_stay*stay_loss(z, model.centers[k], x, model.start_centers[k])
     return terms
 
+# %% ../nbs/method/06_trainer.ipynb #c07660bb
+def settings_origin(extract:Extractor, loss_weights:LossWeights, training_config:TrainingConfig) -> dict:
+    "What is known of `Trainer.origin` before the layer, the timestep and the initial clusters are"
+    return {"loss_weights": asdict(loss_weights), "training_config": asdict(training_config),
+            "precision": extract.precision, "noise": int(extract.random_state),
+            "extractor": extract.with_draws(1).fingerprint(torch.zeros(0))} # whatever images and number of draws
+
+
+def start_fingerprint(model:ClusterModel) -> str:
+    "A checksum of a model and its initial clusters"
+    return fingerprint(t for t in (*model.state_dict().values(), model.start_labels) if t is not None)
+
 # %% ../nbs/method/06_trainer.ipynb #85a4fbe6
 class Trainer:
     """Refine a clustering at a layer and timestep of a U-Net.
@@ -343,8 +364,8 @@ class Trainer:
 @patch
 def _set_start(self:Trainer):
     "The state before the first epoch"
-    self.start = {"unet": fingerprint(self.extract.unet.state_dict().values()), "n_clusters": len(self.model.centers),
-                  "noise": int(self.extract.random_state)}
+    self.start = {**settings_origin(self.extract, self.loss_weights, self.training_config),
+                  "start": start_fingerprint(self.model), "n_clusters": len(self.model.centers)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
     self.labels, self.graph = None, None
     self.model.start_centers = self.model.centers.detach().clone()
@@ -390,10 +411,8 @@ def next_stage(self:Trainer):
 @patch
 def origin(self:Trainer, images:torch.Tensor) -> dict:
     "What a checkpoint must have in common with the run that resumes it"
-    return {"loss_weights": asdict(self.loss_weights), "training_config": asdict(self.training_config),
-            "layer": self.layer, "t": self.t, "images": fingerprint([images]), "n_draws": self.extract.n_draws,
-            "precision": self.extract.precision,
-            **self.start}
+    return {**self.start, "images": fingerprint([images]), "layer": str(self.layer), "t": self.t,
+            "n_draws": self.extract.n_draws}
 
 # %% ../nbs/method/06_trainer.ipynb #0fc8db34
 @patch
@@ -410,9 +429,7 @@ def save(self:Trainer, path:str|Path, origin:dict):
 def load(self:Trainer, path:str|Path, origin:dict):
     "Resume from a checkpoint of this run; raises `ValueError` for another's"
     state = load_state(path)
-    if state.get("origin") != origin:
-        raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
-                         f"now asked for {origin}")
+    check_origin(path, state.get("origin"), origin)
     warn_if_threads_differ(path, state)
     for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
     self.begun, self.best, self.graph = state.get("begun"), state["best"], state["graph"] and Graph(*state["graph"])

@@ -11,12 +11,12 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
-from .core.checkpoint import fingerprint, load_state, save_state
+from .core.checkpoint import check_origin, fingerprint, load_state, save_state
 from .core.distributed import all_reduce, barrier, is_main, rank_and_world_size, warn_if_threads_differ
 from .core.interrupt import Signals, deferred_signals, finished
 from .core.neighbors import nearest_neighbors
 from .core.rng import Stream, generator
-from .core.validation import check_integer, check_number
+from .core.validation import check_integer, check_number, plain
 from .features import Extractor, Layer, activations, join_features
 from diec.losses import Graph, adaptive_graph, entropy_loss, graph_loss, kl_loss, neighbor_loss, soft_assignment, stay_loss, target_distribution
 from .model import ResidualHead
@@ -52,6 +52,9 @@ ClusterModel.__doc__ = "Map an embedding to the common space, through the residu
 def _labels_and_centers(z: np.ndarray, n_clusters: int, random_state: int, diffusion: tuple, n_init: int | None, by_information: bool) -> tuple:
     ...
 
+def _make_plain(settings):
+    ...
+
 @dataclass(frozen=True)
 class LossWeights:
     lambda_kl: float = 1.0
@@ -62,6 +65,9 @@ class LossWeights:
     lambda_stay: float = 0.1
     n_neighbors: int = 10
     eta: float = 0.1
+
+    def __post_init__(self):
+        ...
 
     def check(self):
         ...
@@ -79,6 +85,9 @@ class TrainingConfig:
     patience: int = 3
     random_state: int = 0
     restore_best: bool = True
+
+    def __post_init__(self):
+        ...
 
     def check(self):
         ...
@@ -102,6 +111,12 @@ def _reseed(model: ClusterModel, view: EpochView) -> list:
 TERMS = ('kl', 'graph', 'ent', 'nbr', 'stay', 'diff')
 
 def _clustering_terms(model: ClusterModel, view: EpochView, loss_weights: LossWeights, index: torch.Tensor, x: torch.Tensor) -> dict:
+    ...
+
+def settings_origin(extract: Extractor, loss_weights: LossWeights, training_config: TrainingConfig) -> dict:
+    ...
+
+def start_fingerprint(model: ClusterModel) -> str:
     ...
 
 class Trainer:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -219,7 +220,8 @@ class Run(threading.Thread):
 
     def values(self) -> dict[int, dict]:
         """What has been measured so far, by step."""
-        return {step: f.result() for step, f in sorted(self.pending.items()) if f.done() and not f.exception()}
+        done = {step: f for step, f in sorted(self.pending.items()) if f.done() and not f.cancelled()}
+        return {step: f.result() for step, f in done.items() if not f.exception()}
 
     def eligible(self) -> dict[int, dict]:
         """Of these, the steps that the recipe looks at, and the last one."""
@@ -286,8 +288,11 @@ class Run(threading.Thread):
         return text.replace("\nMake it again", f"{why}\nMake it again")
 
 
-def train(names, out: Path, minutes: float, wait: float = 1., workers: int = 8, threads: int = 2, jobs=JOBS) -> None:
-    """Train the named U-Nets until all are ripe or the time is up, wait for what is being measured, and write them."""
+def train(names, out: Path, minutes: float, wait: float = 1., workers: int = 8, threads: int = 2, jobs=JOBS) -> list:
+    """Train the named U-Nets until all are ripe or the time is up, wait for what is being measured, and write them.
+
+    Returns the names of those that failed.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = True
     out.mkdir(parents=True, exist_ok=True)
@@ -318,6 +323,7 @@ def train(names, out: Path, minutes: float, wait: float = 1., workers: int = 8, 
             if run.pending: run.finish()
             print(run.state(), json.dumps(run.values()), flush=True)
         for process in list(pool._processes.values()): process.terminate()
+    return [run.name for run in runs if run.failed]
 
 
 def main(argv=None) -> None:
@@ -330,7 +336,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     if unknown := [name for name in args.names if name not in JOBS]:
         parser.error(f"names must be of {', '.join(JOBS)}, got {unknown[0]}")
-    train(args.names, args.out, args.minutes, args.wait)
+    if failed := train(args.names, args.out, args.minutes, args.wait): sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__": main()

@@ -27,18 +27,28 @@ def kept(name: str) -> Path:
 
 def other_settings(record: dict, wanted: dict) -> list:
     "Names of the parameters that a record was not made with"
-    made = record["provenance"]["parameters"]
-    def same(name, a, b): # a: wanted; a record may have the whole recipe, or fewer images, where there are no more
-        if isinstance(a, dict) and isinstance(b, dict): return all(b.get(key) == value for key, value in a.items())
-        return a == b or (name == "n_images" and b < a and b == record["provenance"]["data"]["images"])
-    return [k for k, v in wanted.items() if None not in (v, made.get(k)) and not same(k, v, made[k])]
+    made, data = record["provenance"]["parameters"], record["provenance"].get("data") or {}
+    def same(name, a, b): # a: wanted
+        if isinstance(a, dict) and isinstance(b, dict): # a record may have the whole recipe
+            return all(b.get(key) == value for key, value in a.items())
+        if name == "unet": a, b = (made.get("dataset") if u is None else u for u in (a, b)) # that of the data set
+        return a == b or name == "n_images" and same_images(a, b)
+    def same_images(a, b): # None: all; a record may have fewer than are wanted, where there are no more
+        used = data.get("images", float("inf"))
+        if not {type(a), type(b)} <= {int, type(None)}: return False # numbers of several runs
+        if b is None: return used <= a
+        return used < b if a is None else used == b < a
+    return [k for k, v in wanted.items() if k in made and not same(k, v, made[k])]
 
 
 def records(plan: Plan) -> dict:
     "The file of each record of a plan -> its parameters"
     def settings(e, w): # how many images there are may follow from an input
         own = notebook_parameters(NOTEBOOKS/f"{e.name}.ipynb")
-        return {k: v for k, v in own.items() if k != "n_images"} | plan.parameters(e, w)
+        inputs = (k for k, source in e.inputs.items() if source != "unet" or plan.unet(w["dataset"])) # None: by name
+        handed = {*inputs, *e.leaves, *(r.to for r in e.results.values())} # paths
+        if own.get("n_images") is not None: handed.add("n_images")
+        return {k: v for k, v in own.items() if k not in handed} | plan.parameters(e, w)
     return {plan.file(e, name, w): settings(e, w)
             for e in plan.experiments for w in plan.runs(e) for name, kind in e.leaves.items() if kind == "record"}
 

@@ -74,8 +74,8 @@ def main(argv=None):
     parser.add_argument("--runs", help="folder for the records, shared by all plans (default: runs/batch)")
     parser.add_argument("more", nargs=argparse.REMAINDER, help="after --: files to make, or options of Snakemake")
     args = parser.parse_args(argv)
+    plan = plan_file(args.plan).resolve() # where the command was given
     os.chdir(ROOT)
-    plan = plan_file(args.plan)
     if not plan.is_file():
         known = ", ".join(sorted(p.stem for p in PLANS.glob("*.yaml")))
         parser.error(f"--plan must be a YAML file or one of {known}, got {args.plan!r}")

@@ -181,6 +181,7 @@ def _check_predict(args):
     record = _record_of(args)
     check_file(args.out, record, args.force)
     known = read_record(record, "diec-result-1") if Path(args.out).exists() else None
+    if known and isinstance(known.get("settings"), dict): known["settings"].pop("seed", None) # of an earlier version
     check_settings(known, _settings(args, *_PREDICT), f"--out: {args.out}", args.force)
 
 # %% ../../nbs/app/04_cli.ipynb #ed63edf3
@@ -545,11 +546,10 @@ def _check_images(images, args):
                          f"of the {n:,} there {'is' if found == 1 else 'are'} only {found} different")
 
 # %% ../../nbs/app/04_cli.ipynb #cc492031
-def _content_of_source(args, unet) -> str|None:
-    "A hash of the U-Net or of the file of vectors; None if the U-Net is still to be pretrained"
-    from diec.core.files import content_of
+def _content_of_source(args, unet, X) -> str|None:
+    "A hash of the U-Net or of the vectors of the images; None if the U-Net is still to be pretrained"
     from diec.unet import unet_fingerprint
-    if args.embeddings: return content_of(args.embeddings)
+    if args.embeddings: return hashlib.sha256(repr(X.shape).encode() + X.tobytes()).hexdigest()
     return unet_fingerprint(*unet) if unet else None
 
 
@@ -627,10 +627,18 @@ def _read_folder(args, out, unet):
     return pack
 
 # %% ../../nbs/app/04_cli.ipynb #rf000002
-def _suitable_unet(pack, args, clock) -> tuple:
-    "The U-Net of the package that suits the images, and its scheduler"
-    from diec.unet import choose_unet, load_unet
-    args.chosen = args.chosen or choose_unet(pack.images, random_state=args.seed)
+def _suitable_unet(args, out, clock) -> tuple:
+    "The U-Net of the package that suits the images, at their own size, and its scheduler"
+    from diec.data.folder import find_files, sample_files
+    from diec.data.images import DataError
+    from diec.unet import choose_unet, largest_side, load_unet
+    if not args.chosen:
+        found = find_files(args.folder)
+        try: some = sample_files(found, largest_side())
+        except DataError: # no file can be read, which reading them all says at length
+            _read_folder(args, out, None)
+            raise
+        args.chosen = choose_unet(some, random_state=args.seed)
     _print_result(f"U-Net {args.chosen}, of those that come with diec the one that suits these images best")
     unet = load_unet(args.chosen)
     clock.lap("choose")
@@ -698,7 +706,7 @@ def _fit(args, out, unet, source, X, state):
     "The estimator, fitted to images of this state, or to their vectors"
     from diec.core.distributed import is_main
     from diec.estimator import DiEC
-    name = _settings_hash(args.n_clusters, args.seed, args.fine_tune, source, state)
+    name = _settings_hash(__version__, args.n_clusters, args.seed, args.fine_tune, source, state)
     given = {"unet": unet, "fine_tune_unet": args.fine_tune} if unet else {"embed": "precomputed"}
     return DiEC(args.n_clusters, **given, random_state=args.seed, checkpoint=out/"work"/f"fit-{name}.safetensors",
                 progress=not args.quiet and is_main()).fit(X)
@@ -715,16 +723,16 @@ def _cluster(args, out) -> list: # files that could not be copied
     if is_main(): clear_partial(out)
     _check_same_folder(out/"work"/"folder", args)
     unet = load_network(args.unet) if args.unet else None
+    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(args, out, clock)
     _announce_reading(clock, args, out, unet)
     pack = _read_folder(args, out, unet)
     clock.lap("read")
-    if not (unet or args.refine or args.embeddings): unet = _suitable_unet(pack, args, clock)
-    key = _result_key(args, source := _content_of_source(args, unet), pack)
+    X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
+    key = _result_key(args, source := _content_of_source(args, unet, X), pack)
     if said := _result_of(out, args, key): return _repeat(out, args, pack, said)
     if args.refine:
         unet = _pretrain_for(args, out, pack, clock)
-        source = _content_of_source(args, unet)
-    X = _vectors(args.embeddings, args.folder, pack) if args.embeddings else pack.images
+        source = _content_of_source(args, unet, X)
     _announce_fit(clock, args, pack, unet, X)
     diec = _fit(args, out, unet, source, X, pack.state)
     clock.lap("fit")
@@ -1072,11 +1080,11 @@ def _scores(args):
                           cache_file=stored)
 
 # %% ../../nbs/app/04_cli.ipynb #8576511b
-_PREDICT = "model", "folder", "embeddings", "seed" # what predictions depend on
+_PREDICT = "model", "folder", "embeddings" # what predictions depend on
 
 # %% ../../nbs/app/04_cli.ipynb #0c333886
 def predict(
-    model: str, folder: list[str], out: str = "labels.csv", work: str | None = None, force: bool = False, seed: int = 0,
+    model: str, folder: list[str], out: str = "labels.csv", work: str | None = None, force: bool = False,
     quiet: bool = False, embeddings: str | None = None
 ) -> None:
     """Assign new images to the clusters of a fitted model.
@@ -1093,8 +1101,6 @@ def predict(
         Folder for the packed images, which stays (default: one beside the file, removed at the end).
     force : bool, default False
         Replace a file that diec did not write, and predictions of other settings.
-    seed : int, default 0
-        Seed of everything that is random.
     quiet : bool, default False
         Show no progress bars.
     embeddings : str or None, default None
@@ -1260,6 +1266,11 @@ def _text(text):
     if not text: raise argparse.ArgumentTypeError("must not be empty")
     return text
 
+
+def _path(text):
+    "A path with the home folder in place of ~, as a type for argparse"
+    return os.path.expanduser(_text(text))
+
 # %% ../../nbs/app/04_cli.ipynb #193aef2c
 def _counts(text):
     "A number of clusters, or several with commas between, as a type for argparse"
@@ -1269,7 +1280,7 @@ def _counts(text):
     return numbers[0] if len(numbers) == 1 else numbers
 
 _TYPES = {"seed": _within(0, 2**32 - 1), "steps": _within(1, 2**31 - 1), "image_size": _within(1, LARGEST_SIZE),
-          "n_clusters": _counts} # all others are texts
+          "n_clusters": _counts, "layer": _text} # all others are paths, or may be
 _SHORT = {"n_clusters": "-k"}
 
 # %% ../../nbs/app/04_cli.ipynb #536dbafb
@@ -1283,8 +1294,10 @@ def _adapt(action, parameter):
         action.required = parameter.default is Parameter.empty
     if get_origin(anno) is list: action.nargs = "+"
     if get_origin(anno) is Literal: action.choices = get_args(anno)
-    if anno is not bool: action.type = _TYPES.get(action.dest, _text)
-    if action.option_strings and anno is not bool: action.metavar = "N" if action.type in _TYPES.values() else None
+    if get_origin(anno) is Literal: action.type = _text
+    elif anno is not bool: action.type = _TYPES.get(action.dest, _path)
+    numeric = action.type not in (_text, _path) and anno is not bool
+    if action.option_strings and anno is not bool: action.metavar = "N" if numeric else None
     text = action.help.replace("\n", " ").removesuffix(" (default: False)")
     action.help = text.replace(". (default: ", " (default: ") # which `anno_parser` adds
     return action
@@ -1308,7 +1321,7 @@ def _add_verb(verbs, function):
                             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     for action in anno_parser(function)._actions:
         if action.dest in parameters: verb._add_action(_adapt(action, parameters[action.dest]))
-    verb.add_argument("--log", metavar="FILE", type=_text,
+    verb.add_argument("--log", metavar="FILE", type=_path,
                       help="also append what is said to FILE, with the time, and the traceback of an error")
     verb.set_defaults(run=function)
 
@@ -1378,7 +1391,7 @@ def _logged_to(path, argv):
     if path is None or os.environ.get("RANK", "0") != "0":
         yield
         return
-    try: file = open(Path(path).expanduser(), "a", encoding="utf-8", errors="backslashreplace")
+    try: file = open(path, "a", encoding="utf-8", errors="backslashreplace")
     except OSError as e: _fail(f"--log must be a file that can be written, got {path}: {e.strerror}")
     def log(line): print(time.strftime("%Y-%m-%d %H:%M:%S"), line, file=file, flush=True)
     with file, redirect_stdout(_Teed(sys.stdout, log)), redirect_stderr(_Teed(sys.stderr, log)):

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 __all__ = ['Recipe', 'Pretrained', 'pretrain', 'make_unet']
 
 # %% ../../nbs/app/00_pretrain.ipynb #d4462f23
-from diec.core.checkpoint import fingerprint, load_state, save_state
+from diec.core.checkpoint import check_origin, fingerprint, load_state, save_state
 from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
@@ -329,9 +329,7 @@ def load(self:_Run, path, origin:dict):
     "Continue from a checkpoint, if it is of this run"
     state = load_state(path)
     _fill_recipe(state.get("origin"))
-    if state.get("origin") != origin:
-        raise ValueError(f"checkpoint {path} belongs to another run: it was written with {state.get('origin')}, "
-                         f"now asked for {origin}")
+    check_origin(path, state.get("origin"), origin)
     warn_if_threads_differ(path, state)
     self.step, self.best = state["step"], state.get("best")
     self.history |= state["history"]
@@ -642,7 +640,7 @@ def main(argv=None):
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     args = parser.parse_args(argv)
     recipe = UNTIL_RIPE if args.early_stopping else Recipe()
-    if args.n_steps: recipe = replace(recipe, n_steps=args.n_steps)
+    if args.n_steps is not None: recipe = replace(recipe, n_steps=args.n_steps)
     make_unet(args.name, args.out, args.checkpoint, recipe, not args.quiet)
 
 # %% ../../nbs/app/00_pretrain.ipynb #118f992f

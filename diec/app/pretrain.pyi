@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import affine_grid, conv2d, grid_sample
 from tqdm.auto import tqdm
-from diec.core.checkpoint import fingerprint, load_state, save_state
+from diec.core.checkpoint import check_origin, fingerprint, load_state, save_state
 from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable

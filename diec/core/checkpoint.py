@@ -155,3 +155,33 @@ def load_state(path:str|Path) -> dict:
         raise ValueError(f"checkpoint {path} is damaged: its contents do not match their checksum; "
                          "delete it to start from the beginning")
     return _unflatten(json.loads(header["tree"]), tensors)
+
+# %% ../../nbs/core/02_checkpoint.ipynb #3906d4a5
+def read_origin(path:str|Path) -> dict|None:
+    "The origin of a checkpoint, of which no tensor is read; None where there is none, or the file is damaged"
+    try:
+        with safe_open(path, framework="pt") as f: tree = json.loads((f.metadata() or {})["tree"])
+        return _unflatten(dict(tree["dict"])["origin"], [])
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError): return None
+
+# %% ../../nbs/core/02_checkpoint.ipynb #93f6fad5
+WORDS = {"sha256": "images or U-Net", "extractor": "U-Net, noise schedule, batch_size or parts of embed",
+         "t": "timestep", "start": "initial clusters", "noise": "random_state"} # for an entry of an origin
+
+def _differences(stored:dict, wanted:dict) -> list:
+    "What differs in the entries that are wanted, in words; of checksums, only that they do"
+    found = []
+    for k, new in wanted.items():
+        if (old := stored.get(k)) == new: continue
+        if isinstance(old, dict) and isinstance(new, dict): found += [f"{k}.{s}" for s in _differences(old, new)]
+        elif any(isinstance(v, str) and re.fullmatch("[0-9a-f]{64}", v) for v in (old, new)):
+            found.append(f"other {WORDS.get(k, k)}")
+        else: found.append(f"{WORDS.get(k, k)} {old!r} there, {new!r} here")
+    return found
+
+# %% ../../nbs/core/02_checkpoint.ipynb #36ebf37b
+def check_origin(path:str|Path, stored:dict|None, wanted:dict):
+    "Refuse a checkpoint of another run, by the entries of its origin that are wanted"
+    if odd := _differences(stored or {}, wanted):
+        raise ValueError(f"checkpoint {path} belongs to another run ({'; '.join(odd)}): "
+                         "delete it, or choose another file")

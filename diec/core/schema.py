@@ -314,8 +314,8 @@ VALUES = 2**26 # largest number of values in one tensor
 WEIGHT_TYPES = "F32", "F16", "BF16" # of a U-Net
 
 MODEL_TENSORS = {
-    "space.mean": TensorRule(("D",)), "space.components": TensorRule(("d", "D"), -2, 2),
-    "scale": TensorRule((), 1e-6), "centers": TensorRule(("K", "d")),
+    "space.mean": TensorRule(("D",), -1e15, 1e15), "space.components": TensorRule(("d", "D"), -2, 2),
+    "scale": TensorRule((), 1e-15), "centers": TensorRule(("K", "d")),
     "labels": TensorRule(("N",), 0, N_CLUSTERS - 1, ("I64",))}
 # a model has all of these or none
 HEAD_TENSORS = {

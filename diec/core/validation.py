@@ -30,13 +30,22 @@ def check_number(name: str, value, low: float|None = 0.) -> float:
     return float(value)
 
 # %% ../../nbs/core/00_validation.ipynb #36d0ca15
+LARGEST_SEED = 2**32 - 1 # that NumPy and scikit-learn accept
+
 def check_seed(random_state) -> int:
-    "Return an integer seed of 0 or more; draw it if `random_state` is None or a RandomState."
-    if isinstance(random_state, (int, np.integer)): return check_integer("random_state", random_state, 0)
+    "Return an integer seed; draw it if `random_state` is None or a RandomState."
+    if isinstance(random_state, (int, np.integer)): return check_integer("random_state", random_state, 0, LARGEST_SEED)
     try: return int(check_random_state(random_state).randint(2**31))
     except ValueError as e:
-        allowed = "None, an int of 0 or more, or a RandomState"
+        allowed = f"None, an int in 0..{LARGEST_SEED}, or a RandomState"
         raise ValueError(f"random_state must be {allowed}, got {random_state!r}") from e
+
+# %% ../../nbs/core/00_validation.ipynb #7e23e151
+def plain(value):
+    "A value with Python's numbers in place of NumPy's, inside of lists, tuples and dicts too."
+    if isinstance(value, np.generic): return value.item()
+    if isinstance(value, dict): return {k: plain(v) for k, v in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
 
 # %% ../../nbs/core/00_validation.ipynb #25f2269e
 def one_line(e: BaseException) -> str:

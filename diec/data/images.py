@@ -221,6 +221,7 @@ def as_array(images, argument: str = "images", image_shape: tuple|None = None):
     if math.prod(image_shape) != images.shape[1]:
         raise ValueError(f"image_shape must have as many values as a row of {argument}, {images.shape[1]:,}, "
                          f"got {tuple(image_shape)}")
+    if hasattr(images, "to_numpy"): images = images.to_numpy() # a data frame
     return images.reshape(len(images), *image_shape)
 
 # %% ../../nbs/data/00_images.ipynb #im000005
@@ -353,7 +354,8 @@ def _check_fit(images, size, channels: int) -> tuple[int, int]:
     if len(pair) != 2 or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 1 for s in pair):
         raise ValueError(f"size must be a positive int or a pair (height, width) of them, got {size!r}")
     if images.shape[1] != channels:
-        hint = {1: "X.mean(1, keepdims=True)", 3: "X.repeat(3, 1)"}.get(channels, "another U-Net")
+        hint = {1: "X.mean(1, keepdims=True).astype(X.dtype)",
+                3: "np.repeat(X.reshape(len(X), 1, *X.shape[-2:]), 3, 1)"}.get(channels, "another U-Net")
         raise ValueError(f"images have {images.shape[1]} channel(s), but the U-Net takes {channels}; convert them "
                          f"({hint}), or take a U-Net that suits them (unet='auto')")
     return int(pair[0]), int(pair[1])

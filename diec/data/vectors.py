@@ -23,12 +23,27 @@ def _read_npy(path:Path) -> tuple:
         if table.is_file(): return vectors, _read_csv(table, names_only=True)[1]
     return vectors, None
 
+# %% ../../nbs/data/04_vectors.ipynb #14f5f3ac
+def _table(path:Path) -> tuple:
+    "Header and rows of a CSV file that has a column `file`; empty lines are passed over"
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as f:
+            reader = csv.reader(f)
+            header, rows = next(reader, []), [(cells, reader.line_num) for cells in reader if cells]
+    except (UnicodeDecodeError, csv.Error) as e: raise ValueError(f"{path} must be a CSV file in UTF-8: {e}") from None
+    if "file" not in header:
+        raise ValueError(f"{path} must have a column 'file', got {', '.join(header[:5]) or 'nothing'}")
+    for cells, line in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {line}: a row must have {len(header)} cells, as the header has, "
+                             f"got {len(cells)}")
+    if not rows: raise ValueError(f"{path} must name at least one file, got a header alone")
+    return header, [cells for cells, _ in rows]
+
 # %% ../../nbs/data/04_vectors.ipynb #ve2c5204
 def _read_csv(path:Path, names_only:bool=False) -> tuple:
     "Vectors and names of a table with the column `file`"
-    with open(path, newline="", encoding="utf-8") as f:
-        header, *rows = csv.reader(f)
-    if "file" not in header: raise ValueError(f"{path} must have a column 'file', got {', '.join(header[:5])}")
+    header, rows = _table(path)
     at = header.index("file")
     names = [file_of(row[at]) for row in rows]
     if names_only: return None, names
@@ -71,6 +86,16 @@ def _relative(name:str, folder:str) -> str:
         if name.startswith(start.rstrip("/") + "/"): return name[len(start.rstrip("/")) + 1:]
     return name
 
+# %% ../../nbs/data/04_vectors.ipynb #9cebec29
+def _row_of_each(names:list, path) -> dict:
+    "The row of each name; refuse a name that comes twice"
+    row = {}
+    for i, name in enumerate(names):
+        if row.setdefault(name, i) != i:
+            raise ValueError(f"{path} must have one row for each file, got {name} in the rows {row[name] + 1:,} and "
+                             f"{i + 1:,}")
+    return row
+
 # %% ../../nbs/data/04_vectors.ipynb #ve1d2e46
 def vectors_for(path:str|Path, files:list, folder:str) -> np.ndarray:
     "The vectors of a file in the order of pictures, whose names are relative to a folder"
@@ -80,7 +105,7 @@ def vectors_for(path:str|Path, files:list, folder:str) -> np.ndarray:
             raise ValueError(f"{path} must have a row for each of the {len(files):,} images, or a table of names "
                              f"beside it, got {len(vectors):,} rows")
         names = sorted(files)
-    row = {_relative(name, folder): i for i, name in enumerate(names)}
+    row = _row_of_each([_relative(name, folder) for name in names], path)
     if missing := [f for f in files if f not in row]:
         raise ValueError(f"{path} must have a vector for each image; {len(missing):,} of {len(files):,} have none, "
                          f"such as {missing[0]!r}")

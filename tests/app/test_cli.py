@@ -187,6 +187,26 @@ def test_a_quick_result_is_replaced_by_a_refined_one_and_not_the_other_way(photo
     run(*words, "--force")
 
 
+def test_the_unet_is_chosen_at_the_size_of_the_files(tmp_path, capsys):
+    for i, digit in enumerate(load_dataset("digits").images[:12]):
+        picture(tmp_path / "small" / f"{i}.png", digit, 8)
+    run("cluster", tmp_path / "small", "-k", 2, "--out", tmp_path / "out", "--quiet")
+    said = capsys.readouterr().out
+    assert "U-Net digits, of those that come with diec" in said and "12 images read at 8x8 in gray" in said
+
+
+def test_a_folder_without_a_readable_file_says_why(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        (tmp_path / "in" / f"{i}.png").touch()
+    said = []
+    for words in ((), ("--unet", "digits")):
+        with pytest.raises(SystemExit):
+            run("cluster", tmp_path / "in", "--out", tmp_path / "out", "--quiet", *words)
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1] and "0 bytes" in said[0]
+
+
 def test_information(made, capsys):
     for words in (("info", made / "model"), ("unets",), ("datasets",)):
         run(*words)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diec.app import cli
 from diec.app.cli import main
 from diec.data.vectors import vectors_for
 
@@ -85,6 +86,25 @@ def test_the_same_again_is_done_at_once_and_other_vectors_are_not(made, photos, 
     np.save(file, vectors[::-1])
     run(*words, file)
     assert "nothing has changed" not in capsys.readouterr().out
+    file.with_suffix(".csv").write_text("file\n" + "\n".join(names[::-1]) + "\n")  # the first vectors again
+    run(*words, file)
+    assert "nothing has changed" not in capsys.readouterr().out
+    link = tmp_path / "link.npy"
+    link.symlink_to(file)
+    run(*words, link, "--force")
+    capsys.readouterr()
+    np.save(file, vectors[::-1] + 1)
+    run(*words, link)
+    assert "nothing has changed" not in capsys.readouterr().out
+
+
+def test_another_version_takes_no_result_of_this_one(photos, tmp_path, monkeypatch, capsys):
+    words = "cluster", photos / "photos", "-k", 3, "--out", tmp_path / "out", "--quiet", "--embeddings"
+    for version in ("1", "2"):
+        monkeypatch.setattr(cli, "__version__", version)
+        run(*words, photos / "clip.npy")
+        assert "nothing has changed" not in capsys.readouterr().out
+    assert len([f for f in (tmp_path / "out" / "work").glob("fit-*") if f.name.count(".") == 1]) == 2
 
 
 def test_information(made, capsys):
@@ -108,6 +128,11 @@ def test_options_that_make_no_sense(photos, capsys, words):
         ("vectors.csv", b"name,0\na.png,1\n", "must have a column 'file'"),
         ("vectors.csv", b"file,0\na.png,x\n", "must hold numbers in all columns"),
         ("vectors.csv", b"file,0\nnone.png,1\n", "60 of 60 have none, such as"),
+        ("vectors.csv", b"", "must have a column 'file', got nothing"),
+        ("vectors.csv", b"file,0\n", "must name at least one file"),
+        ("vectors.csv", b"file,0\na.png\n", "line 2: a row must have 2 cells, as the header has, got 1"),
+        ("vectors.csv", b"file,0\n\xff.png,1\n", "must be a CSV file in UTF-8"),
+        ("vectors.csv", b"file,0\na.png,1\n./a.png,2\n", "one row for each file, got a.png in the rows 1 and 2"),
         ("vectors.npy", np.zeros((7, 3)), "must have a row for each of the 60 images"),
         ("vectors.npy", np.zeros(60), "must hold vectors (N, D) of numbers, got float64 (60,)"),
     ],
@@ -140,6 +165,11 @@ def test_names_of_all_kinds_and_a_pickle(tmp_path):
     np.save(tmp_path / "p.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match="holds no objects"):
         vectors_for(tmp_path / "p.npy", ["a.png"], str(folder))
+
+
+def test_a_mark_at_the_beginning_and_empty_lines_are_passed_over(tmp_path):
+    (tmp_path / "e.csv").write_text("\ufefffile,0,1\nb,1,3\n\na,2,4\n\n", encoding="utf-8")
+    assert vectors_for(tmp_path / "e.csv", ["a", "b"], "photos").tolist() == [[2, 4], [1, 3]]
 
 
 def test_parquet(tmp_path):

@@ -182,6 +182,8 @@ def test_the_card_says_where_the_weights_come_from(tmp_path, monkeypatch):
     history = json.loads((tmp_path / "u" / "history.json").read_text())
     assert history["measured"] == [1, 2] and history["information"] == [1.25, 1.0]
     P.main(["digits", "--out", str(tmp_path / "v"), "--n-steps", "2", "--quiet"])
+    with pytest.raises(ValueError, match="recipe.n_steps must be an integer of 1 or more, got 0"):
+        P.main(["digits", "--out", str(tmp_path / "w"), "--n-steps", "0", "--quiet"])
     card = (tmp_path / "v" / "README.md").read_text()
     assert "information" not in card and "--early-stopping" not in card
 

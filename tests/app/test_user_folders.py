@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import diec
-from diec.app.cli import main, write_labels
+from diec.app.cli import _parser, main, write_labels
 from diec.core.names import cell_of, file_of, find_unet, printable, unet_names
 from diec.data.datasets import dataset_available, load_dataset
 from diec.data.folder import list_images
@@ -110,6 +110,20 @@ def read(path):
     "The rows of a table: names of files and clusters"
     with open(path, newline="", encoding="utf-8") as f:
         return {file_of(r["file"]): r["cluster"] for r in csv.DictReader(f)}
+
+
+def test_the_home_folder_may_be_in_any_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for words in (
+        "cluster ~/a --unet ~/b --out ~/c --into ~/d --embeddings ~/e.npy --log ~/f",
+        "apply ~/a.csv --into ~/b --photos ~/c --log ~/d",
+        "pretrain ~/a --out ~/b",
+        "search ~/a --unet ~/b --work ~/c",
+        "predict ~/a ~/b ~/c --out ~/d --work ~/e --embeddings ~/f.npy",
+        "info ~/a",
+    ):
+        found = json.dumps(vars(_parser().parse_args(words.split())), default=str)
+        assert "~" not in found and found.count("/home/me/") == words.count("~"), found
 
 
 # --- refused before PyTorch is imported

@@ -126,6 +126,18 @@ def test_a_checkpoint_resumes_the_same_vectors_alone(digits, vectors, tmp_path):
         quick(vectors + 1, checkpoint=checkpoint).fit(digits)
 
 
+def test_a_checkpoint_is_of_one_split_of_the_vectors(digits, vectors, tmp_path):
+    "The same numbers side by side, once with the layer b in the last four columns, once in the last eight"
+    for cut in (12, 8):
+        parts = {"a": vectors[:, :cut], "b": vectors[:, cut:]}
+        model = quick(parts, layer="a+b", checkpoint=tmp_path / "run.safetensors")
+        if cut == 12:
+            model.fit(digits)
+            continue
+        with pytest.raises(ValueError, match="another run"):
+            model.fit(digits)
+
+
 def test_a_saved_model_takes_vectors_or_the_function(digits, tmp_path):
     fitted = quick({"a": pixels, "b": Network()}, layer="a+b").fit(digits)
     fitted.save_pretrained(tmp_path / "model")
@@ -141,6 +153,14 @@ def test_a_saved_model_takes_vectors_or_the_function(digits, tmp_path):
     loaded.save_pretrained(tmp_path / "again")
     one, two = ((tmp_path / name / "config.json").read_text() for name in ("model", "again"))
     assert one == two
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e7])
+def test_vectors_of_any_size_can_be_saved(digits, vectors, tmp_path, size):
+    fitted = quick(size * vectors + size).fit(digits)
+    fitted.set_params(embed=None).save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(size * vectors + size), fitted.labels_)
 
 
 def test_a_model_with_a_unet_takes_no_function(digits, tmp_path):
@@ -174,6 +194,20 @@ def test_clone_and_params(vectors):
     assert clone(model).embed is not vectors and model.get_params()["embed"] is vectors
 
 
+def test_settings_are_checked_before_a_function_runs(digits):
+    def too_late(batch):
+        raise AssertionError("something was computed")
+
+    for kwargs, said in (
+        (dict(loss_weights=LossWeights(eta=-1.0)), "loss_weights.eta must be"),
+        (dict(training_config=TrainingConfig(patience=0)), "training_config.patience must be"),
+        (dict(random_state=2**32), "random_state must be .* 0..4294967295"),
+        (dict(init="random"), "init must be"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            quick(too_late, **kwargs).fit(digits)
+
+
 def wrong(batch):
     return batch
 
@@ -194,7 +228,12 @@ def growing(batch):
         (wrong, {}, ValueError, r"what embed returns must be vectors of shape \(200, D\)"),
         (growing, {"batch_size": 150}, ValueError, "what embed returns must have the same length in every batch"),
         (pixels, {"fine_tune_unet": True}, ValueError, "fine_tune_unet must be False with embed"),
+        (pixels, {"fine_tune_unet": np.bool_(True)}, ValueError, "fine_tune_unet must be False with embed"),
         (pixels, {"criterion": "stable_chi"}, ValueError, "criterion must not be 'stable_chi'"),
+        (pixels, {"unet": "digits"}, ValueError, "unet must be 'auto' with embed.*got 'digits'"),
+        (pixels, {"unet": (1, 2)}, ValueError, "unet must be 'auto' with embed.*got tuple"),
+        (pixels, {"n_draws": 2}, ValueError, "n_draws must be 'auto' with embed.*got 2"),
+        (pixels, {"device": "cpu"}, ValueError, "device must be None with embed.*got 'cpu'"),
         (pixels, {"timestep": 5}, ValueError, "timestep must be 0"),
         (pixels, {"layer": "mid_block"}, ValueError, r"layer must be one of \('embed',\)"),
         (pixels, {"batch_size": 0}, ValueError, "batch_size"),

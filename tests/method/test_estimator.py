@@ -1,5 +1,6 @@
 "The scikit-learn face: conventions, kinds of input, saving and loading, and errors that name the argument."
 
+import copy
 import json
 import os
 import shutil
@@ -259,14 +260,17 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(digits, monkeypatch):
     def fail(*args, **kwargs):
         raise FloatingPointError("boom")
 
-    monkeypatch.setattr(E.Trainer, "fit", fail)
-    with pytest.raises(FloatingPointError):
-        model.set_params(layer="conv_in", timestep=900).fit(digits)
-    assert (
-        np.array_equal(model.predict(digits), before[0])
-        and (model.layer_, model.timestep_) == before[1:3]
-        and model.labels_ is before[3]
-    )
+    for owner, name in ((E.Trainer, "fit"), (E, "_certainty")):
+        with monkeypatch.context() as patch, pytest.raises(FloatingPointError):
+            patch.setattr(owner, name, fail)
+            model.set_params(layer="conv_in", timestep=900, random_state=5).fit(digits)
+        assert (
+            np.array_equal(model.predict(digits), before[0])
+            and (model.layer_, model.timestep_) == before[1:3]
+            and model.labels_ is before[3]
+            and model.seed_ == 0
+            and model.get_params()["random_state"] == 5
+        )
 
 
 def test_images_much_larger_than_the_unet_are_said(digits, caplog):
@@ -421,6 +425,7 @@ def test_the_hierarchy_of_a_fitted_model(fitted, digits):
     assert tree.n_clusters_ == 4 and len(tree.labels_) == len(digits) == len(tree.cut(7)) and len(set(tree.cut(7))) == 7
     assert adjusted_rand_score(tree.labels_, fitted.labels_) > 0
     assert fitted.hierarchy(digits[:3]).n_clusters_ <= 3
+    assert fitted.hierarchy(digits[[0, 1, 2] * 4]).n_clusters_ == 3
     with pytest.raises(NotFittedError):
         quick().hierarchy(digits)
 
@@ -451,11 +456,36 @@ def test_a_checkpoint_resumes_a_fit(digits, tmp_path, monkeypatch, same):
         dict(unet="digits"),
         dict(n_draws=3),
         dict(fine_tune_unet=False),
+        dict(init="k-means"),
+        dict(unet=(tiny()[0], new_scheduler(beta_schedule="linear"))),
     ):
         with pytest.raises(ValueError, match="another run"):
             quick(**{**dict(fine_tune_unet=True, checkpoint=tmp_path / "c"), **other}).fit(digits)
     with pytest.raises(ValueError, match="another run"):
         quick(fine_tune_unet=True, checkpoint=tmp_path / "c").fit(digits[::-1].copy())
+
+
+def test_a_checkpoint_that_is_refused_keeps_its_files_and_says_what_differs(digits, tmp_path):
+    def fit(**kwargs):
+        settings = dict(layer="search", timestep="search", search_size=40, n_draws=1, checkpoint=tmp_path / "c")
+        return quick(**{**settings, **kwargs}).fit(digits[:50])
+
+    def files():
+        return {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+
+    fit()
+    before = files()
+    assert before.keys() == {"c", "c.search.json", "c.start.safetensors"}
+    for kwargs, said in (
+        (dict(n_clusters=5), "n_clusters 4 there, 5 here"),
+        (dict(random_state=1), "training_config.random_state 0 there, 1 here; random_state 0 there, 1 here"),
+        (dict(loss_weights=LossWeights(lambda_kl=2)), "loss_weights.lambda_kl 1.0 there, 2 here"),
+        (dict(init="k-means"), "other initial clusters"),
+        (dict(timestep=999, layer="conv_in", criterion="chi"), "layer .* there, 'conv_in' here; timestep .*, 999 here"),
+    ):
+        with pytest.raises(ValueError, match=f"belongs to another run .*{said}.*: delete it, or choose another file"):
+            fit(**kwargs)
+        assert files() == before, kwargs
 
 
 @pytest.mark.parametrize(
@@ -474,6 +504,40 @@ def test_numbers_of_numpy_are_numbers(digits, tmp_path, same, name, value):
     assert same(numpy_one.model_, quick(**{name: int(value)}).fit(digits).model_)
     numpy_one.save_pretrained(tmp_path / "model")
     assert np.array_equal(DiEC.from_pretrained(tmp_path / "model").predict(digits), numpy_one.labels_)
+
+
+def test_numbers_of_numpy_can_be_saved(digits, tmp_path):
+    config = TrainingConfig(head_epochs=np.int64(2), lr_head=np.float64(1e-3), restore_best=np.bool_(True))
+    model = quick(
+        training_config=config,
+        loss_weights=LossWeights(lambda_kl=np.float32(1)),
+        fine_tune_unet=np.bool_(False),
+        image_shape=(np.int64(8), np.int64(8)),
+        progress=1,
+    )
+    rows = digits[:50].reshape(50, -1)
+    model.fit(rows).save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.predict(rows), model.labels_) and again.progress is True
+    assert again.training_config == model.training_config and again.loss_weights == model.loss_weights
+
+
+@pytest.mark.parametrize("params", [dict(n_clusters=5), dict(n_clusters=None), dict(embed=lambda x: x.flatten(1))])
+def test_a_model_is_saved_as_it_was_fitted(digits, tmp_path, same, params):
+    model = quick().fit(digits[:50])
+    labels = model.predict(digits)
+    model.set_params(**params).save_pretrained(tmp_path / "model")
+    again = DiEC.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.predict(digits), labels) and again.n_clusters in (4, None) and again.n_clusters_ == 4
+    assert same(again.unet_, model.unet_)
+
+
+def test_what_could_not_be_read_again_is_not_written(digits, tmp_path):
+    model = quick().fit(digits[:50])
+    for params, said in ((dict(batch_size=0), "params.batch_size must be"), (dict(layer="middle"), "layer must be")):
+        with pytest.raises(ValueError, match=said):
+            copy.copy(model).set_params(**params).save_pretrained(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
 
 
 def test_as_many_draws_as_the_noise_needs(digits, tmp_path):
@@ -609,6 +673,15 @@ def test_bad_images_are_named(X, words, fitted):
         with pytest.raises((ValueError, TypeError)) as e:
             call()
         assert all(w in str(e.value) for w in words), str(e.value)
+
+
+def test_the_advice_on_channels_leads_to_images_that_fit(digits):
+    pixels = ((digits[:20] + 1) * 127.5).round().astype(np.uint8)
+    for X, channels in ((np.repeat(pixels, 3, 1), 1), (pixels, 3), (pixels[:, 0], 3)):
+        with pytest.raises(ValueError, match="channel") as e:
+            quick(unet=tiny(channels)).fit(X)
+        advice = str(e.value).partition("convert them (")[2].partition("), or take")[0]
+        quick(unet=tiny(channels)).fit(eval(advice, {"X": X, "np": np}))
 
 
 def test_three_images_are_enough_to_predict(fitted, unseen):
@@ -955,6 +1028,12 @@ def test_floats_from_zero_to_one_are_recognized_and_remembered(digits, tmp_path)
     np.testing.assert_array_equal(again.predict(unit), fitted.labels_)
     with pytest.raises(ValueError, match=r"X must lie in \[0, 1\]"):
         again.predict(digits)
+    by_function = DiEC(4, embed=lambda x: x.flatten(1), training_config=QUICK, random_state=0).fit(digits)
+    for model in (expected, by_function):
+        with pytest.warns(UserWarning, match=r"all values of X are in \[0, 1\], but those of fit were not") as said:
+            model.predict(unit)
+        assert Path(said[0].filename).name == Path(__file__).name
+        model.predict(((digits + 1) * 127.5).round().astype(np.uint8))  # says nothing
 
 
 def test_flat_rows_and_data_sets(digits, tmp_path):
@@ -1134,24 +1213,30 @@ def test_the_columns_of_transform_have_names(digits):
     assert fitted.hierarchy(digits).n_clusters_ == 4 and fitted.score(digits) > 0
 
 
+OF_VECTORS = dict(unet="auto", timestep="search", n_draws="auto", device=None, embed="precomputed")
+
+
 def test_tables_leave_the_number_and_the_names_of_their_columns(digits):
     pandas = pytest.importorskip("pandas")
     rows = digits.reshape(len(digits), -1)[:, 8:40]
     table = pandas.DataFrame(rows, columns=[f"pixel {i}" for i in range(32)])
-    fitted = quick(unet="auto", timestep="search", embed="precomputed").fit(table)
+    fitted = quick(**OF_VECTORS).fit(table)
     assert fitted.n_features_in_ == 32 and list(fitted.feature_names_in_) == list(table.columns)
     np.testing.assert_array_equal(fitted.predict(table), fitted.labels_)
     np.testing.assert_array_equal(fitted.predict(rows), fitted.labels_)
     with pytest.raises(ValueError, match="X must have the columns of fit in their order, got 'pixel 31' in place"):
         fitted.predict(table[table.columns[::-1]])
     assert fitted.fit(rows).n_features_in_ == 32 and not hasattr(fitted, "feature_names_in_")
+    whole = pandas.DataFrame(digits.reshape(len(digits), -1))
+    images = quick(image_shape=(8, 8)).fit(whole)
+    np.testing.assert_array_equal(images.predict(whole), images.labels_)
     assert quick(image_shape=(8, 8)).fit(digits.reshape(len(digits), -1)).n_features_in_ == 64
     assert not hasattr(quick().fit(digits), "n_features_in_")
 
 
 def test_in_a_pipeline_and_a_search(digits):
     rows = digits.reshape(len(digits), -1)
-    whole = make_pipeline(StandardScaler(), quick(unet="auto", timestep="search", embed="precomputed"))
+    whole = make_pipeline(StandardScaler(), quick(**OF_VECTORS))
     labels = clone(whole).fit_predict(rows)
     whole.set_output(transform="pandas" if find_spec("pandas") else "default").fit(rows)
     np.testing.assert_array_equal(whole[-1].labels_, labels)

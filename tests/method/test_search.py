@@ -333,6 +333,13 @@ def test_a_second_top_is_reported():
     assert search_layer(along(SHAPES["roof"](100)), [DEFAULT_LAYER]).unimodal
 
 
+@pytest.mark.parametrize("kwargs, name", [(dict(layers=[]), "layers"), (dict(timesteps=[]), "timesteps")])
+def test_nothing_to_search_is_refused(kwargs, name):
+    for call in (score_map, search_layer):
+        with pytest.raises(ValueError, match=f"{name} must hold one or more"):
+            call(along(lambda t: -t), **{"layers": ["mid_block"], **kwargs})
+
+
 def test_the_map_is_S():
     names, f = hills(3)
     S = Made(f)

@@ -18,7 +18,7 @@ from diec.core.interrupt import Interrupted
 from diec.losses import adaptive_graph
 from diec.search import initial_clusters, neighbor_information
 from diec.trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
-from diec.unet import new_unet
+from diec.unet import new_scheduler, new_unet
 
 SHORT = replace(subprocess_cases.QUICK, head_epochs=2, warmup_epochs=0, joint_epochs=2)
 
@@ -135,11 +135,21 @@ def left_off(request, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("change", [*OTHER, "U-Net"])
+@pytest.mark.parametrize("change", [*OTHER, "U-Net", "start labels", "start centers", "noise schedule"])
 def test_the_checkpoint_of_another_run_is_refused(left_off, change):
     before = left_off.read_bytes()
-    kwargs = OTHER.get(change) or {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
+    kwargs = OTHER.get(change, {})
+    if change == "U-Net":
+        kwargs = {"unet": new_unet(8, block_out_channels=(8, 8), random_state=8)}
     trainer, images = subprocess_cases.trainer(**{"training_config": SHORT, **kwargs})
+    if change == "start labels":
+        trainer.model.start_labels = trainer.model.start_labels.roll(1)
+    if change == "start centers":
+        trainer.model.centers.data += 0.1
+    if change == "noise schedule":
+        trainer.extract.scheduler = new_scheduler(beta_schedule="linear")
+    settings = trainer.layer, trainer.t, trainer.loss_weights, trainer.training_config
+    trainer = Trainer(trainer.extract, trainer.model, *settings)
     try:
         with pytest.raises(ValueError, match="another run"):
             trainer.fit(images, checkpoint=left_off)
@@ -664,6 +674,16 @@ def test_bad_settings_are_named(build, name, value):
     with pytest.raises((ValueError, TypeError)) as e:
         run(**{kind: build(**{name: value})})
     assert name in str(e.value) and repr(value) in str(e.value) and "must be" in str(e.value)
+
+
+def test_numbers_of_numpy_become_those_of_python(tmp_path):
+    numpy_one = replace(SHORT, head_epochs=np.int64(2), lr_head=np.float32(0.5), restore_best=np.bool_(True))
+    assert numpy_one == replace(SHORT, head_epochs=2, lr_head=0.5, restore_best=True)
+    weights_of = LossWeights(lambda_kl=np.float64(1), n_neighbors=np.int32(5))
+    assert {type(v) for v in (*vars(numpy_one).values(), *vars(weights_of).values())} == {int, float, bool}
+    trainer, images = subprocess_cases.trainer(training_config=numpy_one, loss_weights=weights_of)
+    trainer.fit(images, checkpoint=tmp_path / "c", stop_after=1)
+    assert (tmp_path / "c").exists()
 
 
 def test_the_smallest_settings_are_allowed():

@@ -246,17 +246,46 @@ def test_records_are_kept_with_the_results_and_come_back(made, tmp_path, capsys)
     assert paths[0].read_text() == "{}" and "0 records copied" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "made, wanted, odd",
+    [
+        (dict(unet="digits"), dict(unet=None), []),
+        (dict(unet=None), dict(unet="digits"), []),
+        (dict(unet="usps"), dict(unet=None), ["unet"]),
+        (dict(unet=None), dict(unet="usps"), ["unet"]),
+        (dict(n_images=50), dict(n_images=None), ["n_images"]),
+        (dict(n_images=70), dict(n_images=None), []),  # there are only 50
+        (dict(n_images=None), dict(n_images=50), []),
+        (dict(n_images=None), dict(n_images=49), ["n_images"]),
+        (dict(n_images=50), dict(n_images=70), []),
+        (dict(n_images=50), dict(n_images=49), ["n_images"]),
+        (dict(layer=None), dict(layer="mid_block"), ["layer"]),
+        (dict(layer="mid_block"), dict(layer=None), ["layer"]),
+        ({}, dict(layer="mid_block"), []),  # an old record, from before there was such a parameter
+        (dict(recipe={"n_steps": 2, "augment": 0}), dict(recipe={"n_steps": 2}), []),
+    ],
+)
+def test_what_counts_as_another_setting(made, wanted, odd):
+    record = {"provenance": {"parameters": {"dataset": "digits"} | made, "data": {"images": 50}}}
+    assert records.other_settings(record, {"dataset": "digits"} | wanted) == odd
+
+
 def test_a_record_of_other_settings_is_not_kept(tmp_path, capsys):
     settings = {"name": "x", "out": str(tmp_path), "runs": str(tmp_path / "runs"), "datasets": ["digits"], "seeds": [0]}
     settings |= {"baselines": ["k-means"], "only": ["search"]}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(settings))
     record = tmp_path / "runs" / "search" / "digits" / "0.json"
     record.parent.mkdir(parents=True)
-    for n_grid, copied in ((25, 1), (4, 0)):  # 25 is the notebook's own
-        record.write_text(json.dumps({"provenance": {"parameters": {"dataset": "digits", "n_grid": n_grid}}}))
+    for name, value, copied in (  # 25 is the notebook's own; the U-Net is that of the data set
+        ("n_grid", 25, 1),
+        ("n_grid", 4, 0),
+        ("unet", "digits", 1),
+        ("unet", "usps", 0),
+    ):
+        record.write_text(json.dumps({"provenance": {"parameters": {"dataset": "digits", name: value}}}))
         records.main(["keep", str(tmp_path / "plan.yaml"), "--results", str(tmp_path / "kept")])
         said = capsys.readouterr().out
-        assert f"{copied} records copied" in said and ("n_grid" in said) == (not copied)
+        assert f"{copied} records copied" in said and (name in said) == (not copied)
     assert json.loads((tmp_path / "kept" / "records" / "search" / "digits" / "0.json").read_text())
 
 

@@ -1,7 +1,9 @@
 """Pretraining side by side, here on the CPU: what a GPU adds is only the graph of a step."""
 
 import json
+from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,9 +70,30 @@ def test_runs_leave_folders_with_card_history_and_curve(tmp_path, monkeypatch, c
 
 def test_a_run_whose_loss_is_not_finite_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu.Trainer, "update", lambda self: self.losses.fill_(float("nan")))
-    gpu.train(["tiny"], tmp_path, 5, 0, workers=1, threads=1, jobs={"tiny": JOB})
+    assert gpu.train(["tiny"], tmp_path, 5, 0, workers=1, threads=1, jobs={"tiny": JOB}) == ["tiny"]
     assert "FAILED FloatingPointError" in capsys.readouterr().out
     assert not (tmp_path / "tiny").exists()
+
+
+def test_a_failed_run_is_an_exit_status(tmp_path, monkeypatch):
+    for failed in ([], ["usps"]):
+        monkeypatch.setattr(gpu, "train", lambda *args, failed=failed: failed)
+        if not failed:
+            gpu.main([str(tmp_path), "usps"])
+            continue
+        with pytest.raises(SystemExit, match="failed: usps"):
+            gpu.main([str(tmp_path), "usps"])
+
+
+def test_what_is_not_measured_when_the_time_is_up_is_left_out():
+    run = gpu.Run(SimpleNamespace(job=JOB), None, None, 0.0, 1)
+    run.pending = {step: Future() for step in (1, 2, 3, 4)}
+    run.pending[1].set_result({"information": 1.0})
+    run.pending[2].cancel()
+    run.pending[3].set_exception(ValueError())
+    assert run.values() == {1: {"information": 1.0}}
+    run.pending[1] = Future()
+    assert run.values() == {} and run.eligible() == {}
 
 
 def test_unknown_names_are_refused(tmp_path, capsys):

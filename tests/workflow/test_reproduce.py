@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "workflow" / "plugins"))
 from snakemake_logger_plugin_jobs import Progress, duration
 
+from workflow import reproduce
+
 
 def log(progress, event, **facts):
     return progress.heard(SimpleNamespace(event=event, **facts))
@@ -66,6 +68,15 @@ def test_a_line_fits_80_columns(progress):
 )
 def test_durations(seconds, said):
     assert duration(seconds) == said
+
+
+def test_a_plan_is_looked_for_where_the_command_is_given(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("out: results/mine\nruns: runs/mine\n")
+    asked = []
+    monkeypatch.setattr(reproduce, "snakemake", lambda plan, *args: asked.append(plan) or 0)
+    monkeypatch.chdir(tmp_path)
+    reproduce.main(["--plan", "mine.yaml"])
+    assert asked == [tmp_path / "mine.yaml"]
 
 
 def test_snakemake_hands_its_jobs_to_the_plugin(tmp_path):
