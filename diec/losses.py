@@ -200,7 +200,8 @@ def neighbor_loss(z:torch.Tensor, z_neighbor:torch.Tensor, attraction:float=2.0)
     return (torch.logsumexp(torch.cat([together[:, None], others], 1), 1) - attraction*together).mean()
 
 # %% ../nbs/method/03_losses.ipynb #nk000010
-def stay_loss(z:torch.Tensor, centers:torch.Tensor, e:torch.Tensor, start_centers:torch.Tensor) -> torch.Tensor:
+def stay_loss(z:torch.Tensor, centers:torch.Tensor, e:torch.Tensor, start_centers:torch.Tensor,
+              counts:torch.Tensor|None=None) -> torch.Tensor:
     """Measure how far points have moved relative to the centers of their clusters.
 
     Parameters
@@ -213,13 +214,16 @@ def stay_loss(z:torch.Tensor, centers:torch.Tensor, e:torch.Tensor, start_center
         The points at the start (B, d).
     start_centers : torch.Tensor
         The same centers at the start (B, d).
+    counts : torch.Tensor or None, default None
+        Which points count (B,), bool; the others contribute zero to the mean. None: all.
 
     Returns
     -------
     torch.Tensor
         Scalar, the mean squared distance.
     """
-    return (z - centers - e + start_centers).square().sum(1).mean()
+    far = (z - centers - e + start_centers).square().sum(1)
+    return (far if counts is None else far*counts).mean()
 
 # %% ../nbs/method/03_losses.ipynb #76c9c1dc
 def entropy_loss(q:torch.Tensor, eta:float=0.1) -> torch.Tensor:

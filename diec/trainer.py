@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -194,7 +194,7 @@ lambda_diff : float, default 1.0
 lambda_nbr : float, default 0.3
     Neighbors in e stay neighbors.
 lambda_stay : float, default 0.1
-    Points stay in place within their cluster.
+    Points stay in place within their cluster; grows in training, see `TrainingConfig.keep_neighbors`.
 n_neighbors : int, default 10
     Neighbors k, in the adaptive graph and of e.
 eta : float, default 0.1
@@ -214,6 +214,7 @@ class TrainingConfig:
     patience:int=3
     random_state:int=0
     restore_best:bool=True
+    keep_neighbors:float=0.67
 
     def __post_init__(self): _make_plain(self)
 
@@ -224,6 +225,8 @@ class TrainingConfig:
         for name in ("batch_size", "patience"): check_integer(name, getattr(self, name), 1)
         if not isinstance(self.restore_best, bool):
             raise ValueError(f"restore_best must be True or False, got {self.restore_best!r}")
+        if check_number("keep_neighbors", self.keep_neighbors) > 1:
+            raise ValueError(f"keep_neighbors must be a share from 0 to 1, got {self.keep_neighbors!r}")
         for name, low in (("lr_head", 0.), ("lr_unet", 0.), ("tol", None)): check_number(name, getattr(self, name), low)
 
 # %% ../nbs/method/06_trainer.ipynb #a4a86a54
@@ -251,6 +254,9 @@ random_state : int, default 0
     Seed.
 restore_best : bool, default True
     At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.
+keep_neighbors : float, default 0.67
+    The weight of the stay term doubles before an epoch of the head stage if less than this share of the nearest
+    neighbors in e are nearest neighbors in z, on a sample of the images; 0: never.
 """
 
 # %% ../nbs/method/06_trainer.ipynb #e5c9ed01
@@ -260,7 +266,7 @@ class EpochView:
     def __init__(self, model:ClusterModel, x:torch.Tensor, loss_weights:LossWeights, graph:Graph|None=None,
                  fixed_labels:torch.Tensor|None=None): # graph: do not compute it; fixed_labels: they are the target
         self.x, self.partners = x, None # (N, d); (N,), a neighbor in x of each point
-        self.information = None # what the labels tell about the neighbors in x
+        self.information, self.kept = None, None # what the labels tell about the neighbors in x; how many stay so in z
         self.z, q = model.assign_all(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; lower the learning rate")
@@ -317,7 +323,8 @@ def _clustering_terms(model:ClusterModel, view:EpochView, loss_weights:LossWeigh
     if w.lambda_nbr: terms["nbr"] = w.lambda_nbr*neighbor_loss(z, model.head(view.x[view.partners[index]]))
     if w.lambda_stay:
         k = view.labels[index]
-        terms["stay"] = w.lambda_stay*stay_loss(z, model.centers[k], x, model.start_centers[k])
+        at_home = view.target[index].argmax(1) == k
+        terms["stay"] = w.lambda_stay*stay_loss(z, model.centers[k], x, model.start_centers[k], at_home)
     return terms
 
 # %% ../nbs/method/06_trainer.ipynb #c07660bb
@@ -368,11 +375,12 @@ def _set_start(self:Trainer):
                   "start": start_fingerprint(self.model), "n_clusters": len(self.model.centers)}
     self.stage, self.epoch, self.settled = "head", 0, 0 # epochs done in this stage; epochs with settled labels
     self.labels, self.graph = None, None
+    self.lambda_stay = self.loss_weights.lambda_stay # its present value
     self.model.start_centers = self.model.centers.detach().clone()
     self.x, self.near = None, None # the embeddings in the common space, and their neighbors (N, k)
     self.best = None # of the head stage: information, epoch, and the model with its labels
     self.begun = None # of an unfinished epoch: steps done, sums of the terms, and the view
-    self.history = {k: [] for k in ("stage", "epoch", "changed", "information", *TERMS, "total")}
+    self.history = {k: [] for k in ("stage", "epoch", "changed", "information", "kept", *TERMS, "total")}
     self._reset_optimizer()
 
 # %% ../nbs/method/06_trainer.ipynb #1706fbe1
@@ -418,7 +426,8 @@ def origin(self:Trainer, images:torch.Tensor) -> dict:
 @patch
 def save(self:Trainer, path:str|Path, origin:dict):
     "Write a checkpoint"
-    state = {name: getattr(self, name) for name in ("stage", "epoch", "settled", "labels", "history", "begun", "best")}
+    names = "stage", "epoch", "settled", "labels", "history", "lambda_stay", "begun", "best"
+    state = {name: getattr(self, name) for name in names}
     state |= {"start_centers": self.model.start_centers, "origin": origin, "graph": self.graph and tuple(self.graph),
               "threads": torch.get_num_threads(), "model": dict(self.model.state_dict()),
               "unet": dict(self.extract.unet.state_dict()), "optimizer": self.optimizer.state_dict()}
@@ -431,7 +440,7 @@ def load(self:Trainer, path:str|Path, origin:dict):
     state = load_state(path)
     check_origin(path, state.get("origin"), origin)
     warn_if_threads_differ(path, state)
-    for k in ("stage", "epoch", "settled", "labels", "history"): setattr(self, k, state[k])
+    for k in ("stage", "epoch", "settled", "labels", "history", "lambda_stay"): setattr(self, k, state[k])
     self.begun, self.best, self.graph = state.get("begun"), state["best"], state["graph"] and Graph(*state["graph"])
     self.model.start_centers = state["start_centers"]
     self.model.load_state_dict(state["model"])
@@ -439,11 +448,18 @@ def load(self:Trainer, path:str|Path, origin:dict):
     if self.stage == "joint": self._reset_optimizer()
     if self.stage != "done": self.optimizer.load_state_dict(state["optimizer"])
 
+# %% ../nbs/method/06_trainer.ipynb #3dcc7c3e
+@patch(as_prop=True)
+def weights(self:Trainer) -> LossWeights:
+    "The present weights of the loss"
+    return replace(self.loss_weights, lambda_stay=self.lambda_stay)
+
+
 # %% ../nbs/method/06_trainer.ipynb #5d29cc4f
 @patch
 def head_terms(self:Trainer, view:EpochView, images:torch.Tensor, index:torch.Tensor, step:int) -> dict:
     "The terms with the U-Net frozen: the embeddings are those of the view"
-    return _clustering_terms(self.model, view, self.loss_weights, index, view.x[index])
+    return _clustering_terms(self.model, view, self.weights, index, view.x[index])
 
 # %% ../nbs/method/06_trainer.ipynb #fc21eada
 def _share(n:int) -> slice:
@@ -482,7 +498,7 @@ def joint_terms(self:Trainer, view:EpochView, images:torch.Tensor, index:torch.T
     x0 = self.extract.encode(images[index[share]])
     noise, t = self._draw_noise((len(index), *x0.shape[1:]), step)
     e = _all_rows(self._embed_with_gradient(x0, noise[0][share]), len(index), share)
-    terms = _clustering_terms(self.model, view, self.loss_weights, index, self.model.embed(e))
+    terms = _clustering_terms(self.model, view, self.weights, index, self.model.embed(e))
     if self.loss_weights.lambda_diff:
         losses = self._denoising_losses(x0, t[share], noise[1][share])
         terms["diff"] = self.loss_weights.lambda_diff*(losses.sum()/len(index)).cpu()
@@ -523,7 +539,7 @@ def one_epoch(self:Trainer, view:EpochView, images:torch.Tensor, changed:float|N
     order = torch.randperm(len(images), generator=self._generator(1, self.epoch))
     batches = order.split(self.training_config.batch_size)
     if self.begun is None:
-        self.begun = {"step": 0, "sums": {}, "changed": changed, "information": view.information,
+        self.begun = {"step": 0, "sums": {}, "changed": changed, "information": view.information, "kept": view.kept,
                       "x": view.x, "target": view.target, "partners": view.partners}
     for step, index in enumerate(batches):
         if step < self.begun["step"]: continue
@@ -561,7 +577,7 @@ def _add_to_sums(self:Trainer, terms:dict, n_batches:int):
 def _end_epoch(self:Trainer, changed:float|None):
     "Add a row to the history; None where the stage has no such term"
     row = {"stage": self.stage, "epoch": len(self.history["epoch"]) + 1, "changed": changed,
-           "information": self.begun["information"]}
+           "information": self.begun["information"], "kept": self.begun["kept"]}
     for k, column in self.history.items(): column.append(row.get(k, self.begun["sums"].get(k)))
     self.epoch, self.begun = self.epoch + 1, None
 
@@ -589,6 +605,19 @@ def _partners(self:Trainer, x:torch.Tensor) -> torch.Tensor|None:
     near = self._neighbors(x)
     chosen = torch.randint(0, near.shape[1], (len(x), 1), generator=self._generator(3, self.epoch))
     return near.gather(1, chosen).flatten()
+
+# %% ../nbs/method/06_trainer.ipynb #30e77510
+@patch
+def _hold_neighbors(self:Trainer, x:torch.Tensor, view:EpochView):
+    "Measure the share of nearest neighbors that are still nearest; hold points more firmly in place if it is too small"
+    wanted = self.training_config.keep_neighbors
+    if self.stage != "head" or not (self.lambda_stay and wanted): return
+    some = torch.randperm(len(x), generator=self._generator(4))[:1000]
+    near = self._neighbors(x)[some]
+    _, now = nearest_neighbors(view.z.numpy(), near.shape[1] + 1, view.z[some].numpy()) # each is its own nearest
+    view.kept = (near[:, :, None] == torch.from_numpy(now)[:, None]).any(2).float().mean().item()
+    if view.kept < wanted: self.lambda_stay *= 2
+
 
 # %% ../nbs/method/06_trainer.ipynb #nk000041
 @patch
@@ -631,6 +660,7 @@ def refresh(self:Trainer, x:torch.Tensor) -> tuple[EpochView, float|None]:
         self._say_empty(empty)
         view = EpochView(self.model, view.x, self.loss_weights, view.graph, fixed_labels)
     view.partners = self._partners(x)
+    self._hold_neighbors(x, view)
     self._keep_best(x, view)
     changed = None if self.labels is None else (view.labels != self.labels).float().mean().item()
     self.labels, self.graph = view.labels, view.graph

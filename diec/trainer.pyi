@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class LossWeights:
 
     def check(self):
         ...
-LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.1\n    Points stay in place within their cluster.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
+LossWeights.__doc__ = "Set the weights of the terms of the loss; 0 switches a term off.\n\nL = L_diff + lambda_kl L_KL + lambda_graph L_graph + lambda_ent L_ent + lambda_nbr L_nbr + lambda_stay L_stay.\n\nParameters\n----------\nlambda_kl : float, default 1.0\n    Self-training.\nlambda_graph : float, default 0.0\n    Adaptive neighbor graph, of z; 0.1 in `DiEC.paper`.\nlambda_ent : float, default 0.1\n    Entropy: balanced clusters and decided assignments.\nlambda_diff : float, default 1.0\n    Denoising; 1 in the paper's formula, 0 for the ablation.\nlambda_nbr : float, default 0.3\n    Neighbors in e stay neighbors.\nlambda_stay : float, default 0.1\n    Points stay in place within their cluster; grows in training, see `TrainingConfig.keep_neighbors`.\nn_neighbors : int, default 10\n    Neighbors k, in the adaptive graph and of e.\neta : float, default 0.1\n    Weight of decided assignments against balanced clusters in the entropy term.\n"
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -85,13 +85,14 @@ class TrainingConfig:
     patience: int = 3
     random_state: int = 0
     restore_best: bool = True
+    keep_neighbors: float = 0.67
 
     def __post_init__(self):
         ...
 
     def check(self):
         ...
-TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\n'
+TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\nkeep_neighbors : float, default 0.67\n    The weight of the stay term doubles before an epoch of the head stage if less than this share of the nearest\n    neighbors in e are nearest neighbors in z, on a sample of the images; 0: never.\n'
 
 class EpochView:
     """The data set as the current model sees it; constant within an epoch"""
@@ -166,6 +167,10 @@ class Trainer:
     def load(self, path: str | Path, origin: dict):
         ...
 
+    @property
+    def weights(self) -> LossWeights:
+        ...
+
     def head_terms(self, view: EpochView, images: torch.Tensor, index: torch.Tensor, step: int) -> dict:
         ...
 
@@ -200,6 +205,9 @@ class Trainer:
         ...
 
     def _partners(self, x: torch.Tensor) -> torch.Tensor | None:
+        ...
+
+    def _hold_neighbors(self, x: torch.Tensor, view: EpochView):
         ...
 
     def _keep_best(self, x: torch.Tensor, view: EpochView):

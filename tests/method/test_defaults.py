@@ -53,6 +53,7 @@ DEFAULTS = {
         patience=3,
         random_state=0,
         restore_best=True,
+        keep_neighbors=0.67,
     ),
     trainer.Trainer.fit: dict(progress=False),
     hierarchy.ReverseHierarchicalDiffusion: dict(
