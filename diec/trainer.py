@@ -225,9 +225,9 @@ class TrainingConfig:
         for name in ("batch_size", "patience"): check_integer(name, getattr(self, name), 1)
         if not isinstance(self.restore_best, bool):
             raise ValueError(f"restore_best must be True or False, got {self.restore_best!r}")
-        if check_number("keep_neighbors", self.keep_neighbors) > 1:
-            raise ValueError(f"keep_neighbors must be a share from 0 to 1, got {self.keep_neighbors!r}")
-        for name, low in (("lr_head", 0.), ("lr_unet", 0.), ("tol", None)): check_number(name, getattr(self, name), low)
+        for name in ("lr_head", "lr_unet"): check_number(name, getattr(self, name))
+        check_number("tol", self.tol, low=None)
+        check_number("keep_neighbors", self.keep_neighbors, high=1.)
 
 # %% ../nbs/method/06_trainer.ipynb #a4a86a54
 TrainingConfig.__doc__ = """How long and how fast to train.
@@ -361,10 +361,8 @@ class Trainer:
     def __init__(self, extract:Extractor, model:ClusterModel, layer:str, t:int,
                  loss_weights:LossWeights=LossWeights(), training_config:TrainingConfig=TrainingConfig()):
         self.extract, self.model, self.layer, self.t = extract, model, Layer(layer), extract.check_timestep(t)
-        self.loss_weights, self.training_config = loss_weights, training_config
-        loss_weights.check()
-        training_config.check()
-        self.said_empty = False
+        self.loss_weights, self.training_config, self.said_empty = loss_weights, training_config, False
+        for settings in (loss_weights, training_config): settings.check()
         self._set_start()
 
 # %% ../nbs/method/06_trainer.ipynb #2f781cec
@@ -617,7 +615,6 @@ def _hold_neighbors(self:Trainer, x:torch.Tensor, view:EpochView):
     _, now = nearest_neighbors(view.z.numpy(), near.shape[1] + 1, view.z[some].numpy()) # each is its own nearest
     view.kept = (near[:, :, None] == torch.from_numpy(now)[:, None]).any(2).float().mean().item()
     if view.kept < wanted: self.lambda_stay *= 2
-
 
 # %% ../nbs/method/06_trainer.ipynb #nk000041
 @patch

@@ -128,10 +128,10 @@ class Plan:
         "The wildcards of each run of an experiment; none if it is left out or has an input of which nothing can be had"
         without_deep = e.name == "autoencoder" and not set(self.methods) & set(WITH_AUTOENCODER)
         if e not in self.experiments or without_deep or [] in map(self._gathered, e.inputs.values()): return []
-        choices = {"dataset": lambda d: self._datasets(e), "method": lambda d: self.methods,
-                   "variant": lambda d: self.variants.get(d, {}), "seed": lambda d: self._seeds(e, d)}
+        choices = {"dataset": lambda w: self._datasets(e), "method": lambda w: self.methods,
+                   "variant": lambda w: self.variants.get(w["dataset"], {}), "seed": lambda w: self._seeds(e, w)}
         found = [{}]
-        for key in e.per: found = [w | {key: value} for w in found for value in choices[key](w.get("dataset"))]
+        for key in e.per: found = [w | {key: value} for w in found for value in choices[key](w)]
         return found
 
     def _datasets(self, e: Experiment) -> list:
@@ -141,11 +141,13 @@ class Plan:
         named = self.own.get(e.name, {}).get("datasets", here if e.datasets == "all" else self.datasets)
         return [d for d in named if d in here or d not in dataset_names()]
 
-    def _seeds(self, e: Experiment, dataset: str) -> list:
-        "The seeds of the plan that neither the experiment nor the data set excludes"
+    def _seeds(self, e: Experiment, w: dict) -> list:
+        "The seeds of the plan that neither experiment nor data set nor method excludes; none: it is not run"
         if e.seeds == "first": return self.seeds[:1]
-        own, of_dataset = self.own.get(e.name, {}), self.by_dataset.get(dataset, {})
-        limits = (own.get("seeds"), of_dataset.get("seeds"), of_dataset.get("seeds_of", {}).get(e.name))
+        own, of_dataset = self.own.get(e.name, {}), self.by_dataset.get(w.get("dataset"), {})
+        seeds_of = of_dataset.get("seeds_of", {})
+        limits = (own.get("seeds"), of_dataset.get("seeds"), seeds_of.get(e.name),
+                  seeds_of.get(f"{e.name}/{w.get('method')}"))
         return [s for s in self.seeds if all(limit is None or s in limit for limit in limits)]
 
     def parameters(self, e: Experiment, w: dict) -> dict:

@@ -266,7 +266,7 @@ class History(Settings):
     "Columns with one entry for each epoch; null: the stage has no such term."
     stage = Setting(sequence(choice("head", "joint"), 0, 100_000))
     epoch = Setting(sequence(integer(1, 100_000), 0, 100_000))
-    changed, information, kl, graph, ent, nbr, stay, diff, total = [Setting(_column, ())]*9
+    changed, information, kept, kl, graph, ent, nbr, stay, diff, total = [Setting(_column, ())]*10
 
     @staticmethod
     def relations(history):

@@ -21,11 +21,12 @@ def check_integer(name: str, value, low: int, high: int|None = None) -> int:
     return int(value)
 
 # %% ../../nbs/core/00_validation.ipynb #a015dfd1
-def check_number(name: str, value, low: float|None = 0.) -> float:
-    "Return `value` as a float; raise ValueError unless it is a finite number of at least `low` (None: no limit)."
+def check_number(name: str, value, low: float|None = 0., high: float|None = None) -> float:
+    "Return `value` as a float; raise ValueError unless it is a finite number in these limits (None: no limit)."
     good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))
-    if not good or not math.isfinite(value) or (low is not None and value < low):
-        limit = "" if low is None else f" of {low:g} or more"
+    good = good and math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
+    if not good:
+        limit = "" if low is None else f" of {low:g} or more" if high is None else f" from {low:g} to {high:g}"
         raise ValueError(f"{name} must be a finite number{limit}, got {value!r}")
     return float(value)
 

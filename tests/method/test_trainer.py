@@ -528,6 +528,72 @@ def test_points_that_must_stay_move_less_within_their_cluster():
     assert column[-1] == pytest.approx(held, rel=0.3)  # the mean over the last epoch
 
 
+HELD = TrainingConfig(head_epochs=8, joint_epochs=0, batch_size=20, lr_head=1e-2, tol=-1.0, restore_best=False)
+
+
+def test_points_are_held_more_firmly_while_neighbors_part():
+    "The weight of the stay term doubles before each epoch that finds fewer neighbors than wanted"
+    trainer, images = subprocess_cases.trainer(
+        loss_weights=LossWeights(n_neighbors=5), training_config=replace(HELD, keep_neighbors=0.9)
+    )
+    trainer.fit(images)
+    kept = trainer.history["kept"]
+    # at the start the head is the identity, so all neighbors are kept
+    assert kept[0] == 1.0 and min(kept) < 0.9 and all(0 <= share <= 1 for share in kept)
+    fewer = sum(share < 0.9 for share in kept)
+    assert trainer.lambda_stay in (0.1 * 2**fewer, 0.1 * 2 ** (fewer + 1))  # one more look after the last epoch
+    fixed, images = subprocess_cases.trainer(
+        loss_weights=LossWeights(n_neighbors=5), training_config=replace(HELD, keep_neighbors=0.0)
+    )
+    fixed.fit(images)
+    assert fixed.lambda_stay == 0.1 and set(fixed.history["kept"]) == {None}
+
+
+def test_a_resumed_run_holds_points_as_firmly(tmp_path):
+    def run(stop_after=None, checkpoint=None):
+        trainer, images = subprocess_cases.trainer(
+            loss_weights=LossWeights(n_neighbors=5), training_config=replace(HELD, keep_neighbors=0.9)
+        )
+        trainer.fit(images, checkpoint=checkpoint, stop_after=stop_after)
+        return trainer
+
+    through = run()
+    assert run(5, tmp_path / "checkpoint").lambda_stay > 0.1
+    resumed = run(None, tmp_path / "checkpoint")
+    assert resumed.lambda_stay == through.lambda_stay > 0.2 and resumed.history == through.history
+
+
+def test_the_share_of_neighbors_kept_is_that_of_a_plain_search():
+    trainer, images = subprocess_cases.trainer(
+        loss_weights=LossWeights(n_neighbors=5), training_config=replace(HELD, head_epochs=3)
+    )
+    trainer.fit(images)
+    x = trainer.model.embed(torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"]))
+    trainer.stage, view = "head", T.EpochView(trainer.model, x, trainer.loss_weights)
+    trainer._hold_neighbors(x, view)
+
+    def nearest(points):
+        apart = torch.cdist(points, points).fill_diagonal_(float("inf"))
+        return apart.topk(5, largest=False).indices
+
+    pairs = zip(nearest(x).tolist(), nearest(view.z).tolist())
+    assert view.kept == pytest.approx(np.mean([len({*a} & {*b}) / 5 for a, b in pairs]), abs=1e-6)
+
+
+def test_only_images_in_the_cluster_of_their_target_are_held():
+    trainer, images = subprocess_cases.trainer(loss_weights=LossWeights(n_neighbors=5, lambda_nbr=0.0))
+    x = trainer.model.embed(torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"]))
+    with torch.no_grad():
+        list(trainer.model.head.parameters())[-2].add_(0.1)
+        view = T.EpochView(trainer.model, x, trainer.loss_weights)
+        view.target = view.target.roll(1, 1)  # nobody is in the cluster of the target
+        index = torch.arange(len(x))
+        terms = T._clustering_terms(trainer.model, view, trainer.loss_weights, index, x)
+        assert terms["stay"] == 0
+        view.target = view.target.roll(-1, 1)
+        assert T._clustering_terms(trainer.model, view, trainer.loss_weights, index, x)["stay"] > 0
+
+
 def test_the_partners_are_neighbors_of_the_embedding_drawn_for_each_epoch():
     trainer, images = subprocess_cases.trainer()
     x = trainer.model.embed(torch.from_numpy(trainer.extract(images, ["mid_block"], 50)["mid_block"]))
@@ -664,6 +730,7 @@ def test_poor_data_are_borne(data):
         (TrainingConfig, "patience", "x"),
         (TrainingConfig, "random_state", -1),
         *[(TrainingConfig, "restore_best", v) for v in (1, None, "yes")],
+        *[(TrainingConfig, "keep_neighbors", v) for v in (-0.1, 1.1, float("nan"), "x")],
         *[(LossWeights, term, v) for term in (*TERMS, "lambda_stay") for v in (-1.0, float("nan"), "x")],
         *[(LossWeights, "n_neighbors", v) for v in (0, -2, 1.5, "x")],
         *[(LossWeights, "eta", v) for v in (-1.0, "x")],

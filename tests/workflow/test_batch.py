@@ -332,6 +332,12 @@ def test_a_data_set_and_an_experiment_may_have_fewer_seeds():
     fewer = plan_of(seeds=[0, 1, 2], by_dataset={"digits": {"seeds": [0, 2], "seeds_of": {"baselines": [1, 2]}}})
     assert fewer.records("cluster") == files("cluster/{}", ("digits", 0), ("digits", 2))
     assert fewer.records("baselines") == files("baselines/{}/classical", ("digits", 2))
+    limits = {"baselines/UMAP": [1], "baselines/k-means": []}
+    methods = plan_of(
+        seeds=[0, 1], baselines=["spectral", "UMAP", "k-means"], by_dataset={"digits": {"seeds_of": limits}}
+    )
+    files = [f"r/baselines/digits/{name}.json" for name in ("spectral/0", "spectral/1", "UMAP/1")]
+    assert methods.records("baselines") == files
 
 
 def test_an_experiment_is_left_out_with_those_that_need_it():
