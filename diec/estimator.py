@@ -193,7 +193,8 @@ search_result_ : COTResult or None
 n_features_in_, feature_names_in_ : int, ndarray of str
     Number and names of the columns of X, if it is a table: rows of `image_shape`, or vectors; names, of a data frame.
 history_ : dict of lists
-    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), and each term of the loss.
+    By epoch: "stage", "epoch", "changed" (share of images that changed their cluster), "information" (of the clusters
+    about those of neighbors), "kept" (share of neighbors in e that are neighbors in z), and each term of the loss.
 unet_ : UNet2DModel or Adapter
     The network as it is after `fit`; there is none with `embed`.
 model_ : ClusterModel

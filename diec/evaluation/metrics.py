@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['clustering_accuracy', 'match_clusters', 'nmi', 'ari', 'scores', 'knn_accuracy', 'linear_probe_accuracy',
-           'Calibration', 'calibration', 'summary', 'format_mean_std', 'markdown_table']
+           'frechet_distance', 'Calibration', 'calibration', 'summary', 'format_mean_std', 'markdown_table']
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #ced97dea
 import re
@@ -223,6 +223,29 @@ def linear_probe_accuracy(features: ArrayLike, labels: ArrayLike, random_state: 
     folds = StratifiedKFold(min(5, counts.min()), shuffle=True, random_state=random_state)
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return float(cross_val_score(probe, features, labels, cv=folds).mean())
+
+# %% ../../nbs/evaluation/00_metrics.ipynb #431cbbf3
+def frechet_distance(features: ArrayLike, others: ArrayLike) -> float:
+    """Compute the squared Fréchet distance between two sets of features, taken for Gaussian (Heusel et al., 2017).
+
+    Parameters
+    ----------
+    features : array-like of shape (N, D)
+        Features of images; at least two.
+    others : array-like of shape (M, D)
+        Features of the images to compare with; at least two.
+
+    Returns
+    -------
+    float
+        From 0, in squared units of the features. It falls with the number of images: compare equal numbers only.
+    """
+    a, b = np.asarray(features, np.float64), np.asarray(others, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"features and others must be (N, D) and (M, D), N and M 2 or more, got {a.shape}, {b.shape}")
+    cov_a, cov_b = np.cov(a.T).reshape(a.shape[1], -1), np.cov(b.T).reshape(a.shape[1], -1)
+    root = np.sqrt(np.linalg.eigvals(cov_a @ cov_b).real.clip(0)).sum() # the trace of the root of the product
+    return max(0., float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b) - 2*root))
 
 # %% ../../nbs/evaluation/00_metrics.ipynb #eaa48bd6
 @dataclass
