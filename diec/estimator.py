@@ -133,7 +133,7 @@ unet : str, Path or (UNet2DModel, scheduler), default="auto"
     which is not changed. Any family of `diec.networks` will do.
 layer : str, default="search"
     Name of a layer (or of an embedding in the dict `embed`), of several joined by "+", or "search" for the
-    clustering-optimal one of `SEARCH_LAYERS` (of a transformer, of three blocks; of the dict, and all joined). The
+    clustering-optimal one, see `search_layer` (of a transformer, of three blocks; of the dict, and all joined). The
     paper's is "mid_block".
 timestep : int or "search", default="search"
     Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts',
+__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'FINALISTS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts',
            'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability',
            'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'searched_timesteps',
            'search_layer']
@@ -720,9 +720,17 @@ def searched_timesteps(T:int) -> list[int]:
     return sorted({T//40, T//20, T//10, T//5, 7*T//20})
 
 # %% ../nbs/method/04_search.ipynb #c10bf896
-SEARCH_LAYERS = "mid_block", "up_blocks.0", DEFAULT_LAYER
+def searched_layers(unet:nn.Module) -> tuple[str, ...]:
+    "The layers that the search compares in a network; the last is read where none is searched"
+    if own := getattr(unet, "search_layers", ()): return own
+    names = layer_names(unet)
+    outermost = {"conv_in", "down_blocks.0", names[-1]} - set(Layer(DEFAULT_LAYER).names)
+    return (*(name for name in names if name not in outermost), DEFAULT_LAYER)
 
-def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps:Iterable[int]|None=None,
+# %% ../nbs/method/04_search.ipynb #ne020001
+FINALISTS = 2 # layers that the search compares at all timesteps
+
+def search_layer(S:Clusterability, layers:Iterable[str]|None=None, timesteps:Iterable[int]|None=None,
                  progress:bool=False) -> COTResult:
     """Find the clustering-optimal layer l* (COL) and its timestep.
 
@@ -730,10 +738,12 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     ----------
     S : Clusterability
         What to maximize.
-    layers : iterable of str, default SEARCH_LAYERS
-        Candidates: bottleneck, first level of the decoder, and both joined.
+    layers : iterable of str or None, default None
+        Candidates. None: all blocks of a U-Net but the outermost ones, and the bottleneck joined with the first
+        level of the decoder.
     timesteps : iterable of int or None, default None
-        Timesteps to compare. None: T/40, T/20, T/10, T/5 and 7 T/20.
+        Timesteps to compare; all layers are compared at the middle one, the best two at all. None: T/40, T/20, T/10,
+        T/5 and 7 T/20.
     progress : bool, default False
         Show a progress bar.
 
@@ -742,16 +752,13 @@ def search_layer(S:Clusterability, layers:Iterable[str]=SEARCH_LAYERS, timesteps
     COTResult
         The layer with the highest mean score over the timesteps, and the best timestep there.
     """
-    if timesteps is None: timesteps = searched_timesteps(S.extract.T)
-    grid = score_map(S, layers, timesteps, progress)
-    values = grid.values()
-    row = int(values.mean(1).argmax())
-    scores = values[row]
-    made = [e for evaluations in grid.evaluations for e in evaluations]
-    unimodal = bool(unimodality_gap(scores) <= 0.05)
-    return COTResult(grid.layers[row], grid.timesteps[int(scores.argmax())], S.criterion, made, unimodal)
-
-# %% ../nbs/method/04_search.ipynb #ne020001
-def searched_layers(unet:nn.Module) -> tuple[str, ...]:
-    "The layers that the search compares in a network; the last is read where none is searched"
-    return getattr(unet, "search_layers", ()) or SEARCH_LAYERS
+    layers = split_layers(searched_layers(S.extract.unet) if layers is None else layers)
+    ts = searched_timesteps(S.extract.T) if timesteps is None else list(timesteps)
+    first = score_map(S, layers, ts[len(ts)//2:][:1])
+    best = np.argsort(-first.values()[:, 0], kind="stable")[:FINALISTS]
+    grid = score_map(S, [layers[i] for i in sorted(best)], ts, progress)
+    row = int(grid.values().mean(1).argmax())
+    scores = grid.values()[row]
+    made = {(e.layer, e.t): e for found in (first, grid) for evaluations in found.evaluations for e in evaluations}
+    unimodal, t = bool(unimodality_gap(scores) <= 0.05), grid.timesteps[int(scores.argmax())]
+    return COTResult(grid.layers[row], t, S.criterion, list(made.values()), unimodal)

@@ -29,7 +29,7 @@ from .evaluation.plots import plot_score_map, plot_timestep_scores
 from .features import DEFAULT_LAYER, Extractor, Layer, layer_names, mean_over_draws, split_layers
 from .losses import Graph, adaptive_graph, diffuse
 from matplotlib.axes import Axes
-__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'SEARCH_LAYERS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts', 'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'searched_timesteps', 'search_layer']
+__all__ = ['DIFFUSION_STEPS', 'CRITERIA', 'FINALISTS', 'CommonSpace', 'neighbor_information', 'kmeans', 'n_starts', 'initial_clusters', 'stability', 'neighbor_consistency', 'Evaluation', 'subset_size', 'Clusterability', 'unimodality_gap', 'COTResult', 'search_timestep', 'ScoreMap', 'score_map', 'searched_timesteps', 'search_layer']
 
 class CommonSpace(nn.Module):
     """Center, project to principal components, and scale each vector to unit length; gradients pass through.
@@ -242,10 +242,10 @@ def score_map(S: Clusterability, layers: Iterable[str] | None=None, timesteps: I
 
 def searched_timesteps(T: int) -> list[int]:
     ...
-SEARCH_LAYERS = ('mid_block', 'up_blocks.0', DEFAULT_LAYER)
-
-def search_layer(S: Clusterability, layers: Iterable[str]=SEARCH_LAYERS, timesteps: Iterable[int] | None=None, progress: bool=False) -> COTResult:
-    ...
 
 def searched_layers(unet: nn.Module) -> tuple[str, ...]:
+    ...
+FINALISTS = 2
+
+def search_layer(S: Clusterability, layers: Iterable[str] | None=None, timesteps: Iterable[int] | None=None, progress: bool=False) -> COTResult:
     ...

@@ -23,7 +23,7 @@ from ..estimator import COUNT_SIZE
 from ..features import Extractor, Layer
 from ..hierarchy.estimator import ReverseHierarchicalDiffusion
 from ..losses import adaptive_graph
-from ..search import CommonSpace, initial_clusters, searched_layers, searched_timesteps, subset_size
+from ..search import FINALISTS, CommonSpace, initial_clusters, searched_layers, searched_timesteps, subset_size
 from ..trainer import ClusterModel, LossWeights, Trainer, TrainingConfig
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def fit_seconds(extract:Extractor|GivenEmbeddings, images:np.ndarray|torch.Tenso
     embedding, estimate, fixed, start, epoch = _rehearse(extract, some, Layer(layers[-1]), n_clusters)
     n_timesteps = int(len(layers) > 1) if vectors else len(searched_timesteps(extract.T))
     m, counted = min(N, subset_size(n_clusters or 10, N)), min(N, COUNT_SIZE)*(n_clusters is None)
-    n_searched = n_timesteps*len(layers)
+    n_searched = n_timesteps and len(layers) + (n_timesteps - 1)*min(FINALISTS, len(layers))
     clustering = fixed*(n_searched + 1) + start*(n_searched*m + min(N, 10_000))
     return embedding*(n_timesteps*m + N + counted) + clustering + estimate*counted + epoch*N*EPOCHS
 

@@ -19,7 +19,7 @@ from diec.estimator import DiEC
 from diec.features import Extractor, activations, image_noise, join_features, layer_names
 from diec.losses import Graph  # noqa: F401 - the module of the losses stands behind the features
 from diec.networks import Adapter, FlowSchedule, load_network, network_cost, read_schedule, save_network
-from diec.search import SEARCH_LAYERS, searched_layers
+from diec.search import searched_layers
 from diec.trainer import LossWeights, TrainingConfig
 from diec.unet import denoising_loss, load_unet, measure_cost, new_scheduler
 
@@ -412,7 +412,7 @@ def test_fit_with_search_on_a_folder_and_on_a_pair(dit_folder, images):
     pair = load_network(dit_folder.folder)
     a, b = (DiEC(2, unet, search_size=20, training_config=SHORT, random_state=0) for unet in (dit_folder.folder, pair))
     assert np.array_equal(a.fit_predict(images), b.fit_predict(images))
-    assert a.layer_.startswith("transformer_blocks.") and len(a.search_result_.evaluations) == 15
+    assert a.layer_.startswith("transformer_blocks.") and len(a.search_result_.evaluations) == 3 + 2 * 4
     assert (
         DiEC(None, pair, timestep=100, layer=a.layer_, training_config=SHORT, random_state=0).fit(images).n_clusters_
         > 1
@@ -469,7 +469,8 @@ def test_an_inner_module_of_a_transformer_is_a_layer(dit_folder, images):
 def test_a_plain_unet_gets_no_adapter(same):
     unet, scheduler = load_network("digits")
     assert type(unet) is diffusers.UNet2DModel and same(unet, load_unet("digits")[0])
-    assert searched_layers(unet) == SEARCH_LAYERS
+    inner = ("down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.0", "up_blocks.1")
+    assert searched_layers(unet) == (*inner, "mid_block+up_blocks.0")
 
 
 # --- noise
