@@ -566,7 +566,7 @@ def _find_layer_and_timestep(d:DiEC, extract:Extractor, images, layer:Layer|None
     S = Clusterability(extract, images, K, d.criterion, m, d.seed_, cache_file, all_draws=not _is_auto(d.n_draws))
     if cache_file and Path(d.checkpoint).exists() and not S.evaluations: S.cache_file = None # it is of another run
     if layer is not None: found = search_timestep(S, layer, progress=d.progress)
-    else: found = search_layer(S, searched_layers(extract.unet), None if t is None else (t,), d.progress)
+    else: found = search_layer(S, timesteps=None if t is None else (t,), progress=d.progress)
     return found.layer, found.t, found
 
 # %% ../nbs/method/07_estimator.ipynb #ad4cb2fb

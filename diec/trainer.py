@@ -452,7 +452,6 @@ def weights(self:Trainer) -> LossWeights:
     "The present weights of the loss"
     return replace(self.loss_weights, lambda_stay=self.lambda_stay)
 
-
 # %% ../nbs/method/06_trainer.ipynb #5d29cc4f
 @patch
 def head_terms(self:Trainer, view:EpochView, images:torch.Tensor, index:torch.Tensor, step:int) -> dict:

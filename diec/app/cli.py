@@ -1055,10 +1055,9 @@ def search(
 # %% ../../nbs/app/04_cli.ipynb #82d244af
 def _search(args):
     "Search, and say which layers and timesteps were tried"
-    from diec.search import search_layer, search_timestep, searched_layers
+    from diec.search import search_layer, search_timestep
     found, tried = None, _scores(args)
-    layers = searched_layers(tried.extract.unet)
-    if args.layer == "search": found = search_layer(tried, layers, progress=not args.quiet)
+    if args.layer == "search": found = search_layer(tried, progress=not args.quiet)
     else: found = search_timestep(tried, args.layer, progress=not args.quiet)
     for e in sorted(tried.evaluations.values(), key=lambda e: (e.layer, e.t)):
         _print_result(f"{e.layer:24s} t = {e.t:4d}   S = {e.score:.4f}")
