@@ -223,7 +223,7 @@ def test_information(made, capsys):
 def test_search(capsys, photos, tmp_path):
     run("search", photos, "--unet", "digits", "-k", 3, "--quiet", "--work", tmp_path)
     said = capsys.readouterr().out
-    assert said.count("S = ") == 6 + 2 * 4 and "(15 evaluations)" in said and said.splitlines()[-1].startswith("best: ")
+    assert said.count("S = ") == 6 + 2 * 4 and "(14 evaluations)" in said and said.splitlines()[-1].startswith("best: ")
     run("search", photos, "--unet", "digits", "-k", 3, "--quiet", "--work", tmp_path, "--layer", "up_blocks.1")
     said = capsys.readouterr().out
     assert "best: up_blocks.1, timestep" in said and "mid_block" not in said
