@@ -213,7 +213,7 @@ def test_information(made, capsys):
     said = capsys.readouterr().out
     assert (
         "75" in said
-        and "mid_block" in said
+        and "down_blocks.1, timestep" in said
         and "mnist-5k" in said
         and "parameters" in said
         and "digits           here" in said
