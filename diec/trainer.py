@@ -208,7 +208,7 @@ class TrainingConfig:
     warmup_epochs:int=10
     joint_epochs:int=3
     batch_size:int=128
-    lr_head:float=1e-3
+    lr_head:float=3e-3
     lr_unet:float=1e-5
     tol:float=1e-3
     patience:int=3
@@ -242,7 +242,7 @@ joint_epochs : int, default 3
     Epochs in which the U-Net is trained too, at most; 0: none.
 batch_size : int, default 128
     Images a step.
-lr_head : float, default 1e-3
+lr_head : float, default 3e-3
     Learning rate of head and centers (Adam).
 lr_unet : float, default 1e-5
     Learning rate of the U-Net (Adam).
@@ -618,11 +618,13 @@ def _hold_neighbors(self:Trainer, x:torch.Tensor, view:EpochView):
 # %% ../nbs/method/06_trainer.ipynb #nk000041
 @patch
 def _keep_best(self:Trainer, x:torch.Tensor, view:EpochView):
-    "Measure what the labels tell about the neighbors of the embedding; keep the model if this is the most so far"
+    "Measure what the labels tell about the neighbors of the embedding; keep the model if it is the best so far"
     if self.stage != "head": return
     view.information = neighbor_information(view.labels.numpy(), self._neighbors(x).numpy())
-    if self.epoch == 0 or self.best and view.information <= self.best["information"]: return # 0: nothing is trained yet
-    self.best = {"information": view.information, "epoch": self.epoch, "labels": view.labels,
+    held = view.kept is None or view.kept >= self.training_config.keep_neighbors
+    rank = held, view.information
+    if self.epoch == 0 or self.best and rank <= self.best["rank"]: return # 0: nothing is trained yet
+    self.best = {"rank": rank, "epoch": self.epoch, "labels": view.labels,
                  "start_centers": self.model.start_centers.clone(),
                  "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()}}
 

@@ -79,7 +79,7 @@ class TrainingConfig:
     warmup_epochs: int = 10
     joint_epochs: int = 3
     batch_size: int = 128
-    lr_head: float = 0.001
+    lr_head: float = 0.003
     lr_unet: float = 1e-05
     tol: float = 0.001
     patience: int = 3
@@ -92,7 +92,7 @@ class TrainingConfig:
 
     def check(self):
         ...
-TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 1e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\nkeep_neighbors : float, default 0.67\n    The weight of the stay term doubles before an epoch of the head stage if less than this share of the nearest\n    neighbors in e are nearest neighbors in z, on a sample of the images; 0: never.\n'
+TrainingConfig.__doc__ = 'How long and how fast to train.\n\nParameters\n----------\nhead_epochs : int, default 40\n    Epochs with the U-Net frozen, at most.\nwarmup_epochs : int, default 10\n    The first of these, in which the head learns the initial clusters.\njoint_epochs : int, default 3\n    Epochs in which the U-Net is trained too, at most; 0: none.\nbatch_size : int, default 128\n    Images a step.\nlr_head : float, default 3e-3\n    Learning rate of head and centers (Adam).\nlr_unet : float, default 1e-5\n    Learning rate of the U-Net (Adam).\ntol : float, default 1e-3\n    Labels are settled when at most this share of them changed over an epoch; negative: never.\npatience : int, default 3\n    A stage ends when the labels have been settled for this many epochs in a row.\nrandom_state : int, default 0\n    Seed.\nrestore_best : bool, default True\n    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.\nkeep_neighbors : float, default 0.67\n    The weight of the stay term doubles before an epoch of the head stage if less than this share of the nearest\n    neighbors in e are nearest neighbors in z, on a sample of the images; 0: never.\n'
 
 class EpochView:
     """The data set as the current model sees it; constant within an epoch"""

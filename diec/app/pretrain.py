@@ -34,6 +34,7 @@ from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
 from diec.core.interrupt import deferred_signals, finished
+from diec.core.names import find_unet
 from diec.core.neighbors import nearest_neighbors
 from diec.core.rng import Stream, generator
 from diec.core.validation import check_integer, check_number
@@ -42,7 +43,7 @@ from diec.data.images import as_images, fit_to
 from diec.features import DEFAULT_LAYER, Extractor, Layer
 from diec.search import neighbor_information
 from diec.trainer import ClusterModel
-from diec.unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
+from diec.unet import denoising_loss, load_unet, new_scheduler, new_unet, save_unet, unet_size
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -563,9 +564,9 @@ def _device_name(device) -> str:
     "What the card says of where the U-Net was trained"
     return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
 
-def _command(name:str, recipe:Recipe) -> str:
+def _command(name:str, recipe:Recipe, start=None) -> str:
     "The command that makes the U-Net again"
-    option = " --early-stopping" if recipe.early_stopping else ""
+    option = " --early-stopping" if recipe.early_stopping else " --cooldown BEFORE" if start else ""
     return f"python -m diec.app.pretrain {name} --out FOLDER{option}"
 
 # %% ../../nbs/app/00_pretrain.ipynb #91cd288b
@@ -585,17 +586,32 @@ def _model_card(data, recipe:Recipe, trained:Pretrained, device:str|None=None, c
         information=_information(trained.history))
 
 # %% ../../nbs/app/00_pretrain.ipynb #54289115
-def _files(card:str, history:dict) -> dict:
-    "The card and the history, thinned to every tenth step, as files of the folder"
+def _files(card:str, history:dict, before:dict={}) -> dict:
+    "Card, history thinned to every tenth step, and what the U-Net before this run had of these, as files of the folder"
     thin = history | {k: history[k][::10] for k in ("step", "loss")}
+    if text := before.get("README.md", "").partition("- Recipe:")[2]:
+        card += f"\n## The U-Net before this run\n\n- Recipe:{text}"
+    if "history.json" in before: thin["before"] = json.loads(before["history.json"])
     return {"README.md": card, "history.json": json.dumps(thin) + "\n"}
+
+# %% ../../nbs/app/00_pretrain.ipynb #cd000002
+def _start_from(start, recipe:Recipe) -> tuple:
+    "The U-Net that a run starts from, and its card, history and curve; nothing for a run from scratch"
+    if start is None: return None, {}
+    folder, (unet, scheduler) = find_unet(start), load_unet(start)
+    for name in ("prediction_type", "beta_schedule"):
+        if getattr(recipe, name) != scheduler.config[name]:
+            raise ValueError(f"recipe.{name} must be {scheduler.config[name]!r}, as in the U-Net to start from, "
+                             f"{start}, got {getattr(recipe, name)!r}")
+    names = "README.md", "history.json", "curve.json"
+    return unet, {name: (folder/name).read_text() for name in names if folder and (folder/name).is_file()}
 
 # %% ../../nbs/app/00_pretrain.ipynb #ec02d320
 def make_unet(
     name: str | Path, out: str | Path, checkpoint: str | Path | None = None, recipe: Recipe = Recipe(),
-    progress: bool = True, settings: dict | None = None
+    progress: bool = True, settings: dict | None = None, start: str | Path | None = None
 ) -> Pretrained:
-    """Pretrain a U-Net on a data set from nothing, and save it with its model card.
+    """Pretrain a U-Net on a data set, and save it with its model card.
 
     Parameters
     ----------
@@ -611,37 +627,55 @@ def make_unet(
         Show a progress bar.
     settings : dict or None, default None
         Settings to note in the folder, see `save_unet`.
+    start : str or Path or None, default None
+        U-Net to start from, see `load_unet`; None starts from random weights.
 
     Returns
     -------
     Pretrained
         The U-Net as trained, in float32; the folder holds it in float16.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, the checkpoint is of another run, or `start` has another noise schedule than
+        the recipe.
     """
     check_replaceable(out)
-    data = load_dataset(name)
-    trained = pretrain(data.images, recipe, checkpoint=checkpoint, progress=progress)
-    files = _files(_model_card(data, recipe, trained), trained.history)
+    data, (unet, before) = load_dataset(name), _start_from(start, recipe)
+    trained = pretrain(data.images, recipe, unet, checkpoint, progress=progress)
+    card = _model_card(data, recipe, trained, command=_command(data.name, recipe, start))
+    files = _files(card, trained.history, before) | {k: v for k, v in before.items() if k == "curve.json"}
     save_unet(out, trained.unet, trained.scheduler, files, half=True, settings=settings)
     return trained
 
 # %% ../../nbs/app/00_pretrain.ipynb #d7bb03e4
 UNTIL_RIPE = Recipe(n_steps=256_000, schedule="constant", early_stopping=True, ema_decay=0.9995)
+COOLDOWN = Recipe(n_steps=4_000, warmup_steps=100, random_state=1) # other batches and noise than before
 
 # %% ../../nbs/app/00_pretrain.ipynb #a64c06c6
-def main(argv=None):
-    "Pretrain a U-Net on a data set from nothing, as those of the package were"
+def _parser() -> argparse.ArgumentParser:
+    "The options of the command"
     parser = argparse.ArgumentParser(prog="python -m diec.app.pretrain", description=main.__doc__)
     parser.add_argument("name", help=f"one of {', '.join(dataset_names())}, or a folder of images")
     parser.add_argument("--out", required=True, help="folder to write; it appears when the U-Net is complete")
     parser.add_argument("--checkpoint", help="file to resume from, if it exists, and to save to")
-    parser.add_argument("--early-stopping", action="store_true",
+    recipe = parser.add_mutually_exclusive_group()
+    recipe.add_argument("--early-stopping", action="store_true",
                         help="train until the embedding has stopped improving, rather than for 8,000 steps")
+    recipe.add_argument("--cooldown", metavar="UNET",
+                        help="start from this U-Net, and let the learning rate fall to zero over 4,000 steps")
     parser.add_argument("--n-steps", type=int, help="fewer steps than those of the recipe, to try it out")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
-    args = parser.parse_args(argv)
-    recipe = UNTIL_RIPE if args.early_stopping else Recipe()
+    return parser
+
+# %% ../../nbs/app/00_pretrain.ipynb #cd000003
+def main(argv=None):
+    "Pretrain a U-Net on a data set, as those of the package were"
+    args = _parser().parse_args(argv)
+    recipe = UNTIL_RIPE if args.early_stopping else COOLDOWN if args.cooldown else Recipe()
     if args.n_steps is not None: recipe = replace(recipe, n_steps=args.n_steps)
-    make_unet(args.name, args.out, args.checkpoint, recipe, not args.quiet)
+    make_unet(args.name, args.out, args.checkpoint, recipe, not args.quiet, start=args.cooldown)
 
 # %% ../../nbs/app/00_pretrain.ipynb #118f992f
 if __name__ == "__main__" and "__file__" in globals(): main() # as a program, not in a notebook

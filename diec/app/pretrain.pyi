@@ -24,6 +24,7 @@ from diec.core.compat import diffusers
 from diec.core.distributed import has_fast_bfloat16, rank_and_world_size, warn_if_threads_differ
 from diec.core.files import check_replaceable
 from diec.core.interrupt import deferred_signals, finished
+from diec.core.names import find_unet
 from diec.core.neighbors import nearest_neighbors
 from diec.core.rng import Stream, generator
 from diec.core.validation import check_integer, check_number
@@ -32,7 +33,7 @@ from diec.data.images import as_images, fit_to
 from diec.features import DEFAULT_LAYER, Extractor, Layer
 from diec.search import neighbor_information
 from diec.trainer import ClusterModel
-from diec.unet import denoising_loss, new_scheduler, new_unet, save_unet, unet_size
+from diec.unet import denoising_loss, load_unet, new_scheduler, new_unet, save_unet, unet_size
 from diffusers import DDPMScheduler, UNet2DModel
 __all__ = ['Recipe', 'Pretrained', 'pretrain', 'make_unet']
 
@@ -234,18 +235,25 @@ def _information(history: dict) -> str:
 def _device_name(device) -> str:
     ...
 
-def _command(name: str, recipe: Recipe) -> str:
+def _command(name: str, recipe: Recipe, start=None) -> str:
     ...
 
 def _model_card(data, recipe: Recipe, trained: Pretrained, device: str | None=None, command: str | None=None) -> str:
     ...
 
-def _files(card: str, history: dict) -> dict:
+def _files(card: str, history: dict, before: dict={}) -> dict:
     ...
 
-def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None) -> Pretrained:
+def _start_from(start, recipe: Recipe) -> tuple:
+    ...
+
+def make_unet(name: str | Path, out: str | Path, checkpoint: str | Path | None=None, recipe: Recipe=Recipe(), progress: bool=True, settings: dict | None=None, start: str | Path | None=None) -> Pretrained:
     ...
 UNTIL_RIPE = Recipe(n_steps=256000, schedule='constant', early_stopping=True, ema_decay=0.9995)
+COOLDOWN = Recipe(n_steps=4000, warmup_steps=100, random_state=1)
+
+def _parser() -> argparse.ArgumentParser:
+    ...
 
 def main(argv=None):
     ...

@@ -21,7 +21,7 @@ from diec.hierarchy.estimator import ReverseHierarchicalDiffusion
 from diec.losses import adaptive_graph
 from diec.search import CommonSpace
 from diec.trainer import TrainingConfig
-from diec.unet import new_scheduler
+from diec.unet import load_unet, new_scheduler
 
 
 def steps(folder, n, **recipe):
@@ -186,6 +186,65 @@ def test_the_card_says_where_the_weights_come_from(tmp_path, monkeypatch):
         P.main(["digits", "--out", str(tmp_path / "w"), "--n-steps", "0", "--quiet"])
     card = (tmp_path / "v" / "README.md").read_text()
     assert "information" not in card and "--early-stopping" not in card
+
+
+# --- cooldown
+
+
+@pytest.fixture(scope="module")
+def constant(tmp_path_factory):
+    "A U-Net of digits, trained for some steps at a constant rate"
+    folder = tmp_path_factory.mktemp("constant") / "u"
+    recipe = Recipe(n_steps=12, batch_size=8, warmup_steps=0, schedule="constant", ema_decay=0.5)
+    P.make_unet("digits", folder, recipe=recipe, progress=False)
+    return folder
+
+
+def test_a_cooldown_starts_from_the_weights_and_leaves_them_alone(constant, tmp_path):
+    before = {f: f.read_bytes() for f in constant.rglob("*") if f.is_file()}
+    start = flat(load_unet(constant)[0].state_dict())
+    still = replace(P.COOLDOWN, n_steps=3, learning_rate=0.0)
+    assert flat(P.make_unet("digits", tmp_path / "a", None, still, False, start=constant).unet.state_dict()).equal(
+        start
+    )
+    P.main(["digits", "--cooldown", str(constant), "--out", str(tmp_path / "b"), "--n-steps", "3", "--quiet"])
+    moved = flat(load_unet(tmp_path / "b")[0].state_dict())
+    scratch = flat(P.make_unet("digits", tmp_path / "c", None, replace(P.COOLDOWN, n_steps=3), False).unet.state_dict())
+    assert 0 < (moved - start).abs().max() < 0.1 * (moved - scratch).abs().max()
+    assert before == {f: f.read_bytes() for f in constant.rglob("*") if f.is_file()}
+
+
+def test_the_learning_rate_of_a_cooldown_falls_to_zero_and_its_batches_are_new():
+    rates = [P._learning_rate(P.COOLDOWN, step) for step in range(P.COOLDOWN.n_steps)]
+    assert max(rates) > 0.99 * P.UNTIL_RIPE.learning_rate and rates[-1] < 1e-6 * max(rates)
+    assert P.COOLDOWN.random_state != P.UNTIL_RIPE.random_state
+
+
+def test_a_cooled_u_net_keeps_card_history_and_curve_of_the_training_before(constant, tmp_path):
+    curve = {"curve": {"12": {"information": 1.5}}}
+    (constant / "curve.json").write_text(json.dumps(curve))
+    P.main(["digits", "--cooldown", str(constant), "--out", str(tmp_path / "u"), "--n-steps", "2", "--quiet"])
+    card = (tmp_path / "u" / "README.md").read_text()
+    assert card.index("n_steps 2,") < card.index("## The U-Net before this run") < card.index("n_steps 12,")
+    assert "--cooldown BEFORE`" in card.split("## The U-Net before this run")[0]
+    history = json.loads((tmp_path / "u" / "history.json").read_text())
+    assert history["step"] == [1] and history["before"] == json.loads((constant / "history.json").read_text())
+    assert json.loads((tmp_path / "u" / "curve.json").read_text()) == curve
+    (constant / "curve.json").unlink()
+
+
+def test_a_cooldown_needs_the_noise_schedule_of_its_u_net(constant, tmp_path):
+    for change in ({"prediction_type": "v_prediction"}, {"beta_schedule": "linear"}):
+        ((name, value),) = change.items()
+        with pytest.raises(ValueError, match=f"recipe.{name} must be .* as in the U-Net to start from.* got '{value}'"):
+            P.make_unet("digits", tmp_path / "u", recipe=replace(P.COOLDOWN, **change), start=constant)
+    assert not (tmp_path / "u").exists()
+
+
+def test_a_run_is_a_cooldown_or_stops_early_but_not_both(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        P.main(["digits", "--cooldown", "digits", "--early-stopping", "--out", str(tmp_path / "u")])
+    assert "not allowed with" in capsys.readouterr().err and not (tmp_path / "u").exists()
 
 
 @pytest.mark.parametrize("h, w", [(1, 1), (2, 5), (8, 8)])

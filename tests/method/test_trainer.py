@@ -784,6 +784,21 @@ def test_the_head_stage_ends_with_its_most_informative_epoch(joint_epochs, same)
     assert torch.equal(trainer.labels, trainer.model.assign_all(x)[1].argmax(1))
 
 
+def test_an_epoch_that_keeps_the_neighbors_comes_before_one_that_says_more_about_them():
+    config = replace(HELD, restore_best=True, keep_neighbors=0.9)
+    trainer, images = subprocess_cases.trainer(
+        loss_weights=LossWeights(n_neighbors=5, lambda_stay=1e-3), training_config=config
+    )
+    looks = {1: (0.3, 1.9), 2: (0.95, 1.2), 3: (0.9, 1.4), 4: (0.89, 1.8), 5: (0.9, 1.4)}  # kept, information
+    x = trainer.model.embed_all(trainer.extract(images, ["mid_block"], 50)["mid_block"])
+    view = SimpleNamespace(labels=torch.zeros(len(x), dtype=torch.long))
+    for trainer.epoch, (view.kept, information) in looks.items():
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(T, "neighbor_information", lambda *_, value=information: value)
+            trainer._keep_best(x, view)
+        assert trainer.best["epoch"] == {1: 1, 2: 2}.get(trainer.epoch, 3)  # the first of equals
+
+
 @pytest.mark.parametrize("t", [-1, 1000, 2.5, "search", None])
 def test_bad_timesteps_are_named(t):
     trainer, _ = subprocess_cases.trainer()
