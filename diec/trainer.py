@@ -253,7 +253,8 @@ patience : int, default 3
 random_state : int, default 0
     Seed.
 restore_best : bool, default True
-    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`.
+    At the end of the head stage, return to the epoch whose clusters have the most `neighbor_information`,
+    among those that kept the share `keep_neighbors`, if there are any.
 keep_neighbors : float, default 0.67
     The weight of the stay term doubles before an epoch of the head stage if less than this share of the nearest
     neighbors in e are nearest neighbors in z, on a sample of the images; 0: never.
