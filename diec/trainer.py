@@ -377,7 +377,7 @@ def _set_start(self:Trainer):
     self.lambda_stay = self.loss_weights.lambda_stay # its present value
     self.model.start_centers = self.model.centers.detach().clone()
     self.x, self.near = None, None # the embeddings in the common space, and their neighbors (N, k)
-    self.best = None # of the head stage: information, epoch, and the model with its labels
+    self.best = None # of the head stage: rank, epoch, and the model with its labels
     self.begun = None # of an unfinished epoch: steps done, sums of the terms, and the view
     self.history = {k: [] for k in ("stage", "epoch", "changed", "information", "kept", *TERMS, "total")}
     self._reset_optimizer()
