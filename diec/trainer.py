@@ -268,6 +268,7 @@ class EpochView:
                  fixed_labels:torch.Tensor|None=None): # graph: do not compute it; fixed_labels: they are the target
         self.x, self.partners = x, None # (N, d); (N,), a neighbor in x of each point
         self.information, self.kept = None, None # what the labels tell about the neighbors in x; how many stay so in z
+        self.keeps_enough = True # whether this is at least `keep_neighbors`
         self.z, q = model.assign_all(x)
         if not (torch.isfinite(self.z).all() and torch.isfinite(q).all()):
             raise FloatingPointError("the embedding is no longer finite; lower the learning rate")
@@ -331,7 +332,8 @@ def _clustering_terms(model:ClusterModel, view:EpochView, loss_weights:LossWeigh
 # %% ../nbs/method/06_trainer.ipynb #c07660bb
 def settings_origin(extract:Extractor, loss_weights:LossWeights, training_config:TrainingConfig) -> dict:
     "What is known of `Trainer.origin` before the layer, the timestep and the initial clusters are"
-    return {"loss_weights": asdict(loss_weights), "training_config": asdict(training_config),
+    return {"best_epoch": ["keeps_enough", "information"], # checkpoints of other rules hold other entries
+            "loss_weights": asdict(loss_weights), "training_config": asdict(training_config),
             "precision": extract.precision, "noise": int(extract.random_state),
             "extractor": extract.with_draws(1).fingerprint(torch.zeros(0))} # whatever images and number of draws
 
@@ -614,7 +616,8 @@ def _hold_neighbors(self:Trainer, x:torch.Tensor, view:EpochView):
     near = self._neighbors(x)[some]
     _, now = nearest_neighbors(view.z.numpy(), near.shape[1] + 1, view.z[some].numpy()) # each is its own nearest
     view.kept = (near[:, :, None] == torch.from_numpy(now)[:, None]).any(2).float().mean().item()
-    if view.kept < wanted: self.lambda_stay *= 2
+    view.keeps_enough = view.kept >= wanted
+    if not view.keeps_enough: self.lambda_stay *= 2
 
 # %% ../nbs/method/06_trainer.ipynb #nk000041
 @patch
@@ -622,8 +625,7 @@ def _keep_best(self:Trainer, x:torch.Tensor, view:EpochView):
     "Measure what the labels tell about the neighbors of the embedding; keep the model if it is the best so far"
     if self.stage != "head": return
     view.information = neighbor_information(view.labels.numpy(), self._neighbors(x).numpy())
-    held = view.kept is None or view.kept >= self.training_config.keep_neighbors
-    rank = held, view.information
+    rank = view.keeps_enough, view.information
     if self.epoch == 0 or self.best and rank <= self.best["rank"]: return # 0: nothing is trained yet
     self.best = {"rank": rank, "epoch": self.epoch, "labels": view.labels,
                  "start_centers": self.model.start_centers.clone(),

@@ -578,6 +578,10 @@ def test_the_share_of_neighbors_kept_is_that_of_a_plain_search():
 
     pairs = zip(nearest(x).tolist(), nearest(view.z).tolist())
     assert view.kept == pytest.approx(np.mean([len({*a} & {*b}) / 5 for a, b in pairs]), abs=1e-6)
+    for wanted, enough in ((view.kept, True), (view.kept + 1e-6, False)):
+        trainer.training_config = replace(HELD, keep_neighbors=wanted)
+        trainer._hold_neighbors(x, view)
+        assert view.keeps_enough is enough
 
 
 def test_only_images_in_the_cluster_of_their_target_are_held():
@@ -789,10 +793,10 @@ def test_an_epoch_that_keeps_the_neighbors_comes_before_one_that_says_more_about
     trainer, images = subprocess_cases.trainer(
         loss_weights=LossWeights(n_neighbors=5, lambda_stay=1e-3), training_config=config
     )
-    looks = {1: (0.3, 1.9), 2: (0.95, 1.2), 3: (0.9, 1.4), 4: (0.89, 1.8), 5: (0.9, 1.4)}  # kept, information
+    looks = {1: (False, 1.9), 2: (True, 1.2), 3: (True, 1.4), 4: (False, 1.8), 5: (True, 1.4)}
     x = trainer.model.embed_all(trainer.extract(images, ["mid_block"], 50)["mid_block"])
     view = SimpleNamespace(labels=torch.zeros(len(x), dtype=torch.long))
-    for trainer.epoch, (view.kept, information) in looks.items():
+    for trainer.epoch, (view.keeps_enough, information) in looks.items():
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(T, "neighbor_information", lambda *_, value=information: value)
             trainer._keep_best(x, view)
