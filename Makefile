@@ -56,12 +56,13 @@ lab: env ## open the notebooks in JupyterLab
 
 unets: unet-digits unet-mnist-5k unet-usps unet-mnist unet-fashion-mnist unet-cifar10 ## pretrain the U-Nets of the package from scratch (days; minutes on a GPU by workflow.pretrain_on_gpu)
 
-# Train until the embedding has stopped improving. Two are older, and had 8,000 steps each.
-RECIPE = --early-stopping
-unet-digits unet-mnist-5k: RECIPE =
+# Train until the embedding has stopped improving, then let the learning rate fall. Two are older, and had 8,000 steps each.
+unet-digits unet-mnist-5k: unet-%: env
+	$(RUN) python -m diec.app.pretrain $* --out diec/unets/$* --checkpoint runs/$*.safetensors
 
 unet-%: env ## pretrain the U-Net of one data set from scratch: unet-digits, unet-mnist-5k, ...
-	$(RUN) python -m diec.app.pretrain $* $(RECIPE) --out diec/unets/$* --checkpoint runs/$*.safetensors
+	$(RUN) python -m diec.app.pretrain $* --early-stopping --out runs/constant-rate/$* --checkpoint runs/$*.safetensors
+	$(RUN) python -m diec.app.pretrain $* --cooldown runs/constant-rate/$* --out diec/unets/$* --checkpoint runs/$*-cooldown.safetensors
 
 readme: env ## write README.md from nbs/index.ipynb
 	$(RUN) python -m tools.readme

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import diffusers
@@ -21,7 +22,7 @@ import diec.app.pretrain as P
 import diec.core.names as names
 import diec.data.datasets as D
 import diec.unet as U
-from diec.app.pretrain import UNTIL_RIPE, Recipe, make_unet, pretrain
+from diec.app.pretrain import COOLDOWN, UNTIL_RIPE, Recipe, make_unet, pretrain
 from diec.core.checkpoint import load_state
 from diec.core.files import check_replaceable
 from diec.core.names import unet_names
@@ -658,40 +659,46 @@ def test_digits_is_shipped():
     assert "digits" in unet_names()
 
 
+def training_runs(folder):  # the recipe, card and history of each run that made a U-Net, the first one first
+    card, history = (folder / "README.md").read_text(), json.loads((folder / "history.json").read_text())
+    first = Recipe() if folder.name in ("digits", "mnist-5k") else UNTIL_RIPE
+    if "before" not in history:
+        return [(first, card, history)]
+    last, before = card.split("## The U-Net before this run")
+    return [(first, before, history["before"]), (COOLDOWN, last, history)]
+
+
 @shipped
 def test_shipped_card_states_data_recipe_seed_time_and_loss(folder):
-    recipe = Recipe() if folder.name in ("digits", "mnist-5k") else UNTIL_RIPE
     card, (n, side) = (folder / "README.md").read_text(), facts(folder.name)
     size = U.unet_size(side)
     assert f"*{folder.name}*" in card and f"{n:,} images" in card and re.search(r"checksum .*`[0-9a-f]{64}`", card)
-    assert f"x {size} x {size}" in card
-    for field, value in recipe.__dict__.items():
-        if recipe.early_stopping or field not in ("schedule", "early_stopping", "n_clusters"):  # newer than the others
-            assert f"{field} {value}" in card
-    assert "random_state" in card and " minutes on " in card and torch.__version__.split(".")[0] in card
-    history = json.loads((folder / "history.json").read_text())
-    assert (
-        history["seconds"] > 0
-        and max(history["step"]) > 0.9 * min(recipe.n_steps, 14_000)
-        and len(history["loss"]) == len(history["step"])
-    )
-    assert f"in {history['seconds'] / 60:.0f} minutes" in card
-    last = float(card.split("of the last 100: ")[1].split(".\n")[0].split(". ")[0])
-    assert last < 0.3 * float(card.split("first 100 steps: ")[1].split(";")[0])
-    assert abs(last - np.mean(history["loss"][-10:])) < 0.05
+    assert f"x {size} x {size}" in card and torch.__version__.split(".")[0] in card
     assert f"{load_unet(folder)[0].num_parameters():,}" in card
+    for recipe, card, history in training_runs(folder):
+        for field, value in asdict(recipe).items():
+            if recipe != Recipe() or field not in ("schedule", "early_stopping", "n_clusters"):  # newer than the others
+                assert f"{field} {value}" in card
+        assert max(history["step"]) > 0.9 * min(recipe.n_steps, 14_000)
+        assert len(history["loss"]) == len(history["step"]) and history["seconds"] > 0
+        assert f"in {history['seconds'] / 60:.0f} minutes on " in card
+        losses = re.search(r"first 100 steps: ([\d.]+\d); of the last 100: ([\d.]+\d)", card).groups()
+        begin, end = map(float, losses)
+        assert end < 0.3 * begin or recipe == COOLDOWN
+        assert abs(end - np.mean(history["loss"][-10:])) < 0.05
 
 
 @shipped
 def test_shipped_weights_are_those_that_measured_best(folder):
-    history = json.loads((folder / "history.json").read_text())
+    _, card, history = training_runs(folder)[0]
     if "information" not in history or not history["information"]:
         pytest.skip("pretrained for a fixed number of steps")
     best = history["measured"][int(np.argmax(history["information"]))]
-    assert f"The weights are those of step {best}," in (folder / "README.md").read_text()
+    assert f"The weights are those of step {best}," in card
     curve = json.loads((folder / "curve.json").read_text())
     assert curve["step"] == best and curve["images"] == facts(folder.name)[0]
     assert [curve["curve"][str(step)]["information"] for step in history["measured"]] == history["information"]
+    assert ("cooldown" in curve) == (len(training_runs(folder)) == 2)
 
 
 @shipped

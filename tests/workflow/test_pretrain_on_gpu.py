@@ -1,6 +1,7 @@
 """Pretraining side by side, here on the CPU: what a GPU adds is only the graph of a step."""
 
 import json
+import shutil
 from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from diec.app import pretrain as recipes
-from diec.app.pretrain import Recipe
+from diec.app.pretrain import COOLDOWN, Recipe, make_unet
+from diec.core.files import check_replaceable
 from diec.unet import load_unet
+from workflow import measure_cooldown
 from workflow import pretrain_on_gpu as gpu
 
 TINY = Recipe(n_steps=6, batch_size=8, schedule="constant", early_stopping=True, ema_decay=0.9)
@@ -100,3 +103,20 @@ def test_unknown_names_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         gpu.main([str(tmp_path / "out"), "nonsense"])
     assert "nonsense" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_the_curve_of_a_cooled_unet_gets_its_last_look(tmp_path, monkeypatch, same):
+    before, folder = tmp_path / "before", tmp_path / "tiny"
+    assert gpu.train([JOB.name], tmp_path / "gpu", 5, 1, workers=1, threads=1, jobs={JOB.name: JOB}) == []
+    shutil.move(tmp_path / "gpu" / JOB.name, before)
+    make_unet("digits", folder, recipe=replace(COOLDOWN, n_steps=11), progress=False, start=before)
+    unet, curve = load_unet(folder)[0], json.loads((folder / "curve.json").read_text())
+    monkeypatch.setitem(gpu.JOBS, "tiny", JOB)
+    found = measure_cooldown.add_measure(folder)
+    assert json.loads((folder / "curve.json").read_text()) == curve | {"cooldown": found}
+    assert found["steps"] == 11 and 0 < found["information"] < np.log(10) and 0 < found["ACC"] <= 1
+    history = json.loads((folder / "history.json").read_text())
+    assert found["loss"] == pytest.approx(history["loss"][-1]) and same(load_unet(folder)[0], unet)
+    check_replaceable(folder)  # the list of files fits the new curve
+    with pytest.raises(SystemExit, match="must hold a U-Net after its cooldown"):
+        measure_cooldown.add_measure(before)
