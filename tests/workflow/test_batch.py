@@ -205,7 +205,7 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plan", ["quick", "full"])
+@pytest.mark.parametrize("plan", ["quick", "check", "full"])
 def test_plans_can_be_read(plan):
     plan = f"workflow/plans/{plan}.yaml"
     command = [sys.executable, "-m", "snakemake", "--configfile", plan, "-n", "--quiet", "--nolock"]
@@ -213,7 +213,7 @@ def test_plans_can_be_read(plan):
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("plan", ["quick", "full"])
+@pytest.mark.parametrize("plan", ["quick", "check", "full"])
 def test_a_plan_writes_where_nothing_is_committed(plan):  # in a fresh clone, a committed table would count as made
     out = yaml.safe_load((ROOT / "workflow" / "plans" / f"{plan}.yaml").read_text())["out"]
     git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
