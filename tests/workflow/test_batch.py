@@ -205,7 +205,7 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plan", ["quick", "check", "full"])
+@pytest.mark.parametrize("plan", ["check", "full"])  # CI makes the quick one
 def test_plans_can_be_read(plan):
     plan = f"workflow/plans/{plan}.yaml"
     command = [sys.executable, "-m", "snakemake", "--configfile", plan, "-n", "--quiet", "--nolock"]
