@@ -29,7 +29,7 @@ $(VENV)/.ready: $(wildcard requirements*.lock) settings.ini setup.py
 	@$(PIP) --quiet --no-deps --no-build-isolation -r requirements-clustpy.lock || echo "ClustPy could not be built (it needs a C compiler and the Python headers): the tables will lack its methods, everything else works. To try again: rm $(VENV)/.ready; make env"
 	@touch $@
 
-reproduce: env ## make every table and figure and results/quick/report.html (20 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (days); PLAN=paper: the paper's data sets, whole (days)
+reproduce: env ## make every table and figure and results/quick/report.html (15 minutes); PLAN=full: all data sets, up to 5 seeds, in results/full (days); PLAN=paper: the paper's data sets, whole (days)
 	$(RUN) python -m workflow.reproduce --plan $(PLAN) $(ARGS)
 
 check: env ## run digits from scratch and compare its numbers with the committed results (half an hour)
