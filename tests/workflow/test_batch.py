@@ -111,7 +111,7 @@ def test_done_is_done(made):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_ends_with_the_same_tables_and_repeats_no_finished_job(made, tmp_path):
-    tables = [f"{tmp_path}/out/tables/{n}.md" for n in ("main", "search")]
+    tables = [f"{tmp_path}/out/tables/{n}.md" for n in ("main", "search", "ablation-terms")]
     rng, finished, kills = random.Random(os.getpid()), {}, 0
     for attempt in range(40):
         process = reproduce(tmp_path, "--", *tables)
@@ -138,7 +138,7 @@ def test_killed_at_random_moments_ends_with_the_same_tables_and_repeats_no_finis
     assert process.returncode == 0 and kills >= 3
     for p, t in finished.items():
         assert p.stat().st_mtime_ns == t, f"{p} was made twice"
-    for name in (f"{n}.{s}" for n in ("main", "search") for s in ("md", "csv")):
+    for name in (f"{n}.{s}" for n in ("main", "search", "ablation-terms", "ablation-draws") for s in ("md", "csv")):
         assert (tmp_path / "out" / "tables" / name).read_bytes() == (made[0] / "out" / "tables" / name).read_bytes(), (
             name
         )
@@ -205,7 +205,7 @@ def test_two_batches_do_not_share_a_folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plan", ["check", "full"])  # CI makes the quick one
+@pytest.mark.parametrize("plan", ["quick", "check", "full"])
 def test_plans_can_be_read(plan):
     plan = f"workflow/plans/{plan}.yaml"
     command = [sys.executable, "-m", "snakemake", "--configfile", plan, "-n", "--quiet", "--nolock"]
