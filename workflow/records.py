@@ -25,9 +25,9 @@ def kept(name: str) -> Path:
     return ROOT/"results" if name in ("quick", "full") else ROOT/"results"/name
 
 
-def other_settings(record: dict, wanted: dict) -> list:
-    "Names of the parameters that a record was not made with"
-    made, data = record["provenance"]["parameters"], record["provenance"].get("data") or {}
+def other_settings(record: dict, wanted: dict, own: dict) -> list: # own: the values in the notebook
+    "Names of the parameters that a record was not made with; one from before there was a parameter has the notebook's"
+    made, data = own | record["provenance"]["parameters"], record["provenance"].get("data") or {}
     def same(name, a, b): # a: wanted
         if isinstance(a, dict) and isinstance(b, dict): # a record may have the whole recipe
             return all(b.get(key) == value for key, value in a.items())
@@ -38,17 +38,17 @@ def other_settings(record: dict, wanted: dict) -> list:
         if not {type(a), type(b)} <= {int, type(None)}: return False # numbers of several runs
         if b is None: return used <= a
         return used < b if a is None else used == b < a
-    return [k for k, v in wanted.items() if k in made and not same(k, v, made[k])]
+    return [k for k, v in wanted.items() if not same(k, v, made[k])]
 
 
 def records(plan: Plan) -> dict:
-    "The file of each record of a plan -> its parameters"
+    "The file of each record of a plan -> its parameters, and those of its notebook"
     def settings(e, w): # how many images there are may follow from an input
         own = notebook_parameters(NOTEBOOKS/f"{e.name}.ipynb")
         inputs = (k for k, source in e.inputs.items() if source != "unet" or plan.unet(w["dataset"])) # None: by name
         handed = {*inputs, *e.leaves, *(r.to for r in e.results.values())} # paths
         if own.get("n_images") is not None: handed.add("n_images")
-        return {k: v for k, v in own.items() if k not in handed} | plan.parameters(e, w)
+        return {k: v for k, v in own.items() if k not in handed} | plan.parameters(e, w), own
     return {plan.file(e, name, w): settings(e, w)
             for e in plan.experiments for w in plan.runs(e) for name, kind in e.leaves.items() if kind == "record"}
 
@@ -56,11 +56,11 @@ def records(plan: Plan) -> dict:
 def copy(plan: Plan, source: Path, target: Path, replace: bool) -> tuple: # numbers of records
     "Copy the records of a plan; those of other settings are named and left out"
     copied, missing = 0, 0
-    for file, settings in records(plan).items():
+    for file, (settings, own) in records(plan).items():
         name = Path(file).relative_to(plan.runs_folder)
         if not (source/name).is_file():
             missing += 1
-        elif odd := other_settings(json.loads((source/name).read_text()), settings):
+        elif odd := other_settings(json.loads((source/name).read_text()), settings, own):
             print(f"left out: {name} was made with other settings: {', '.join(odd)}")
             missing += 1
         elif replace or not (target/name).is_file():

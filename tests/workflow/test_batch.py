@@ -261,13 +261,15 @@ def test_records_are_kept_with_the_results_and_come_back(made, tmp_path, capsys)
         (dict(n_images=50), dict(n_images=49), ["n_images"]),
         (dict(layer=None), dict(layer="mid_block"), ["layer"]),
         (dict(layer="mid_block"), dict(layer=None), ["layer"]),
-        ({}, dict(layer="mid_block"), []),  # an old record, from before there was such a parameter
+        ({}, dict(layer="up_blocks.1"), []),  # an old record, from before there was such a parameter: the notebook's
+        ({}, dict(layer="mid_block"), ["layer"]),
         (dict(recipe={"n_steps": 2, "augment": 0}), dict(recipe={"n_steps": 2}), []),
     ],
 )
 def test_what_counts_as_another_setting(made, wanted, odd):
     record = {"provenance": {"parameters": {"dataset": "digits"} | made, "data": {"images": 50}}}
-    assert records.other_settings(record, {"dataset": "digits"} | wanted) == odd
+    own = {"dataset": "mnist-5k", "unet": None, "n_images": None, "layer": "up_blocks.1", "recipe": {}}
+    assert records.other_settings(record, {"dataset": "digits"} | wanted, own) == odd
 
 
 def test_a_record_of_other_settings_is_not_kept(tmp_path, capsys):
