@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from diec.core.files import atomic_file
+from diec.core.names import weights_checksum
 from workflow.batch import Plan
 from workflow.registry import NOTEBOOKS, ROOT, notebook_parameters
 from workflow.reproduce import plan_file
@@ -38,7 +39,9 @@ def other_settings(record: dict, wanted: dict, own: dict) -> list: # own: the va
         if not {type(a), type(b)} <= {int, type(None)}: return False # numbers of several runs
         if b is None: return used <= a
         return used < b if a is None else used == b < a
-    return [k for k, v in wanted.items() if not same(k, v, made[k])]
+    weights = record["provenance"].get("weights") # older records do not say
+    anew = weights and weights != weights_checksum(made["unet"])
+    return [k for k, v in wanted.items() if not same(k, v, made[k])] + ["the weights of the U-Net"]*bool(anew)
 
 
 def records(plan: Plan) -> dict:

@@ -23,6 +23,7 @@ import torch
 from fastcore.basics import patch
 
 from ..core.files import atomic_file
+from ..core.names import weights_checksum
 from .metrics import format_mean_std, markdown_table
 from .plots import save_figure
 
@@ -78,7 +79,8 @@ class Provenance:
     experiment : str
         Name of the notebook.
     parameters : dict
-        Parameters of the run, including the seed.
+        Parameters of the run, including the seed. If "unet" names a U-Net of the package, the checksum of its weights
+        is kept, too.
     data : ImageSet or None, default None
         The images, if there are any.
     packages : iterable of str, default ()
@@ -86,6 +88,7 @@ class Provenance:
     """
     def __init__(self, experiment: str, parameters: dict, data: "ImageSet|None" = None, packages: Iterable[str] = ()):
         self.experiment, self.parameters, self.packages = experiment, parameters, packages
+        self.weights = weights_checksum(parameters.get("unet"))
         self.data = None if data is None else _facts_of(data)
         self.commit, self.start = _commit(), time.perf_counter() # now, because files may change during the run
 
@@ -93,9 +96,9 @@ class Provenance:
 @patch
 def facts(self: Provenance) -> dict[str, Any]:
     "All facts as a dict that JSON can store, with the seconds since the start."
-    return {"experiment": self.experiment, "parameters": self.parameters, "data": self.data, "commit": self.commit,
-            "versions": _versions((*_PACKAGES, *self.packages)), "device": _device(),
-            "seconds": round(time.perf_counter() - self.start, 2)}
+    return {"experiment": self.experiment, "parameters": self.parameters, "data": self.data,
+            "weights": self.weights, "commit": self.commit, "versions": _versions((*_PACKAGES, *self.packages)),
+            "device": _device(), "seconds": round(time.perf_counter() - self.start, 2)}
 
 # %% ../../nbs/evaluation/03_results.ipynb #ccf09261
 def _json(value) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from ..core.files import atomic_file
+from ..core.names import weights_checksum
 from .metrics import format_mean_std, markdown_table
 from .plots import save_figure
 import pandas as pd
@@ -45,7 +46,8 @@ class Provenance:
     experiment : str
         Name of the notebook.
     parameters : dict
-        Parameters of the run, including the seed.
+        Parameters of the run, including the seed. If "unet" names a U-Net of the package, the checksum of its weights
+        is kept, too.
     data : ImageSet or None, default None
         The images, if there are any.
     packages : iterable of str, default ()

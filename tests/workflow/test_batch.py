@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from diec.core import names
+from diec.evaluation import results
 from workflow import batch, records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,6 +272,13 @@ def test_what_counts_as_another_setting(made, wanted, odd):
     record = {"provenance": {"parameters": {"dataset": "digits"} | made, "data": {"images": 50}}}
     own = {"dataset": "mnist-5k", "unet": None, "n_images": None, "layer": "up_blocks.1", "recipe": {}}
     assert records.other_settings(record, {"dataset": "digits"} | wanted, own) == odd
+
+
+@pytest.mark.parametrize("of, odd", [("digits", []), ("usps", ["the weights of the U-Net"]), ("no/unet", [])])
+def test_a_record_of_a_unet_that_has_been_trained_anew_is_another(of, odd):
+    provenance = results.Provenance("search", {"dataset": "digits", "unet": "digits"}).facts()
+    provenance["weights"] = names.weights_checksum(of)  # None in records from before they named the weights
+    assert records.other_settings({"provenance": provenance}, {"dataset": "digits"}, {"unet": None}) == odd
 
 
 def test_a_record_of_other_settings_is_not_kept(tmp_path, capsys):
