@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
 from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -111,6 +112,13 @@ def transform(self:CommonSpace, e:np.ndarray) -> np.ndarray:
     parts = [self(torch.as_tensor(np.array(e[i:i + BLOCK], np.float32))).numpy() for i in starts]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+# %% ../nbs/method/04_search.ipynb #sr000008
+def _pairs_of_neighbors(labels:np.ndarray, near:np.ndarray, n:int) -> np.ndarray:
+    "How many pairs of neighbors lie in each pair of n clusters (n, n)"
+    pairs = (labels[:, None]*n + labels[np.asarray(near)]).ravel()
+    counts = np.bincount(pairs, minlength=n*n).reshape(n, n)
+    return counts + counts.T
+
 # %% ../nbs/method/04_search.ipynb #2a76d0ac
 def neighbor_information(labels:np.ndarray, near:np.ndarray) -> float:
     """Compute the mutual information between the cluster of a point and that of one of its neighbors.
@@ -130,9 +138,7 @@ def neighbor_information(labels:np.ndarray, near:np.ndarray) -> float:
         Nats, from 0 to log K.
     """
     own, labels = np.unique(labels, return_inverse=True)
-    pairs = (labels[:, None]*len(own) + labels[np.asarray(near)]).ravel()
-    joint = np.bincount(pairs, minlength=len(own)**2).reshape(len(own), -1)
-    return float(mutual_info_score(None, None, contingency=joint + joint.T))
+    return float(mutual_info_score(None, None, contingency=_pairs_of_neighbors(labels, near, len(own))))
 
 # %% ../nbs/method/04_search.ipynb #sr000001
 def _rows_for_starts(z:np.ndarray, n_clusters:int, random_state:int) -> np.ndarray:
@@ -212,13 +218,84 @@ def n_starts(n_clusters:int) -> int:
     Returns
     -------
     int
-        500/K, from 2 to 50: with many clusters a start takes longer, and one is more like another.
+        100/K, from 2 to 10: with many clusters a start takes longer, and one is more like another.
     """
-    return max(2, min(500//n_clusters, 50))
+    return max(2, min(100//n_clusters, 10))
+
+# %% ../nbs/method/04_search.ipynb #sr000009
+def _lost_by_merging(pairs:np.ndarray) -> np.ndarray:
+    "Information that is lost if two of n clusters become one (n, n), in nats; infinite on the diagonal"
+    p = pairs/pairs.sum()
+    own, share = np.diag(p), p.sum(0)
+    def h(x): return xlogy(x, x)
+    rows, lost = h(p).sum(1), np.empty_like(p)
+    for i, q in enumerate(p):
+        before = 2*(rows[i] + rows) - h(own[i]) - h(own) - 2*h(q) - 2*(h(share[i]) + h(share))
+        together = 2*(h(p + q).sum(1) - h(own[i] + q) - h(q + own)) + h(own[i] + own + 2*q)
+        lost[i] = before - together + 2*h(share[i] + share)
+    np.fill_diagonal(lost, np.inf)
+    return lost
+
+# %% ../nbs/method/04_search.ipynb #sr000011
+N_SPLITS, N_MOVES = 10, 3 # how many to look at, each with the best merger, and to try, of those with the most information
+
+def _moves(labels:np.ndarray, halves:np.ndarray, near:np.ndarray, n_clusters:int) -> list:
+    "Labels (N,) after the best moves; in `halves`, a part of each cluster k has the number K + k"
+    K, pairs = n_clusters, _pairs_of_neighbors(halves, near, 2*n_clusters)
+    def split(k): # the pairs (K + 1, K + 1) if only cluster k is halved
+        part = np.eye(K + 1)[np.where(np.arange(2*K) == K + k, K, np.arange(2*K) % K)]
+        return part.T @ pairs @ part
+    def information(k): return mutual_info_score(None, None, contingency=split(k))
+    found = []
+    for k in sorted(np.unique(halves[halves >= K]) - K, key=information)[-N_SPLITS:]:
+        lost = _lost_by_merging(split(k))
+        lost[k, K] = lost[K, k] = np.inf # nothing would change
+        i, j = sorted(np.unravel_index(lost.argmin(), lost.shape))
+        found.append((information(k) - lost[i, j], k, i, j))
+    def moved(k, i, j): # i and j become i, and the new half of k takes the number that is free
+        names = np.append(np.arange(K), j if j < K else i)
+        names[j] = i
+        return names[np.where(halves == K + k, K, labels)]
+    return [moved(*move) for _, *move in sorted(found, reverse=True)[:N_MOVES]]
+
+# %% ../nbs/method/04_search.ipynb #sr000012
+def _kmeans_from(z:np.ndarray, labels:np.ndarray, n_clusters:int) -> KMeans:
+    "k-means that starts from clusters, none of them empty"
+    centers = np.stack([z[labels == k].mean(0) for k in range(n_clusters)])
+    return KMeans(n_clusters, n_init=1, init=centers).fit(z)
+
+# %% ../nbs/method/04_search.ipynb #sr000013
+def _rearranged(z:np.ndarray, found:KMeans, near:np.ndarray, random_state:int) -> KMeans:
+    "The clusters after splitting one and merging two, as long as that adds information, at most as often as there are starts"
+    K, information = found.n_clusters, neighbor_information(found.labels_, near)
+    for _ in range(n_starts(K)):
+        halves = found.labels_.copy()
+        for k in range(K):
+            own = halves == k
+            if own.sum() > 1: halves[own] += K*KMeans(2, n_init=1, random_state=random_state).fit_predict(z[own])
+        for labels in _moves(found.labels_, halves, near, K):
+            other = _kmeans_from(z, labels, K)
+            if (more := neighbor_information(other.labels_, near)) > information + 1e-6: break
+        else: return found
+        found, information = other, more
+    return found
+
+# %% ../nbs/method/04_search.ipynb #sr000014
+def _improved(z:np.ndarray, found:KMeans, best:KMeans|None, near:np.ndarray, random_state:int) -> KMeans:
+    "Clusters with more information: from the best of shorter diffusion, or rearranged"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning) # diffusion may leave fewer distinct points than clusters
+        starts = [found] + ([_kmeans_from(z, best.labels_, best.n_clusters)] if _is_full(best) else [])
+        start = max(starts, key=lambda f: neighbor_information(f.labels_, near))
+        return _rearranged(z, start, near, random_state) if _is_full(start) else start
+
+def _is_full(found:KMeans|None) -> bool:
+    "Whether there are clusters, and none is empty"
+    return found is not None and len(np.unique(found.labels_)) == found.n_clusters
 
 # %% ../nbs/method/04_search.ipynb #sr000004
-def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int=0,
-                     diffusion:tuple=DIFFUSION_STEPS, n_init:int|None=None, by_information:bool=True) -> KMeans:
+def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int=0, diffusion:tuple=DIFFUSION_STEPS,
+                     n_init:int|None=None, by_information:bool=True, rearrange:bool=True) -> KMeans:
     """Run k-means on points that have drifted along their neighbor graph.
 
     Parameters
@@ -237,18 +314,24 @@ def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int
         Starts of k-means after each of them. None: `n_starts`.
     by_information : bool, default True
         Take the start with the most `neighbor_information`; False: that with the least inertia.
+    rearrange : bool, default True
+        Start from the best clusters of shorter diffusion, too, and split one cluster and merge two as long as that adds
+        information. Without effect if not `by_information`.
 
     Returns
     -------
     KMeans
         The fitted estimator; of several lengths of diffusion, that with the most information.
     """
-    near, found, done = graph.neighbors.numpy(), [], 0
+    near, best, done = graph.neighbors.numpy(), None, 0
+    def information(found): return neighbor_information(found.labels_, near)
     for steps in diffusion:
         z, done = diffuse(z, graph, steps - done), steps
         starts = n_init or n_starts(n_clusters)
-        found.append(kmeans(z, n_clusters, random_state, starts, near if by_information else None))
-    return max(found, key=lambda f: neighbor_information(f.labels_, near))
+        found = kmeans(z, n_clusters, random_state, starts, near if by_information else None)
+        if by_information and rearrange: found = _improved(z, found, best, near, random_state)
+        best = found if best is None else max(best, found, key=information)
+    return best
 
 # %% ../nbs/method/04_search.ipynb #4b1a89b0
 def stability(z_draws:np.ndarray, n_clusters:int, random_state:int=0) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
 from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -59,6 +60,9 @@ BLOCK = 100000
 def _rows_in_memory(e, random_state: int) -> np.ndarray:
     ...
 
+def _pairs_of_neighbors(labels: np.ndarray, near: np.ndarray, n: int) -> np.ndarray:
+    ...
+
 def neighbor_information(labels: np.ndarray, near: np.ndarray) -> float:
     ...
 
@@ -75,7 +79,26 @@ DIFFUSION_STEPS = (20, 50, 100, 200, 400)
 def n_starts(n_clusters: int) -> int:
     ...
 
-def initial_clusters(z: np.ndarray, graph: Graph, n_clusters: int, random_state: int=0, diffusion: tuple=DIFFUSION_STEPS, n_init: int | None=None, by_information: bool=True) -> KMeans:
+def _lost_by_merging(pairs: np.ndarray) -> np.ndarray:
+    ...
+N_SPLITS, N_MOVES = (10, 3)
+
+def _moves(labels: np.ndarray, halves: np.ndarray, near: np.ndarray, n_clusters: int) -> list:
+    ...
+
+def _kmeans_from(z: np.ndarray, labels: np.ndarray, n_clusters: int) -> KMeans:
+    ...
+
+def _rearranged(z: np.ndarray, found: KMeans, near: np.ndarray, random_state: int) -> KMeans:
+    ...
+
+def _improved(z: np.ndarray, found: KMeans, best: KMeans | None, near: np.ndarray, random_state: int) -> KMeans:
+    ...
+
+def _is_full(found: KMeans | None) -> bool:
+    ...
+
+def initial_clusters(z: np.ndarray, graph: Graph, n_clusters: int, random_state: int=0, diffusion: tuple=DIFFUSION_STEPS, n_init: int | None=None, by_information: bool=True, rearrange: bool=True) -> KMeans:
     ...
 
 def stability(z_draws: np.ndarray, n_clusters: int, random_state: int=0) -> float:

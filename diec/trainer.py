@@ -97,11 +97,10 @@ def assign_all(self:ClusterModel, x:torch.Tensor) -> tuple[torch.Tensor, torch.T
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts)))
 
 # %% ../nbs/method/06_trainer.ipynb #43fa2edc
-def _labels_and_centers(z:np.ndarray, n_clusters:int, random_state:int, diffusion:tuple, n_init:int|None,
-                        by_information:bool) -> tuple:
-    "The initial clusters (N,) and their centers (K, d)"
+def _labels_and_centers(z:np.ndarray, n_clusters:int, random_state:int, *how) -> tuple:
+    "The initial clusters (N,) and their centers (K, d); `how`: the other parameters of `initial_clusters`"
     graph = adaptive_graph(z, min(10, len(z) - 2))
-    found = initial_clusters(z, graph, n_clusters, random_state, diffusion, n_init, by_information)
+    found = initial_clusters(z, graph, n_clusters, random_state, *how)
     labels = found.labels_
     means = [z[labels == k].mean(0) if (labels == k).any() else c for k, c in enumerate(found.cluster_centers_)]
     return labels, np.stack(means)
@@ -109,7 +108,8 @@ def _labels_and_centers(z:np.ndarray, n_clusters:int, random_state:int, diffusio
 # %% ../nbs/method/06_trainer.ipynb #0346cc28
 @patch(cls_method=True)
 def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random_state:int=0,
-          diffusion:tuple=DIFFUSION_STEPS, n_init:int|None=None, by_information:bool=True) -> ClusterModel:
+          diffusion:tuple=DIFFUSION_STEPS, n_init:int|None=None, by_information:bool=True,
+          rearrange:bool=True) -> ClusterModel:
     """Make the model that training starts from.
 
     Parameters
@@ -128,6 +128,9 @@ def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random
         Starts of k-means after each of them. None: `diec.search.n_starts`.
     by_information : bool, default True
         Take the start with the most `neighbor_information`; False: that with the least inertia.
+    rearrange : bool, default True
+        Whether to start from the best clusters of shorter diffusion, too, and to split one cluster and merge two as
+        long as that adds information.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def start(cls:ClusterModel, e:np.ndarray, n_clusters:int, head:bool=True, random
     """
     space = CommonSpace.fit(e, random_state=random_state)
     z = space.transform(e)
-    labels, centers = _labels_and_centers(z, n_clusters, random_state, diffusion, n_init, by_information)
+    labels, centers = _labels_and_centers(z, n_clusters, random_state, diffusion, n_init, by_information, rearrange)
     model = cls(e.shape[1], z.shape[1], n_clusters, head, random_state)
     model.space = space
     model._set_centers(z, labels, centers)

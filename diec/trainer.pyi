@@ -42,14 +42,14 @@ class ClusterModel(nn.Module):
         ...
 
     @classmethod
-    def start(cls, e: np.ndarray, n_clusters: int, head: bool=True, random_state: int=0, diffusion: tuple=DIFFUSION_STEPS, n_init: int | None=None, by_information: bool=True) -> ClusterModel:
+    def start(cls, e: np.ndarray, n_clusters: int, head: bool=True, random_state: int=0, diffusion: tuple=DIFFUSION_STEPS, n_init: int | None=None, by_information: bool=True, rearrange: bool=True) -> ClusterModel:
         ...
 
     def _set_centers(self, z: np.ndarray, labels: np.ndarray, centers: np.ndarray):
         ...
 ClusterModel.__doc__ = "Map an embedding to the common space, through the residual head, to soft assignments.\n\nParameters\n----------\nn_features : int\n    Length D of an embedding.\nn_components : int\n    Dimensions d of the common space.\nn_clusters : int\n    Number of clusters K.\nhead : bool, default True\n    False: no residual head, z = e, for the ablation.\nrandom_state : int, default 0\n    Seed of the head's weights.\n"
 
-def _labels_and_centers(z: np.ndarray, n_clusters: int, random_state: int, diffusion: tuple, n_init: int | None, by_information: bool) -> tuple:
+def _labels_and_centers(z: np.ndarray, n_clusters: int, random_state: int, *how) -> tuple:
     ...
 
 def _make_plain(settings):

@@ -56,7 +56,7 @@ N_STARTS = search.n_starts, confidence.N_STARTS
 
 @pytest.fixture(scope="module")
 def few_starts():
-    "For a file whose tests do not ask how good the clusters are: k-means starts twice, not fifty times"
+    "For a file whose tests do not ask how good the clusters are: k-means starts twice, not ten times"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "n_starts", lambda n_clusters: 2)
         patch.setattr(confidence, "N_STARTS", 2)

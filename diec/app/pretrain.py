@@ -247,7 +247,8 @@ def initial_clusters(unet, scheduler, images, n_clusters:int) -> tuple:
     "Some images in the common space (n, d), their initial clusters (n,) and their neighbors (n, 10)"
     layer, t = Layer(DEFAULT_LAYER), scheduler.config.num_train_timesteps//4
     e = Extractor(unet, scheduler, n_draws=2).embed(images[_some_rows(len(images))], (layer,), t)[layer]
-    start = ClusterModel.start(e, n_clusters, diffusion=(20,), n_init=20) # cheap, and the same for all looks
+    # cheap, and the same for all looks, also those of the U-Nets that are there
+    start = ClusterModel.start(e, n_clusters, diffusion=(20,), n_init=20, rearrange=False)
     z = start.embed_all(e).numpy()
     return z, start.start_labels.numpy(), nearest_neighbors(z, min(10, len(e) - 2))[1]
 

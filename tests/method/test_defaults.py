@@ -24,11 +24,13 @@ DEFAULTS = {
         layer="mid_block+up_blocks.0", max_evaluations=12, grid=9, tolerance=0.05, progress=False
     ),
     search.search_layer: dict(layers=None, timesteps=None, progress=False),
-    search.initial_clusters: dict(random_state=0, diffusion=(20, 50, 100, 200, 400), n_init=None, by_information=True),
+    search.initial_clusters: dict(
+        random_state=0, diffusion=(20, 50, 100, 200, 400), n_init=None, by_information=True, rearrange=True
+    ),
     search.score_map: dict(progress=False),
     trainer.ClusterModel: dict(head=True, random_state=0),
     trainer.ClusterModel.start: dict(
-        head=True, random_state=0, diffusion=(20, 50, 100, 200, 400), n_init=None, by_information=True
+        head=True, random_state=0, diffusion=(20, 50, 100, 200, 400), n_init=None, by_information=True, rearrange=True
     ),
     trainer.LossWeights: dict(
         lambda_kl=1.0,

@@ -141,7 +141,8 @@ def test_the_papers_start_is_k_means_on_the_embedding(digits):
 
 
 @pytest.mark.parametrize(
-    "init, wanted", [("k-means", ((0,), 20, False)), ("diffusion", ((20, 50, 100, 200, 400), None, True))]
+    "init, wanted",
+    [("k-means", ((0,), 20, False, True)), ("diffusion", ((20, 50, 100, 200, 400), None, True, True))],
 )
 def test_the_start_is_the_one_asked_for(digits, monkeypatch, init, wanted):
     seen, real = [], diec.trainer.initial_clusters
