@@ -236,7 +236,7 @@ def search_case(dataset:str="digits", n_images:int=300, n_draws:int=4) -> Case:
 
 # %% ../../nbs/app/05_speed.ipynb #34476f85
 def _plain_score(e:np.ndarray, n_clusters:int) -> float:
-    "The information about neighbors of k-means after diffusion, and what the other criteria need"
+    "The information about neighbors of k-means after diffusion, not rearranged, and what the other criteria need"
     z = CommonSpace.fit(e).transform(e)
     labels = KMeans(n_clusters, n_init=10, random_state=0).fit_predict(z)
     calinski_harabasz_score(z, labels)

@@ -562,24 +562,35 @@ def test_the_initial_clusters_are_those_with_the_most_information():
     assert (plain.labels_ == KMeans(3, n_init=7, random_state=5).fit(x).labels_).all()
 
 
-def grid_of_blobs(rng, n=60):
-    "Nine blobs of three sizes, of which a single start of k-means often splits one and merges two"
+def grid_of_blobs(rng):
+    "Nine blobs of sixty points, far from each other"
     centers = np.array([(i, j) for i in range(3) for j in range(3)], float) * 10
-    x = np.concatenate([rng.normal(c, 0.3 + 0.6 * (k % 3), (n, 2)) for k, c in enumerate(centers)])
-    return x.astype(np.float32), np.repeat(np.arange(9), n)
+    x = np.concatenate([rng.normal(c, 0.5, (60, 2)) for c in centers])
+    return x.astype(np.float32), np.repeat(np.arange(9), 60)
 
 
-def test_one_cluster_is_split_and_two_are_merged_where_that_adds_information():
-    rights = {False: 0, True: 0}
-    for seed in range(8):
-        x, truth = grid_of_blobs(np.random.default_rng(seed))
-        graph = adaptive_graph(x, 10)
-        found = {r: initial_clusters(x, graph, 9, seed, (0,), 1, rearrange=r).labels_ for r in rights}
-        information = {r: neighbor_information(labels, graph.neighbors) for r, labels in found.items()}
-        assert information[True] >= information[False]
-        for r, labels in found.items():
-            rights[r] += adjusted_rand_score(truth, labels) > 0.999
-    assert rights[True] >= 7 and rights[False] <= 4
+@pytest.mark.parametrize("split, merged", [([8], [(0, 1)]), ([4], [(7, 8)]), ([0, 4], [(1, 2), (7, 8)])])
+def test_one_cluster_is_split_and_two_are_merged_where_that_adds_information(split, merged):
+    x, truth = grid_of_blobs(np.random.default_rng(0))
+    near, labels = adaptive_graph(x, 10).neighbors.numpy(), truth.copy()
+    for k, (i, j) in zip(split, merged):  # k-means cannot leave this
+        labels[truth == j] = i
+        labels[(truth == k) & (x[:, 0] > x[truth == k, 0].mean())] = j
+    stuck = C._kmeans_from(x, labels, 9)
+    assert adjusted_rand_score(truth, stuck.labels_) < 0.9
+    found = C._rearranged(x, stuck, near, 0)
+    assert adjusted_rand_score(truth, found.labels_) == 1
+    assert C._rearranged(x, found, near, 0) is found  # nothing adds information
+    assert neighbor_information(found.labels_, near) > neighbor_information(stuck.labels_, near)
+
+
+def test_rearranging_ends_after_as_many_rounds_as_there_are_starts(monkeypatch):
+    x, truth = grid_of_blobs(np.random.default_rng(0))
+    labels = np.where(truth < 2, 0, truth)
+    labels[(truth == 8) & (x[:, 0] > 20)] = 1
+    monkeypatch.setattr(C, "n_starts", lambda n_clusters: 0)
+    stuck = C._kmeans_from(x, labels, 9)
+    assert C._rearranged(x, stuck, adaptive_graph(x, 10).neighbors.numpy(), 0) is stuck
 
 
 def test_longer_diffusion_starts_from_the_best_clusters_of_shorter(monkeypatch):
