@@ -289,6 +289,7 @@ def _improved(z:np.ndarray, found:KMeans, best:KMeans|None, near:np.ndarray, ran
         start = max(starts, key=lambda f: neighbor_information(f.labels_, near))
         return _rearranged(z, start, near, random_state) if _is_full(start) else start
 
+# %% ../nbs/method/04_search.ipynb #sr000017
 def _is_full(found:KMeans|None) -> bool:
     "Whether there are clusters, and none is empty"
     return found is not None and len(np.unique(found.labels_)) == found.n_clusters

@@ -111,8 +111,8 @@ def test_numbers_are_those_of_the_best_match(found, model):
     "Colors tell the same at each timestep: the clusters at the level of the model, and the model's"
     level = 5 - 2
     refined = found.labels[2, level]
-    assert set(refined) == set(model.labels_) and (refined == model.labels_).mean() > 0.5
-    for before, after in zip(found.labels[:, level], found.labels[1:, level]):
+    assert set(refined) == set(model.labels_) and (refined == model.labels_).mean() > 0.4  # chance: 0.2
+    for before, after in [(model.labels_, refined), *zip(found.labels[:, level], found.labels[1:, level])]:
         same = (before == after).sum()
         for a in range(5):  # no exchange of two numbers agrees better
             for b in range(a):
