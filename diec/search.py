@@ -237,7 +237,7 @@ def _lost_by_merging(pairs:np.ndarray) -> np.ndarray:
     return lost
 
 # %% ../nbs/method/04_search.ipynb #sr000011
-N_SPLITS, N_MOVES = 10, 3 # how many to look at, each with the best merger, and to try, of those with the most information
+N_SPLITS, N_MOVES = 10, 3 # splits to look at, each with its best merger, and to try; the most informative first
 
 def _moves(labels:np.ndarray, halves:np.ndarray, near:np.ndarray, n_clusters:int) -> list:
     "Labels (N,) after the best moves; in `halves`, a part of each cluster k has the number K + k"
@@ -266,7 +266,7 @@ def _kmeans_from(z:np.ndarray, labels:np.ndarray, n_clusters:int) -> KMeans:
 
 # %% ../nbs/method/04_search.ipynb #sr000013
 def _rearranged(z:np.ndarray, found:KMeans, near:np.ndarray, random_state:int) -> KMeans:
-    "The clusters after splitting one and merging two, as long as that adds information, at most as often as there are starts"
+    "The clusters after splitting one and merging two, as long as that adds information; at most `n_starts` times"
     K, information = found.n_clusters, neighbor_information(found.labels_, near)
     for _ in range(n_starts(K)):
         halves = found.labels_.copy()
