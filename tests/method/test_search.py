@@ -541,7 +541,7 @@ def test_of_many_points_the_starts_see_a_part(monkeypatch):
     assert np.allclose(found.cluster_centers_, np.stack([x[found.labels_ == k].mean(0) for k in range(3)]), atol=1e-3)
 
 
-@pytest.mark.parametrize("n_clusters, wanted", [(2, 10), (10, 10), (26, 3), (100, 2), (1000, 2)])
+@pytest.mark.parametrize("n_clusters, wanted", [(2, 10), (10, 10), (26, 3), (100, 2), (1000, 2), (10_000, 2)])
 def test_the_number_of_starts(n_clusters, wanted):
     assert n_starts(n_clusters) == wanted
 
