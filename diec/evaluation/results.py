@@ -207,7 +207,7 @@ def gain(table: "pd.DataFrame", ours: str, theirs: str, score: str = "ACC") -> "
     pd.Series
         Mean of `ours` minus mean of `theirs`, in the unit of the score, by data set.
     """
-    mean = table.groupby(["dataset", "variant"])[score].mean()
+    mean = table.groupby(["dataset", "variant"], sort=False)[score].mean()
     return mean.xs(ours, level="variant") - mean.xs(theirs, level="variant")
 
 # %% ../../nbs/evaluation/03_results.ipynb #02b14532
