@@ -295,6 +295,7 @@ def _is_full(found:KMeans|None) -> bool:
     return found is not None and len(np.unique(found.labels_)) == found.n_clusters
 
 # %% ../nbs/method/04_search.ipynb #sr000004
+@np.errstate(invalid="ignore") # OpenBLAS reports one falsely, by chance, when it multiplies 5 float32 numbers
 def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int=0, diffusion:tuple=DIFFUSION_STEPS,
                      n_init:int|None=None, by_information:bool=True, rearrange:bool=True) -> KMeans:
     """Run k-means on points that have drifted along their neighbor graph.

@@ -642,6 +642,20 @@ def test_points_that_diffusion_has_merged_do_not_warn(recwarn):
     assert len(initial_clusters(x, graph, 8, diffusion=(20_000,), n_init=2).labels_) == 40 and not recwarn.list
 
 
+def test_an_invalid_value_that_blas_reports_falsely_does_not_warn(monkeypatch, recwarn):
+    "OpenBLAS 0.3.30 reads a register that it has not set, where AVX-512 multiplies 5 float32 numbers"
+    real, alarms = KMeans.fit, []
+
+    def fit(self, *args, **kwargs):
+        alarms.append(np.float32(np.inf) * np.float32(0))  # what BLAS does with what is left there
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(KMeans, "fit", fit)
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    initial_clusters(x, adaptive_graph(x, 10), 4)
+    assert alarms and not recwarn.list
+
+
 def test_information_is_that_of_the_initial_clusters(real):
     extract, images = real
     S = Clusterability(extract, images, 5, m=80, random_state=3)
