@@ -132,9 +132,9 @@ unet : str, Path or (UNet2DModel, scheduler), default="auto"
     folder of a diffusers pipeline, an id on the Hugging Face hub ("owner/name" or "owner/name@revision"), or a pair,
     which is not changed. Any family of `diec.networks` will do.
 layer : str, default="search"
-    Name of a layer (or of an embedding in the dict `embed`), of several joined by "+", or "search" for the
-    clustering-optimal one, see `search_layer` (of a transformer, of three blocks; of the dict, and all joined). The
-    paper's is "mid_block".
+    Name of a layer (or of an embedding in the dict `embed`), several names joined by "+", or "search" for the
+    clustering-optimal one, see `search_layer`. For a transformer, the search compares three blocks; for a dict, its
+    embeddings and all of them joined. The paper's is "mid_block".
 timestep : int or "search", default="search"
     Timestep at which the U-Net is read, from 0 to T - 1, or "search" for the clustering-optimal one.
 criterion : {"information", "neighbors", "chi", "stable_chi"}, default="information"
@@ -769,8 +769,9 @@ def score(self:DiEC, X:Any, y:None=None) -> float:
     Returns
     -------
     float
-        Mutual information in nats, from 0 to log K; more is better. Compare models of one K, for it grows with K, and
-        of embeddings of similar length: where there are few dimensions, neighbors agree whatever the clusters mean.
+        Mutual information in nats, from 0 to log K; higher is better. Compare only models with the same K, since it
+        grows with K, and with embeddings of similar dimension: in few dimensions, neighbors agree whatever the
+        clusters mean.
         `stability_` compares numbers of clusters.
     """
     x, _, q = self._assign_all(X)

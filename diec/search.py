@@ -184,7 +184,8 @@ def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near
         Starts; with one to three the result is often poor.
     near : numpy.ndarray or None, default None
         Nearest neighbors of each point (N, k). If given, the start with the most `neighbor_information` is returned,
-        otherwise that with the least inertia. The starts see 10,000 points, or 20 K, and the best goes on with all.
+        otherwise that with the least inertia. With `near`, the starts run on at most 10,000 points, or 20 K if that is
+        more, and the best one continues on all points.
 
     Returns
     -------

@@ -1032,7 +1032,8 @@ def search(
     n_clusters : int, default 10
         Number of clusters that k-means looks for.
     layer : str, default "search"
-        Name of a layer, or "search" to compare the bottleneck, the first decoder level, and both joined.
+        Name of a layer, or "search" to compare all blocks but the outermost, and the bottleneck joined with the first
+        decoder level.
     criterion : {"information", "neighbors", "chi", "stable_chi"}, default "information"
         What to maximize; chi is the criterion of the paper.
     work : str, default ".diec-work"

@@ -101,7 +101,7 @@ def _sync_names(folder:Path):
 # %% ../../nbs/core/01_files.ipynb #ddb50f27
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Write a file so that no reader and no crash ever meets half of it.
+    """Write a file so that it never appears half-written, not even after a crash.
 
     Parameters
     ----------

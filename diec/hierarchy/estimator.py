@@ -496,7 +496,7 @@ def to_networkx(self:ReverseHierarchicalDiffusion) -> "networkx.DiGraph":
 # %% ../../nbs/hierarchy/03_estimator.ipynb #093e059c
 @patch
 def node_of(self:ReverseHierarchicalDiffusion, label:int, n_clusters:int|None=None) -> int:
-    """Return the node of the tree that a cluster is.
+    """Return the tree node of a cluster.
 
     Parameters
     ----------
