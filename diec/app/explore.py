@@ -372,7 +372,7 @@ def _note(shown, n, method, own) -> str:
     part = "" if shown == n else f" of {n:,}, drawn at random"
     tree = "of a tree over these images; move the slider to split or join them"
     clusters = f"The clusters are those {tree}." if own is None else (
-        f"“Refined” is the embedding after training. Without the tick, the clusters are those {tree}.")
+        f"“Refined” is the embedding after training. If you clear the checkbox, the clusters are those {tree}.")
     return (f"{shown:,} images{part}, placed by {method}: similar images lie close to each other. {clusters} "
             "Scroll to zoom, drag to move.")
 
