@@ -169,6 +169,7 @@ def _first_centers(z:np.ndarray, n_clusters:int, seeds:np.ndarray) -> np.ndarray
     return chosen
 
 # %% ../nbs/method/04_search.ipynb #1f80ac11
+@np.errstate(invalid="ignore") # OpenBLAS 0.3.30 may set this flag in products of five float32 numbers
 def kmeans(z:np.ndarray, n_clusters:int, random_state:int=0, n_init:int=10, near:np.ndarray|None=None) -> KMeans:
     """Run k-means from several starts and return the best.
 
@@ -282,6 +283,7 @@ def _rearranged(z:np.ndarray, found:KMeans, near:np.ndarray, random_state:int) -
     return found
 
 # %% ../nbs/method/04_search.ipynb #sr000014
+@np.errstate(invalid="ignore") # see `kmeans`
 def _improved(z:np.ndarray, found:KMeans, best:KMeans|None, near:np.ndarray, random_state:int) -> KMeans:
     "Clusters with more information: from the best of shorter diffusion, or rearranged"
     with warnings.catch_warnings():
@@ -296,7 +298,6 @@ def _is_full(found:KMeans|None) -> bool:
     return found is not None and len(np.unique(found.labels_)) == found.n_clusters
 
 # %% ../nbs/method/04_search.ipynb #sr000004
-@np.errstate(invalid="ignore") # OpenBLAS reports one falsely, by chance, when it multiplies 5 float32 numbers
 def initial_clusters(z:np.ndarray, graph:Graph, n_clusters:int, random_state:int=0, diffusion:tuple=DIFFUSION_STEPS,
                      n_init:int|None=None, by_information:bool=True, rearrange:bool=True) -> KMeans:
     """Run k-means on points that have drifted along their neighbor graph.
